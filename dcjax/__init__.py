@@ -1,0 +1,1 @@
+"""dcjax: dataset condensation in JAX, as pure functions."""

@@ -1,0 +1,85 @@
+"""Real data: where it comes from, how it is kept, how it is drawn.
+
+`load(config)` finds the source; one file holds each kind. What is drawn from a
+`Dataset` is a pure function of a key.
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+from dcjax.data import digits, folder, npz, tfds
+from dcjax.data.dataset import (
+  Dataset,
+  from_arrays,
+  random_subset,
+  sample,
+  warn_small_classes,
+)
+from dcjax.errors import UserError, nearest
+
+__all__ = [
+  "Dataset",
+  "from_arrays",
+  "load",
+  "random_subset",
+  "sample",
+  "warn_small_classes",
+]
+
+_OWN = ("digits", "folder", "npz")  # sources that are not data sets of TFDS
+_PATH_STARTS = ("/", ".", "~")  # no name in TFDS begins so
+_COMMON = (*_OWN, "mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100")
+
+
+def load(config: Any) -> Dataset:
+  """Loads the data set that a config names.
+
+  Args:
+    config: has the fields
+      `name`: "digits", "npz", "folder", or a name in TensorFlow Datasets;
+      `data_dir`: the `.npz` file, the image folder, or TFDS' data folder (empty for
+        its default); not looked at for "digits";
+      `cache_dir`: where images decoded from TFDS are kept (empty for the default);
+      `side`: height and width that images of a folder are brought to;
+      `classes`: which folders to load, in the order of labels (empty for all).
+
+  Raises:
+    UserError: the data cannot be had as asked; the message begins with the field.
+  """
+  if config.name == "digits":
+    return digits.load()
+  if config.name == "npz":
+    return npz.load(_required_path(config, "the .npz file"))
+  if config.name == "folder":
+    path = _required_path(config, "the folder that holds train/ and val/")
+    return folder.load(path, side=config.side, classes=config.classes)
+  if not config.name or config.name.startswith(_PATH_STARTS) or config.name.endswith(".npz"):
+    raise _unknown(config.name, ())
+  try:
+    return tfds.load(config.name, data_dir=config.data_dir, cache_dir=config.cache_dir)
+  except tfds.UnknownDatasetError as error:
+    raise _unknown(config.name, error.known) from error
+
+
+def _required_path(config: Any, what: str) -> str | os.PathLike[str]:
+  """Returns `data_dir`; checks that it is given."""
+  if not config.data_dir:
+    raise UserError(
+      f"dataset.data_dir: empty, but dataset.name={config.name} needs it; give {what}"
+    )
+  return config.data_dir
+
+
+def _unknown(name: str, known: tuple[str, ...] | list[str]) -> UserError:
+  """Says what a name that is no data set may have meant: a path, or another name."""
+  if name.endswith(".npz") or (name and Path(name).expanduser().exists()):
+    source = "npz" if name.endswith(".npz") else "folder"
+    return UserError(
+      f"dataset.name: '{name}' is a path; set dataset.name={source} and dataset.data_dir={name}"
+    )
+  base = tfds.base_name(name)
+  close = difflib.get_close_matches(base, [*_OWN, *known], n=1, cutoff=0.5)
+  hint = nearest(base, close or _COMMON)
+  return UserError(f"dataset.name: unknown dataset '{name}'; {hint}")

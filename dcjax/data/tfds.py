@@ -1,0 +1,209 @@
+"""Image classification sets of TensorFlow Datasets, read without TensorFlow."""
+
+import hashlib
+import os
+import re
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from dcjax.data import cache, statistics
+from dcjax.data.dataset import Dataset, from_arrays
+from dcjax.errors import UserError, nearest
+
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+_BATCH = 256  # records read at a time
+_CACHE_FORMAT = 1  # to be raised when what is cached changes
+_REASON_LENGTH = 200  # characters of another library's message that an error quotes
+
+
+class UnknownDatasetError(UserError):
+  """No data set of that name: neither known to TFDS nor in the data folder."""
+
+  def __init__(self, name: str, known: list[str]):
+    hint = nearest(base_name(name), known)
+    super().__init__(f"dataset.name: unknown dataset '{name}'; {hint}")
+    self.known = known
+
+
+def base_name(name: str) -> str:
+  """Returns a TFDS name without its configuration and version."""
+  return re.split("[/:]", name)[0]
+
+
+def load(
+  name: str,
+  *,
+  data_dir: str | os.PathLike[str] | None = None,
+  cache_dir: str | os.PathLike[str] | None = None,
+) -> Dataset:
+  """Loads a data set by its name in TFDS: the splits train and test (or validation).
+
+  Prepared files are read from `data_dir`; what is not there is downloaded and prepared
+  by TFDS if that can be done. Images are decoded once and cached as arrays.
+
+  Args:
+    name: "mnist", or with configuration and version "imagenet_resized/32x32:0.1.0".
+    data_dir: the folder that TFDS keeps its data in; None or empty for its default.
+    cache_dir: where decoded arrays are kept; None or empty as `cache.root` says.
+
+  Returns:
+    The data set, called `name`. Mean and deviation are those of the papers where they
+    give them (`statistics.usual`), otherwise measured.
+
+  Raises:
+    UnknownDatasetError: there is no data set of that name.
+    UserError: `data_dir` is missing, the data cannot be had, or they are not images of
+      one size with one label each.
+  """
+  builder = _find(name, _existing(data_dir))
+  _check_classification(name, builder)
+  _prepare(name, builder)
+  entry = cache.root(cache_dir) / _entry_name(builder)
+  cached = cache.read(entry, _ARRAYS)
+  arrays = _decode(name, builder) if cached is None else cached
+  dataset = _from_arrays(name, builder, arrays)
+  if cached is None:
+    cache.write(entry, arrays)
+  return dataset
+
+
+def _from_arrays(name: str, builder: Any, arrays: dict[str, np.ndarray]) -> Dataset:
+  """Makes the data set, with its class names and the usual statistics."""
+  names = builder.info.features[_keys(builder)[1]].names
+  mean, std = statistics.usual(builder.name) or (None, None)
+  try:
+    return from_arrays(**arrays, name=name, class_names=names, mean=mean, std=std)
+  except UserError as error:
+    raise UserError(f"dataset.name: '{name}': {error}") from error
+
+
+def _existing(data_dir: str | os.PathLike[str] | None) -> str | None:
+  """Returns the data folder, or None for the default; checks that it is there."""
+  if not data_dir:
+    return None
+  path = os.path.expanduser(os.fspath(data_dir))
+  if "://" not in path and not os.path.isdir(path):
+    raise UserError(
+      f"dataset.data_dir: no folder {path}; create it, or leave the field empty for"
+      " TFDS' own default"
+    )
+  return path if "://" in path else os.path.abspath(path)
+
+
+def _find(name: str, data_dir: str | None) -> Any:
+  """Returns the TFDS builder of that name."""
+  import tensorflow_datasets as tfds
+
+  try:
+    return tfds.builder(name, data_dir=data_dir)
+  except tfds.core.DatasetNotFoundError as error:
+    # Listing the community's data sets as well would ask the network.
+    known = tfds.list_builders(with_community_datasets=False)
+    raise UnknownDatasetError(name, known) from error
+  except Exception as error:  # TFDS raises many kinds: bad config, bad version, bad name
+    raise UserError(
+      f"dataset.name: TFDS cannot find '{name}' ({_reason(error)}); write it as name/config:version"
+    ) from error
+
+
+def _keys(builder: Any) -> tuple[str, str]:
+  """Returns what the data set calls its images and its labels."""
+  image_key, label_key = builder.info.supervised_keys
+  return image_key, label_key
+
+
+def _check_classification(name: str, builder: Any) -> None:
+  """Checks that the data set pairs an image with a class label."""
+  import tensorflow_datasets as tfds
+
+  keys = builder.info.supervised_keys or ()
+  features = builder.info.features
+  kinds = [type(features[key]) for key in keys if isinstance(key, str)]
+  wanted = (tfds.features.Image, tfds.features.ClassLabel)
+  if len(kinds) != 2 or not all(map(issubclass, kinds, wanted)):
+    raise UserError(
+      f"dataset.name: '{name}' is no image classification set (its supervised keys are"
+      f" {keys or 'not given'}); choose one that pairs an image with a class label"
+    )
+
+
+def _prepare(name: str, builder: Any) -> None:
+  """Downloads and prepares the data, unless that has been done."""
+  import tensorflow_datasets as tfds
+
+  if builder.is_prepared():
+    return
+  logging.warning("%s: not in %s; downloading it, which can take minutes", name, builder.data_path)
+  config = tfds.download.DownloadConfig(try_download_gcs=False)
+  try:
+    builder.download_and_prepare(file_format="array_record", download_config=config)
+  except Exception as error:  # no network, no space, no TensorFlow where a set needs it
+    raise UserError(
+      f"dataset.data_dir: '{name}' is not in {builder.data_path} and cannot be downloaded"
+      f" ({_reason(error)}); where there is a network and TensorFlow, run"
+      f" tfds.builder('{name}').download_and_prepare(file_format='array_record') and copy"
+      " the result"
+    ) from error
+
+
+def _entry_name(builder: Any) -> str:
+  """Names the cache entry: data set, version, and a hash of where the data come from."""
+  info = (builder.data_path / "dataset_info.json").read_text()
+  source = f"{_CACHE_FORMAT} {builder.data_path} {info}"
+  digest = hashlib.sha256(source.encode()).hexdigest()[:8]
+  return re.sub(r"[^\w.-]+", "-", builder.info.full_name) + f"-{digest}"
+
+
+def _decode(name: str, builder: Any) -> dict[str, np.ndarray]:
+  """Reads both splits into arrays, named as the arguments of `from_arrays`."""
+  logging.info("%s: decoding %s", name, builder.data_path)
+  splits = builder.info.splits
+  test = next((split for split in ("test", "validation") if split in splits), None)
+  if "train" not in splits or test is None:
+    raise UserError(
+      f"dataset.name: '{name}' has splits {', '.join(splits)}; train and test (or"
+      " validation) are needed: choose another data set"
+    )
+  x_train, y_train = _decode_split(name, builder, "train")
+  x_test, y_test = _decode_split(name, builder, test)
+  return dict(zip(_ARRAYS, (x_train, y_train, x_test, y_test), strict=True))
+
+
+def _decode_split(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+  """Reads a split: images `[N, H, W, C]`, labels int32 `[N]`, in the files' order."""
+  try:
+    return _read(name, builder.as_data_source(split), *_keys(builder))
+  except UserError:
+    raise
+  except Exception as error:  # another file format, missing or damaged shards
+    raise UserError(
+      f"dataset.data_dir: cannot read '{name}' in {builder.data_path} ({_reason(error)});"
+      " prepare it anew with download_and_prepare(file_format='array_record')"
+    ) from error
+
+
+def _read(name: str, source: Any, image_key: str, label_key: str) -> tuple[np.ndarray, np.ndarray]:
+  """Reads all records of a data source into two arrays."""
+  first = source[0][image_key]
+  images = np.empty((len(source), *first.shape), first.dtype)
+  labels = np.empty(len(source), np.int32)
+  for start in range(0, len(source), _BATCH):
+    indices = range(start, min(start + _BATCH, len(source)))
+    for index, record in zip(indices, source.__getitems__(indices), strict=True):
+      image = record[image_key]
+      if image.shape != first.shape:
+        raise UserError(
+          f"dataset.name: images of '{name}' differ in size ({list(first.shape)},"
+          f" {list(image.shape)}); save them as files and use dataset.name=folder with"
+          " dataset.side"
+        )
+      images[index], labels[index] = image, record[label_key]
+  return images, labels
+
+
+def _reason(error: Exception) -> str:
+  """Returns the gist of another library's error, in one line."""
+  text = " ".join(str(error).split()) or type(error).__name__
+  return text if len(text) <= _REASON_LENGTH else text[:_REASON_LENGTH] + "..."

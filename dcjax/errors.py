@@ -1,0 +1,25 @@
+"""Errors that a user can mend, and the words that help to mend them."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+  """Bad input. The message is one line: the field, the value seen, the remedy."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+  """Says what `name` may have meant: the nearest of `choices`, or all of them.
+
+  Args:
+    name: what the user wrote.
+    choices: the names that would have been right.
+
+  Returns:
+    A clause to end an error message with.
+  """
+  choices = sorted(choices)
+  close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+  if close:
+    return f"did you mean '{close[0]}'?"
+  return f"choose one of: {', '.join(choices)}"

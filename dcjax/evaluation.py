@@ -1,0 +1,215 @@
+"""Evaluation: train fresh networks from scratch on a set, test them on real images."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dcjax import training
+from dcjax.augment import AUGMENTATIONS
+from dcjax.data import Dataset
+from dcjax.errors import UserError, nearest
+from dcjax.nn import Network
+from dcjax.strategy import Strategy
+from dcjax.types import Array, Key, Params
+
+TEST_BLOCK = 256  # most test images that go through a network together
+
+
+class Protocol(NamedTuple):
+  """How networks are trained on a set (the numbers are those of the authors' code).
+
+  Attributes:
+    learning_rate: of SGD, multiplied by 0.1 once, at half of the epochs.
+    momentum: of SGD.
+    weight_decay: added to the gradient, as in PyTorch.
+    batch: images of one step.
+    epochs: passes over the set without augmentation.
+    augmented_epochs: passes over the set with augmentation.
+    augmented: datasets on which the paper augments, and with what.
+  """
+
+  learning_rate: float
+  momentum: float
+  weight_decay: float
+  batch: int
+  epochs: int
+  augmented_epochs: int
+  augmented: dict[str, str]
+
+  def augmentation(self, dataset: str) -> str:
+    """What the paper augments this dataset with: an entry of `augment.AUGMENTATIONS`."""
+    return self.augmented.get(dataset, "none")
+
+  def default_epochs(self, augmentation: str) -> int:
+    """How long the paper trains."""
+    return self.epochs if augmentation == "none" else self.augmented_epochs
+
+
+# By the values of the config field `evaluation.protocol`.
+PROTOCOLS = {
+  "dc": Protocol(
+    learning_rate=0.01,
+    momentum=0.9,
+    weight_decay=5e-4,
+    batch=256,
+    epochs=300,
+    augmented_epochs=1000,
+    augmented={"mnist": "crop_scale_rotate"},
+  )
+}
+
+
+class Settings(NamedTuple):
+  """What one evaluation does.
+
+  Attributes:
+    protocol: an entry of `PROTOCOLS`.
+    epochs: passes over the set.
+    augmentation: an entry of `augment.AUGMENTATIONS`.
+    networks: how many networks are trained.
+    checks: how often each is tested, evenly over the epochs, the last one at the end.
+  """
+
+  protocol: str
+  epochs: int
+  augmentation: str
+  networks: int
+  checks: int
+
+
+def summarise(accuracies: np.ndarray) -> dict[str, float]:
+  """Mean and deviation over networks, of the last check and of each network's best one.
+
+  Args:
+    accuracies: `[networks, checks]` in [0, 1].
+  """
+  last, best = accuracies[:, -1], accuracies.max(axis=1)
+  return {
+    "last_mean": float(last.mean()),
+    "last_std": float(last.std()),
+    "best_mean": float(best.mean()),
+    "best_std": float(best.std()),
+  }
+
+
+def check_settings(settings: Settings) -> None:
+  """Raises `UserError` for a setting that no evaluation can have."""
+  for field, choices in (("protocol", PROTOCOLS), ("augmentation", AUGMENTATIONS)):
+    value = getattr(settings, field)
+    if value not in choices:
+      raise UserError(f"evaluation.{field}: unknown '{value}'; {nearest(value, choices)}")
+  for field in ("epochs", "networks", "checks"):
+    if getattr(settings, field) < 1:
+      raise UserError(f"evaluation.{field}: {getattr(settings, field)} must be at least 1")
+
+
+Evaluator = Callable[..., Iterator[np.ndarray]]
+
+
+def evaluator(
+  network: Network, settings: Settings, strategy: Strategy, dataset: Dataset
+) -> Evaluator:
+  """Binds what all evaluations of a run share; compiles once for each shape of a set.
+
+  Args:
+    network: what is trained, from scratch each time.
+    settings: how.
+    strategy: how many networks and images go together.
+    dataset: whose test split is used.
+
+  Returns:
+    `evaluate(images, labels, key, own_sets=False)` for images `[N, H, W, C]`, float32 normalised
+    or uint8 of the dataset, and labels int32 `[N]`. With `own_sets` each network has a set of its
+    own: images `[networks, N, H, W, C]`. It yields test accuracies `[n, checks]` of the n
+    networks trained together, until all are done. Network i is drawn and trained from
+    `fold_in(key, i)`.
+  """
+  together = min(strategy.network_block, settings.networks)
+
+  @partial(jax.jit, static_argnames="own_sets")
+  def train_and_test(dataset, images, labels, keys, own_sets):
+    def one(images, key):
+      return _train_and_test(network, settings, strategy, dataset, images, labels, key)
+
+    return jax.vmap(one, in_axes=(0 if own_sets else None, 0))(images, keys)
+
+  def evaluate(
+    images: Array, labels: Array, key: Key, own_sets: bool = False
+  ) -> Iterator[np.ndarray]:
+    for start in range(0, settings.networks, together):
+      # A last block that is not full trains copies and drops them, rather than compile again.
+      numbers = np.minimum(np.arange(start, start + together), settings.networks - 1)
+      keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+      sets = images[numbers] if own_sets else images
+      accuracies = train_and_test(dataset, sets, labels, keys, own_sets)
+      yield np.asarray(accuracies)[: settings.networks - start]
+
+  return evaluate
+
+
+def _optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
+  """SGD with weight decay, its rate cut to a tenth half way through the epochs."""
+  protocol = PROTOCOLS[settings.protocol]
+  rates = (protocol.learning_rate, protocol.learning_rate * 0.1)
+  rate = optax.join_schedules(
+    [optax.constant_schedule(rate) for rate in rates], [settings.epochs // 2 * steps]
+  )
+  return optax.chain(
+    optax.add_decayed_weights(protocol.weight_decay),
+    optax.sgd(rate, momentum=protocol.momentum),
+  )
+
+
+def _train_and_test(
+  network: Network,
+  settings: Settings,
+  strategy: Strategy,
+  dataset: Dataset,
+  images: Array,
+  labels: Array,
+  key: Key,
+) -> Array:
+  """One network's test accuracies, `[checks]`."""
+  init_key, train_key = jax.random.split(key)
+  decode = dataset.normalise if images.dtype == jnp.uint8 else lambda images: images
+  batch = min(PROTOCOLS[settings.protocol].batch, images.shape[0])
+  optimizer = _optimizer(settings, training.steps_per_epoch(images.shape[0], batch))
+  passes = training.Settings(
+    batch, strategy.blocks(batch), decode, AUGMENTATIONS[settings.augmentation]
+  )
+  params = network.init(init_key)
+  stops = jnp.round(jnp.linspace(0, settings.epochs, settings.checks + 1)).astype(jnp.int32)
+
+  def piece(carry, limits):
+    start, stop = limits
+    carry = training.epochs(
+      network, optimizer, carry, images, labels, train_key, passes, start=start, stop=stop
+    )
+    return carry, accuracy(network, carry[0], dataset, block=strategy.blocks(TEST_BLOCK))
+
+  limits = (stops[:-1], stops[1:])
+  return jax.lax.scan(piece, (params, optimizer.init(params)), limits)[1]
+
+
+def accuracy(network: Network, params: Params, dataset: Dataset, *, block: int) -> Array:
+  """Fraction of the test images that a network classifies right, a scalar in [0, 1].
+
+  Args:
+    network: any.
+    params: its parameters.
+    dataset: whose test split is used.
+    block: test images that go through together.
+  """
+
+  def right(example):
+    image, label = example
+    logits, _ = network.apply(params, dataset.normalise(image[None]))
+    return logits[0].argmax() == label
+
+  examples = (dataset.test_images, dataset.test_labels)
+  return jax.lax.map(right, examples, batch_size=block).mean()

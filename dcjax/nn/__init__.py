@@ -1,0 +1,142 @@
+"""Networks by name, as pure functions of their parameters."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+from absl import logging
+
+from dcjax.errors import UserError, nearest
+from dcjax.nn import convnet, layers
+from dcjax.nn.convnet import ConvNet
+from dcjax.nn.lenet import SMALLEST_SIDE, LeNet
+from dcjax.nn.mlp import MLP
+from dcjax.types import Array, Key, Params
+
+NETWORKS = ("convnet", "lenet", "mlp")
+
+
+class Network(NamedTuple):
+  """A network as pure functions.
+
+  Attributes:
+    init: `init(key) -> params`.
+    apply: `apply(params, images, stats=None) -> (logits, features)` for normalised images
+      `[N, H, W, C]`. With `stats`, batch norm uses these frozen statistics, otherwise its batch's.
+    statistics: `statistics(params, images) -> stats`, the moments that each batch norm sees when
+      these images go through; empty without batch norm.
+    batch_norm: whether an image's logits depend on the others in its batch.
+  """
+
+  init: Callable[[Key], Params]
+  apply: Callable[..., tuple[Array, Array]]
+  statistics: Callable[[Params, Array], Params]
+  batch_norm: bool
+
+
+def create(
+  name: str,
+  image_shape: tuple[int, int, int],
+  num_classes: int,
+  *,
+  width: int = 128,
+  depth: int = 3,
+  norm: str = "instance",
+  activation: str = "relu",
+  pooling: str = "average",
+  init: str = "torch",
+  convolution: str = "patches",
+) -> Network:
+  """Makes a network by name.
+
+  Args:
+    name: one of `NETWORKS`.
+    image_shape: `(H, W, C)` of the images.
+    num_classes: number of logits.
+    width: filters of each block (ConvNet only, as are the next four).
+    depth: number of blocks.
+    norm: one of `layers.NORMS`.
+    activation: one of `layers.ACTIVATIONS`.
+    pooling: one of `layers.POOLINGS`.
+    init: 'torch', PyTorch's default (uniform within 1 / sqrt(fan_in), biases too), on which the
+      papers' published numbers rest, or 'kaiming' (He et al. 2015, normal), as their text says.
+    convolution: one of `layers.CONVOLUTIONS`.
+
+  Returns:
+    The network.
+
+  Raises:
+    UserError: for an unknown name, or images too small for the network.
+  """
+  _check_name("network.name", name, NETWORKS)
+  _check_name("network.init", init, layers.INITIALISERS)
+  _check_name("compute.convolution", convolution, layers.CONVOLUTIONS)
+  if name == "convnet":
+    _check_name("network.norm", norm, layers.NORMS)
+    _check_name("network.activation", activation, layers.ACTIVATIONS)
+    _check_name("network.pooling", pooling, layers.POOLINGS)
+    _check_convnet(image_shape, width, depth, norm, pooling)
+    return _network(
+      ConvNet(num_classes, width, depth, norm, activation, pooling, init, convolution),
+      image_shape,
+      batch_norm=norm == "batch",
+    )
+  if name == "lenet":
+    if min(image_shape[:2]) < SMALLEST_SIDE:
+      raise UserError(
+        f"network.name: lenet takes images of {SMALLEST_SIDE} pixels or more, these have "
+        f"{image_shape[0]}x{image_shape[1]}; use convnet or mlp"
+      )
+    return _network(LeNet(num_classes, init, convolution), image_shape)
+  return _network(MLP(num_classes, init), image_shape)
+
+
+def _network(
+  module: linen.Module, image_shape: tuple[int, int, int], batch_norm: bool = False
+) -> Network:
+  def init(key):
+    return module.init(key, jnp.zeros((1, *image_shape)))["params"]
+
+  def apply(params, images, stats=None):
+    variables = {"params": params, "batch_stats": stats} if stats else {"params": params}
+    return module.apply(variables, images)
+
+  def statistics(params, images):
+    if not batch_norm:
+      return {}
+    return module.apply({"params": params}, images, mutable="batch_stats")[1]["batch_stats"]
+
+  return Network(init, jax.named_call(apply, name="network"), statistics, batch_norm)
+
+
+def _check_name(field: str, name: str, choices) -> None:
+  if name not in choices:
+    raise UserError(f"{field}: unknown '{name}'; {nearest(name, choices)}")
+
+
+def _check_convnet(
+  image_shape: tuple[int, int, int], width: int, depth: int, norm: str, pooling: str
+) -> None:
+  """Refuses what cannot be built, and warns of what cannot learn."""
+  if width < 1 or depth < 1:
+    raise UserError(f"network: width {width} and depth {depth} must be at least 1")
+  if norm == "group" and width % layers.GROUPS:
+    raise UserError(f"network.width: {width} is not a multiple of the {layers.GROUPS} groups")
+  side = min(image_shape[:2])
+  side += 2 * convnet.first_padding(image_shape[0]) - 2
+  halvings = 0 if pooling == "none" else depth
+  if side < 2**halvings:
+    raise UserError(
+      f"network.depth: {depth} is too deep for images of {image_shape[0]}x{image_shape[1]} "
+      f"pixels, which {pooling} pooling halves at each block; use at most "
+      f"{side.bit_length() - 1}"
+    )
+  last = side if pooling == "none" else side >> (depth - 1)
+  if norm == "instance" and last <= 2:
+    logging.warning(
+      'network.depth: at depth %d the last instance norm sees only %dx%d pixels and leaves '
+      'almost nothing to learn from; a smaller depth is better',
+      depth, last, last,
+    )  # fmt: skip

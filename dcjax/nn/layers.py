@@ -1,0 +1,260 @@
+"""Layers that the networks share: convolution, norms, pooling, initialisers.
+
+Gradient matching differentiates a gradient, which `lax.conv_general_dilated` does poorly: on a
+CPU its second derivative, and its kernel gradient inside a loop, run more than ten times slower
+than their arithmetic needs, and under `vmap` over kernels it becomes a grouped convolution.
+`patches_conv` has none of this. A network takes either one, by name, from `CONVOLUTIONS`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dcjax.types import Array
+
+EPSILON = 1e-5  # added to the variance in every norm, as PyTorch does
+GROUPS = 4  # of group norm (DC, Appendix B)
+LEAKY_SLOPE = 0.01  # of leaky ReLU (DC, Appendix B)
+
+# --- Convolution ---------------------------------------------------------------------------
+
+
+def _patches(images: Array, size: int, padding: int) -> Array:
+  """The `size` x `size` window around every pixel, `[N, H', W', size * size * C]`."""
+  # Without the barrier XLA computes whatever made the images again for each of the slices.
+  images = lax.optimization_barrier(images)
+  pad = (padding, padding, 0)
+  images = lax.pad(images, jnp.zeros((), images.dtype), ((0, 0, 0), pad, pad, (0, 0, 0)))
+  rows, cols = images.shape[1] - size + 1, images.shape[2] - size + 1
+  windows = [images[:, i : i + rows, j : j + cols] for i in range(size) for j in range(size)]
+  return jnp.concatenate(windows, axis=-1)
+
+
+def _flatten(images: Array) -> Array:
+  return images.reshape(-1, images.shape[-1])
+
+
+def _image_gradient(cotangent: Array, kernel: Array, padding: int) -> Array:
+  """Gradient of a convolution to its images: a convolution with the turned kernel."""
+  turned = kernel[::-1, ::-1].swapaxes(2, 3)
+  return patches_conv(cotangent, turned, kernel.shape[0] - 1 - padding)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def patches_conv(images: Array, kernel: Array, padding: int) -> Array:
+  """A convolution of stride 1, written as patches times one matrix.
+
+  Its gradients are again convolutions and products of patches, so it differentiates in reverse
+  to any order, and batches under `vmap` into plain matrix products.
+
+  Args:
+    images: `[N, H, W, C]`.
+    kernel: `[size, size, C, O]`.
+    padding: zeros on each side of the images; a negative number crops.
+
+  Returns:
+    `[N, H + 2 padding - size + 1, W + 2 padding - size + 1, O]`.
+  """
+  patches = _patches(images, kernel.shape[0], padding)
+  outputs = _flatten(patches) @ _flatten(kernel)
+  return outputs.reshape(*patches.shape[:-1], kernel.shape[-1])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _kernel_gradient(images: Array, cotangent: Array, size: int, padding: int) -> Array:
+  """Gradient of `patches_conv` to its kernel, `[size, size, C, O]`."""
+  patches = _flatten(_patches(images, size, padding))
+  # Both contract their rows: asking for `patches.T @ cotangent` would copy the transpose.
+  gradient = lax.dot_general(patches, _flatten(cotangent), (((0,), (0,)), ((), ())))
+  return gradient.reshape(size, size, images.shape[-1], cotangent.shape[-1])
+
+
+def _conv_backward(padding, residuals, cotangent):
+  images, kernel = residuals
+  return (
+    _image_gradient(cotangent, kernel, padding),
+    _kernel_gradient(images, cotangent, kernel.shape[0], padding),
+  )
+
+
+def _kernel_gradient_backward(size, padding, residuals, cotangent):
+  del size
+  images, outputs = residuals
+  return _image_gradient(outputs, cotangent, padding), patches_conv(images, cotangent, padding)
+
+
+patches_conv.defvjp(
+  lambda images, kernel, padding: (patches_conv(images, kernel, padding), (images, kernel)),
+  _conv_backward,
+)
+_kernel_gradient.defvjp(
+  lambda images, outputs, size, padding: (
+    _kernel_gradient(images, outputs, size, padding),
+    (images, outputs),
+  ),
+  _kernel_gradient_backward,
+)
+
+
+def lax_conv(images: Array, kernel: Array, padding: int) -> Array:
+  """The same convolution by XLA's own operation: takes and returns what `patches_conv` does."""
+  return lax.conv_general_dilated(
+    images,
+    kernel,
+    (1, 1),
+    ((padding, padding),) * 2,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+
+
+CONVOLUTIONS: dict[str, Callable[[Array, Array, int], Array]] = {
+  "patches": patches_conv,
+  "lax": lax_conv,
+}
+
+# --- Initialisers --------------------------------------------------------------------------
+
+
+def _torch_uniform(fan_in: int) -> Callable[..., Array]:
+  """PyTorch's default for weights and biases alike: uniform within 1 / sqrt(fan_in)."""
+  bound = fan_in**-0.5
+  return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def _initialisers(init: str, fan_in: int) -> tuple[Callable[..., Array], Callable[..., Array]]:
+  """Initialisers of weight and bias, by the name of an entry of `INITIALISERS`."""
+  if init == "torch":
+    return _torch_uniform(fan_in), _torch_uniform(fan_in)
+  return nn.initializers.kaiming_normal(), nn.initializers.zeros
+
+
+INITIALISERS = ("torch", "kaiming")
+
+# --- Layers --------------------------------------------------------------------------------
+
+
+class Convolution(nn.Module):
+  """A square convolution of stride 1 with bias: `[N, H, W, C]` to `[N, H', W', filters]`."""
+
+  filters: int
+  size: int
+  padding: int
+  convolution: str
+  initializer: str
+
+  @nn.compact
+  def __call__(self, images: Array) -> Array:
+    channels = images.shape[-1]
+    kernel_init, bias_init = _initialisers(self.initializer, self.size**2 * channels)
+    shape = (self.size, self.size, channels, self.filters)
+    kernel = self.param("kernel", kernel_init, shape)
+    bias = self.param("bias", bias_init, (self.filters,))
+    outputs = CONVOLUTIONS[self.convolution](images, kernel, self.padding)
+    return outputs + bias[None, None, None]
+
+
+class Linear(nn.Module):
+  """A fully connected layer: `[N, in]` to `[N, units]`."""
+
+  units: int
+  initializer: str
+
+  @nn.compact
+  def __call__(self, inputs: Array) -> Array:
+    kernel_init, bias_init = _initialisers(self.initializer, inputs.shape[-1])
+    return nn.Dense(self.units, kernel_init=kernel_init, bias_init=bias_init)(inputs)
+
+
+class Norm(nn.Module):
+  """Normalises `[N, H, W, C]` by moments over the axes that `kind` names, then scales and shifts.
+
+  Batch norm takes its moments from the collection `batch_stats` when that is given (frozen
+  statistics), from the batch otherwise, and records them there when it may be written to.
+  """
+
+  kind: str
+
+  @nn.compact
+  def __call__(self, images: Array) -> Array:
+    if self.kind == "none":
+      return images
+    _, height, width, channels = images.shape
+    # Layer norm has a weight for each pixel, the others one for each channel.
+    shape = (height, width, channels) if self.kind == "layer" else (channels,)
+    scale = self.param("scale", nn.initializers.ones, shape)
+    bias = self.param("bias", nn.initializers.zeros, shape)
+    scale, bias = (jnp.expand_dims(x, range(4 - x.ndim)) for x in (scale, bias))
+    mean, variance = self._moments(images)
+    scale = scale * lax.rsqrt(variance + EPSILON)
+    return images * scale + (bias - mean * scale)
+
+  def _moments(self, images: Array) -> tuple[Array, Array]:
+    if self.kind == "group":
+      return _group_moments(images)
+    if self.kind == "batch" and self.has_variable("batch_stats", "mean"):
+      return self.get_variable("batch_stats", "mean"), self.get_variable("batch_stats", "variance")
+    axes = {"batch": (0, 1, 2), "layer": (1, 2, 3), "instance": (1, 2)}[self.kind]
+    mean, variance = _moments(images, axes)
+    if self.kind == "batch" and self.is_mutable_collection("batch_stats"):
+      self.put_variable("batch_stats", "mean", mean)
+      self.put_variable("batch_stats", "variance", variance)
+    return mean, variance
+
+
+def _moments(images: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+  """Mean and variance in one pass over the images."""
+  mean = images.mean(axes, keepdims=True)
+  square = (images * images).mean(axes, keepdims=True)
+  return mean, jnp.maximum(square - mean * mean, 0.0)
+
+
+def _group_moments(images: Array) -> tuple[Array, Array]:
+  """Moments of each group of channels, spread over its channels: `[N, 1, 1, C]`."""
+  batch, height, width, channels = images.shape
+  grouped = images.reshape(batch, height, width, GROUPS, channels // GROUPS)
+  moments = _moments(grouped, (1, 2, 4))
+  mean, variance = (jnp.broadcast_to(m, (*m.shape[:-1], channels // GROUPS)) for m in moments)
+  shape = (batch, 1, 1, channels)
+  return mean.reshape(shape), variance.reshape(shape)
+
+
+NORMS = ("none", "batch", "layer", "instance", "group")
+
+# --- Activations and pooling ---------------------------------------------------------------
+
+
+def _quarters(images: Array) -> list[Array]:
+  """The four pixels of every 2x2 window, in rows; an odd last row or column is dropped."""
+  rows, cols = images.shape[1] // 2 * 2, images.shape[2] // 2 * 2
+  return [images[:, i:rows:2, j:cols:2] for i in (0, 1) for j in (0, 1)]
+
+
+def average_pool(images: Array) -> Array:
+  """Mean of every 2x2 window: `[N, H, W, C]` to `[N, H // 2, W // 2, C]`."""
+  a, b, c, d = _quarters(images)
+  return 0.25 * (a + b + c + d)
+
+
+def max_pool(images: Array) -> Array:
+  """Maximum of every 2x2 window. Among equals the first gets the gradient, as in PyTorch."""
+  largest, *others = _quarters(images)
+  for other in others:
+    largest = jnp.where(largest >= other, largest, other)
+  return largest
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+  "sigmoid": nn.sigmoid,
+  "relu": nn.relu,
+  "leaky_relu": partial(nn.leaky_relu, negative_slope=LEAKY_SLOPE),
+  "swish": nn.swish,
+}
+POOLINGS: dict[str, Callable[[Array], Array]] = {
+  "none": lambda images: images,
+  "max": max_pool,
+  "average": average_pool,
+}

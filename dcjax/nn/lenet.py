@@ -1,0 +1,35 @@
+"""LeNet: two 5x5 convolutions of 6 and 16 filters, linear layers of 120 and 84 units."""
+
+import flax.linen as nn
+
+from dcjax.nn import layers
+from dcjax.types import Array
+
+KERNEL = 5
+SMALL_SIDE = 28  # images of this side are padded to 32 by the first convolution
+SMALLEST_SIDE = 16  # below this the second pooling leaves nothing
+
+
+class LeNet(nn.Module):
+  """Images `[N, H, W, C]` to logits `[N, classes]` and features `[N, 84]` (LeCun et al., 1998).
+
+  With ReLU and max pooling, as DC uses it (section 3.1).
+  """
+
+  classes: int
+  initializer: str
+  convolution: str
+
+  @nn.compact
+  def __call__(self, images: Array) -> tuple[Array, Array]:
+    padding = 2 if images.shape[1] == SMALL_SIDE else 0
+    for filters in (6, 16):
+      images = layers.Convolution(filters, KERNEL, padding, self.convolution, self.initializer)(
+        images
+      )
+      images = layers.max_pool(nn.relu(images))
+      padding = 0
+    features = images.reshape(images.shape[0], -1)
+    for units in (120, 84):
+      features = nn.relu(layers.Linear(units, self.initializer)(features))
+    return layers.Linear(self.classes, self.initializer)(features), features

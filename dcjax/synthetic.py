@@ -1,0 +1,132 @@
+"""`SyntheticSet`: condensed images with all that is needed to use them, and its file."""
+
+import json
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dcjax.errors import UserError
+
+RANGES = ("normalised", "unit")  # (pixel - mean) / std, or pixels in [0, 1]
+KEYS = ("images", "labels", "metadata")
+# What the metadata always hold; a method may add more.
+METADATA = (
+  "method",
+  "dataset",
+  "class_names",
+  "range",
+  "mean",
+  "std",
+  "formation",
+  "ipc",
+  "config",
+  "seed",
+  "version",
+)
+
+
+class SyntheticSet(NamedTuple):
+  """A condensed set.
+
+  Attributes:
+    images: `[classes, ipc, H, W, C]` float32, in the range that the metadata name.
+    labels: `[classes, ipc]` int32.
+    metadata: what the numbers mean and where they come from, as JSON holds it. `range` is
+      'normalised', (pixel - mean) / std, or 'unit', pixels in [0, 1]; `mean` and `std` are
+      those of pixels in [0, 1], one for each channel.
+  """
+
+  images: np.ndarray
+  labels: np.ndarray
+  metadata: dict[str, Any]
+
+  def pixels(self) -> np.ndarray:
+    """The images as a person sees them: uint8 `[classes, ipc, H, W, C]`."""
+    unit = self.images
+    if self.metadata["range"] == "normalised":
+      unit = unit * np.float32(self.metadata["std"]) + np.float32(self.metadata["mean"])
+    return np.round(np.clip(unit, 0, 1) * 255).astype(np.uint8)
+
+  def flat(self) -> tuple[np.ndarray, np.ndarray]:
+    """What a network trains on: normalised images `[N, H, W, C]` and labels `[N]`."""
+    images = self.images
+    if self.metadata["range"] == "unit":
+      images = (images - np.float32(self.metadata["mean"])) / np.float32(self.metadata["std"])
+    return images.reshape(-1, *images.shape[2:]), self.labels.reshape(-1)
+
+  def save(self, path: str | os.PathLike) -> None:
+    """Writes the set to an `.npz` file, whole or not at all."""
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+      np.savez(
+        file,
+        images=np.asarray(self.images, np.float32),
+        labels=np.asarray(self.labels, np.int32),
+        metadata=np.array(json.dumps(self.metadata)),
+      )
+      file.flush()
+      os.fsync(file.fileno())
+    partial.replace(path)
+
+  @classmethod
+  def load(cls, path: str | os.PathLike) -> "SyntheticSet":
+    """Reads a set from its file; never unpickles anything.
+
+    Raises:
+      UserError: the file is missing, cut short, or not a synthetic set.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+      raise UserError(f"synthetic set: no file {path}; give the synthetic.npz of a finished run")
+    try:
+      with np.load(path, allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
+      metadata = json.loads(str(arrays["metadata"]))
+    except KeyError:
+      raise UserError(
+        f"synthetic set {path}: has no 'metadata'; give a synthetic.npz written by dcjax"
+      ) from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+      raise UserError(
+        f"synthetic set {path}: corrupt or not an .npz file ({_first_line(error)}); "
+        "write it again or use another"
+      ) from None
+    _check(path, arrays, metadata)
+    return cls(arrays["images"], arrays["labels"], metadata)
+
+
+def _first_line(error: Exception) -> str:
+  return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _check(path: Path, arrays: dict[str, np.ndarray], metadata: Any) -> None:
+  """Raises `UserError` if the content of a file is not a synthetic set."""
+
+  def fail(problem):
+    raise UserError(f"synthetic set {path}: {problem}; give a synthetic.npz written by dcjax")
+
+  if missing := [key for key in KEYS if key not in arrays]:
+    fail(f"has no '{missing[0]}'")
+  if not isinstance(metadata, dict):
+    fail("its metadata are not a JSON object")
+  if missing := [key for key in METADATA if key not in metadata]:
+    fail(f"its metadata have no '{missing[0]}'")
+  images, labels = arrays["images"], arrays["labels"]
+  if images.dtype != np.float32 or images.ndim != 5:
+    fail(f"images are {images.dtype} {images.shape}, not float32 [classes, ipc, H, W, C]")
+  if labels.dtype != np.int32 or labels.shape != images.shape[:2]:
+    fail(f"labels are {labels.dtype} {labels.shape}, not int32 {images.shape[:2]}")
+  if not np.isfinite(images).all():
+    fail("images hold numbers that are not finite")
+  classes, channels = len(metadata["class_names"]), images.shape[-1]
+  if classes != images.shape[0] or labels.min() < 0 or labels.max() >= classes:
+    fail(f"images and labels do not fit its {classes} class names")
+  if metadata["range"] not in RANGES:
+    fail(f"its range is '{metadata['range']}', not one of {', '.join(RANGES)}")
+  if len(metadata["mean"]) != channels or len(metadata["std"]) != channels:
+    fail(f"its mean and std do not have {channels} channels")

@@ -1,0 +1,158 @@
+"""Gradients over many images, and networks trained on a set."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dcjax.nn import Network
+from dcjax.types import Array, Key, Params
+
+
+class Settings(NamedTuple):
+  """How a network goes through a set.
+
+  Attributes:
+    batch: images of one step; the last batch of an epoch holds what is left.
+    block: images of a batch whose activations are alive together.
+    decode: `decode(images) -> images`, from what the set holds to what the network takes.
+    augment: `augment(key, images) -> images`, for each batch.
+  """
+
+  batch: int
+  block: int
+  decode: Callable[[Array], Array] = lambda images: images
+  augment: Callable[[Key, Array], Array] = lambda key, images: images
+
+
+def summed_loss(
+  network: Network,
+  params: Params,
+  images: Array,
+  labels: Array,
+  weights: Array,
+  stats: Params | None = None,
+) -> Array:
+  """Sum of the cross-entropies of `[N, H, W, C]` images, weighted by `[N]`. Scalar."""
+  logits, _ = network.apply(params, images, stats)
+  losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  return (losses * weights).sum()
+
+
+def gradient(
+  network: Network,
+  params: Params,
+  images: Array,
+  labels: Array,
+  weights: Array,
+  *,
+  block: int,
+  stats: Params | None = None,
+) -> Params:
+  """Gradient of `summed_loss` to the parameters, summed over blocks of images.
+
+  Args:
+    network: any; batch norm without `stats` needs the batch whole, whatever `block` says.
+    params: its parameters.
+    images: normalised `[N, H, W, C]`.
+    labels: int32 `[N]`.
+    weights: `[N]`; 1/N for the gradient of the mean loss.
+    block: how many images at a time; memory grows with it, the result does not change.
+    stats: frozen statistics for batch norm.
+  """
+
+  def block_gradient(images, labels, weights):
+    return jax.grad(lambda p: summed_loss(network, p, images, labels, weights, stats))(params)
+
+  count = images.shape[0]
+  whole = network.batch_norm and stats is None
+  if whole or block >= count:
+    return block_gradient(images, labels, weights)
+  # Images of weight zero fill up the last block.
+  fill = -count % block
+  blocks = jax.tree.map(
+    lambda x: jnp.concatenate([x, jnp.zeros_like(x[:fill])]).reshape(-1, block, *x.shape[1:]),
+    (images, labels, weights),
+  )
+
+  def add(total, batch):
+    return jax.tree.map(jnp.add, total, block_gradient(*batch)), None
+
+  return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), blocks)[0]
+
+
+def steps_per_epoch(count: int, batch: int) -> int:
+  """Steps that go once through `count` images."""
+  return -(-count // batch)
+
+
+def epoch(
+  network: Network,
+  optimizer: optax.GradientTransformation,
+  carry: tuple[Params, Any],
+  images: Array,
+  labels: Array,
+  key: Key,
+  settings: Settings,
+) -> tuple[Params, Any]:
+  """Trains once through the set, shuffled, in batches (opt-alg_theta of DC, Algorithm 1).
+
+  Args:
+    network: what to train.
+    optimizer: its optimiser.
+    carry: `(params, optimizer state)`.
+    images: `[N, H, W, C]` as `settings.decode` takes them.
+    labels: int32 `[N]`.
+    key: of the order and the augmentation.
+    settings: batches, blocks, augmentation.
+
+  Returns:
+    The new `(params, optimizer state)`.
+  """
+  count = images.shape[0]
+  batch = min(settings.batch, count)
+  steps = steps_per_epoch(count, batch)
+  order_key, augment_key = jax.random.split(key)
+  order = jax.random.permutation(order_key, count)
+  # The last batch is filled up with images of weight zero.
+  index = jnp.resize(order, (steps, batch))
+  real = (jnp.arange(steps * batch) < count).astype(jnp.float32).reshape(steps, batch)
+
+  def step(carry, batch_inputs):
+    params, state = carry
+    number, index, weights = batch_inputs
+    inputs = settings.decode(images[index])
+    inputs = settings.augment(jax.random.fold_in(augment_key, number), inputs)
+    gradients = gradient(
+      network, params, inputs, labels[index], weights / weights.sum(), block=settings.block
+    )
+    updates, state = optimizer.update(gradients, state, params)
+    return (optax.apply_updates(params, updates), state), None
+
+  return jax.lax.scan(step, carry, (jnp.arange(steps), index, real))[0]
+
+
+def epochs(
+  network: Network,
+  optimizer: optax.GradientTransformation,
+  carry: tuple[Params, Any],
+  images: Array,
+  labels: Array,
+  key: Key,
+  settings: Settings,
+  *,
+  start: Array | int,
+  stop: Array | int,
+) -> tuple[Params, Any]:
+  """Trains from epoch `start` up to `stop`, which may be traced; see `epoch`.
+
+  Epoch e draws from `fold_in(key, e)`, so that training in pieces changes nothing.
+  """
+
+  def body(number, carry):
+    epoch_key = jax.random.fold_in(key, number)
+    return epoch(network, optimizer, carry, images, labels, epoch_key, settings)
+
+  return jax.lax.fori_loop(start, stop, body, carry)

@@ -1,0 +1,31 @@
+"""Strict numerics and four fake CPU devices for every test; where the outside data lies."""
+
+import os
+
+os.environ["XLA_FLAGS"] = (
+  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+)
+
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items):
+  """Skips, with a reason, the tests whose data this machine does not have."""
+  for item in items:
+    for mark in ("data", "golden"):
+      if item.get_closest_marker(mark) and not (SHARED / mark).is_dir():
+        item.add_marker(pytest.mark.skip(reason=f"no {mark}/ in a folder shared/ beside this one"))
+
+
+@pytest.fixture
+def shared() -> Path:
+  return SHARED
