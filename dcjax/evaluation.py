@@ -108,7 +108,7 @@ def check_settings(settings: Settings) -> None:
       raise UserError(f"evaluation.{field}: {getattr(settings, field)} must be at least 1")
 
 
-Evaluator = Callable[..., Iterator[np.ndarray]]
+Evaluator = Callable[..., Iterator[Array]]
 
 
 def evaluator(
@@ -125,9 +125,9 @@ def evaluator(
   Returns:
     `evaluate(images, labels, key, own_sets=False)` for images `[N, H, W, C]`, float32 normalised
     or uint8 of the dataset, and labels int32 `[N]`. With `own_sets` each network has a set of its
-    own: images `[networks, N, H, W, C]`. It yields test accuracies `[n, checks]` of the n
-    networks trained together, until all are done. Network i is drawn and trained from
-    `fold_in(key, i)`.
+    own: images `[networks, N, H, W, C]`. It yields test accuracies `[n, checks]` of the n networks
+    trained together, perhaps not computed yet, until all are done. Network i is drawn and trained
+    from `fold_in(key, i)`.
   """
   together = min(strategy.network_block, settings.networks)
 
@@ -138,16 +138,14 @@ def evaluator(
 
     return jax.vmap(one, in_axes=(0 if own_sets else None, 0))(images, keys)
 
-  def evaluate(
-    images: Array, labels: Array, key: Key, own_sets: bool = False
-  ) -> Iterator[np.ndarray]:
+  def evaluate(images: Array, labels: Array, key: Key, own_sets: bool = False) -> Iterator[Array]:
     for start in range(0, settings.networks, together):
       # A last block that is not full trains copies and drops them, rather than compile again.
       numbers = np.minimum(np.arange(start, start + together), settings.networks - 1)
       keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
       sets = images[numbers] if own_sets else images
       accuracies = train_and_test(dataset, sets, labels, keys, own_sets)
-      yield np.asarray(accuracies)[: settings.networks - start]
+      yield accuracies[: settings.networks - start]
 
   return evaluate
 

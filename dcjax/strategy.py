@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dcjax.errors import UserError, nearest
@@ -35,8 +36,9 @@ class Strategy(NamedTuple):
   devices: int = 1
 
   def blocks(self, images: int) -> int:
-    """Images of one block when there are `images` of them."""
-    return min(self.image_block or images, images)
+    """Images of one block when there are `images` of them, in blocks as even as they can be."""
+    count = -(-images // (self.image_block or images))
+    return -(-images // count)
 
 
 # A CPU's caches hold the activations of a few images, and a class fills its cores; elsewhere
@@ -116,9 +118,7 @@ def map_classes(strategy: Strategy, function: Callable[..., Any], shared: Any, e
 
 
 def _mesh(strategy: Strategy) -> Mesh:
-  return jax.make_mesh(
-    (strategy.devices,), ("class",), devices=jax.local_devices()[: strategy.devices]
-  )
+  return Mesh(np.array(jax.local_devices()[: strategy.devices]), ("class",))
 
 
 def replicate(strategy: Strategy, tree: Any) -> Any:

@@ -83,6 +83,8 @@ class SyntheticSet(NamedTuple):
     path = Path(path).expanduser()
     if not path.is_file():
       raise UserError(f"synthetic set: no file {path}; give the synthetic.npz of a finished run")
+    if not zipfile.is_zipfile(path):
+      raise UserError(f"synthetic set {path}: cut short, or not an .npz file; use another")
     try:
       with np.load(path, allow_pickle=False) as file:
         arrays = {key: file[key] for key in file.files}
@@ -93,8 +95,7 @@ class SyntheticSet(NamedTuple):
       ) from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
       raise UserError(
-        f"synthetic set {path}: corrupt or not an .npz file ({_first_line(error)}); "
-        "write it again or use another"
+        f"synthetic set {path}: corrupt ({_first_line(error)}); use another"
       ) from None
     _check(path, arrays, metadata)
     return cls(arrays["images"], arrays["labels"], metadata)

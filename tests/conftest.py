@@ -26,6 +26,13 @@ def pytest_collection_modifyitems(items):
         item.add_marker(pytest.mark.skip(reason=f"no {mark}/ in a folder shared/ beside this one"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _compile_once(tmp_path_factory):
+  """Keeps compiled programs for the session: many tests run the same ones."""
+  jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
 @pytest.fixture
 def shared() -> Path:
   return SHARED

@@ -1,0 +1,1 @@
+"""Presets: each file has a `get_config(argument)`."""

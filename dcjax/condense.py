@@ -1,0 +1,241 @@
+"""The driver: condenses a dataset into a folder, from a config, with nothing lost on the way."""
+
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dcjax import config as config_lib
+from dcjax import data, experiment, report
+from dcjax.checkpoint import Checkpoints
+from dcjax.errors import UserError
+from dcjax.experiment import Evaluation, Keys
+from dcjax.interrupt import Interrupted, Interrupts
+from dcjax.loop import Loop
+from dcjax.progress import Progress, Stopwatch
+from dcjax.synthetic import SyntheticSet
+from dcjax.version import __version__
+from dcjax.workdir import Metrics, Workdir, write_json
+
+
+def condense(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
+  """Condenses a dataset as a config says, or goes on with a run that was stopped.
+
+  Everything is written into `workdir`: `config.json`, `metrics.jsonl`, TensorBoard events,
+  `checkpoints/`, `images/`, `synthetic.npz` and `summary.json`.
+
+  Args:
+    config: made by a preset or `dcjax.config.default()`.
+    workdir: a folder; it is made if need be.
+
+  Returns:
+    The content of `summary.json`.
+
+  Raises:
+    UserError: bad input, found before any long work, or a run that cannot go on.
+    Interrupted: SIGTERM or Ctrl-C, after a checkpoint was saved.
+  """
+  config = config_lib.resolve(config)
+  folder = Workdir(workdir)
+  try:
+    dataset = data.load(config.dataset)
+    run = Run(config, dataset, folder)
+    folder.claim(config.to_dict())
+    with Interrupts() as interrupts:
+      return run.finish(interrupts)
+  except OSError as error:
+    raise UserError(
+      f"workdir: cannot write {error.filename or folder.path} ({error.strerror}); "
+      "mend that and start the same command again, it goes on from the last checkpoint"
+    ) from None
+  finally:
+    folder.close()
+
+
+class Run:
+  """One run: what the config stands for, and how far it has come."""
+
+  def __init__(self, config: ConfigDict, dataset: data.Dataset, folder: Workdir):
+    """Builds everything, which checks everything; nothing is written.
+
+    Raises:
+      UserError: the config does not fit the data.
+    """
+    self.config, self.dataset, self.path = config, dataset, folder.path
+    self.keys = Keys.from_seed(config.seed)
+    layout = experiment.strategy(config, dataset)
+    self.method = experiment.method(config, dataset, layout)
+    self.evaluation = Evaluation(config, dataset, layout, self.keys)
+    self.loop = Loop(self.method, dataset, self.keys.loop, layout, config.compute.chunk)
+    self.iteration = 0
+    self.watch = Stopwatch()
+
+  def finish(self, interrupts: Interrupts) -> dict[str, Any]:
+    """Runs from wherever the folder says to the end."""
+    self.interrupts = interrupts
+    self.checkpoints = Checkpoints(self.path / "checkpoints")
+    self.state = self._restore(jax.jit(self.method.init)(self.keys.init, self.dataset))
+    self.metrics = Metrics(self.path / "metrics.jsonl", self.iteration)
+    self.progress = Progress(self.path, self.config.iterations, self.iteration)
+    try:
+      self._iterate()
+      return self._summarise()
+    finally:
+      self.progress.close()
+      self.metrics.close()
+      self.checkpoints.close()
+
+  def _restore(self, state: Any) -> Any:
+    """The state of the last checkpoint, or the initial one."""
+    self.iteration = self.checkpoints.latest
+    if not self.iteration:
+      return state
+    state, seconds = self.checkpoints.restore(state)
+    self.watch = Stopwatch(seconds)
+    return state
+
+  def _iterate(self) -> None:
+    """All iterations that are left, with what is due between them."""
+    total = self.config.iterations
+    self._draw()
+    if self.iteration < total:
+      self.progress.say("compiling", force=True)
+      self.watch.add("compile", self.loop.compile(self.state))
+    self._evaluate_if_due()
+    while self.iteration < total:
+      self._advance(min(total, *(self._next(every) for every in self._periods())))
+      if self.iteration == total or self.iteration % self.config.checkpoint_every == 0:
+        self._save()
+      self._evaluate_if_due()
+
+  def _periods(self) -> list[int]:
+    periods = (self.config.checkpoint_every, self.config.evaluate_every)
+    return [period for period in periods if period]
+
+  def _next(self, every: int) -> int:
+    """The next iteration after this one that is a multiple of `every`."""
+    return (self.iteration // every + 1) * every
+
+  def _advance(self, limit: int) -> None:
+    """Runs one chunk and logs it; when interrupted, saves what was done before it."""
+    try:
+      with self.watch("condense"):
+        done = self.loop.run(self.state, self.iteration, limit, self.interrupts.wait)
+    except Interrupted:
+      self._save()
+      raise
+    first = self.iteration + 1
+    self.state, self.iteration, metrics = done
+    for iteration, loss in enumerate(metrics["loss"].tolist(), first):
+      self._check_finite(loss, iteration)
+      self.metrics.append({"iteration": iteration, "loss": loss})
+      self.progress.loss(iteration, loss, self.loop.seconds_per_iteration)
+
+  def _check_finite(self, values: Any, iteration: int) -> None:
+    if not np.isfinite(values).all():
+      raise UserError(
+        f"iteration {iteration}: the loss or the images are not finite; lower lr_image or "
+        f"lr_network in a new workdir (last good checkpoint here: "
+        f"iteration {self.checkpoints.latest})"
+      )
+
+  def _save(self) -> None:
+    self._check_finite(self.state.images, self.iteration)
+    self.metrics.sync()
+    self.checkpoints.save(self.iteration, self.state, self.watch.seconds)
+
+  def _evaluate_if_due(self) -> None:
+    """Does the evaluations of this iteration that the log does not hold yet."""
+    if not self._due():
+      return
+    self._save()
+    self._draw()
+    iteration = self.iteration
+    done = {(r["iteration"], r["set"], r["network"]) for r in self.metrics.evaluations()}
+    for task in self.evaluation.tasks():
+      if (iteration if task[0] == experiment.SYNTHETIC else 0, *task) not in done:
+        self._evaluate(task)
+
+  def _evaluate(self, task: tuple[str, str]) -> None:
+    networks = self.config.evaluation.networks
+    with self.watch("evaluate"):
+      images = np.asarray(self.state.images)  # evaluation has one device, however many made them
+      run = self.evaluation.run(task, images, self.iteration, self.interrupts.wait)
+      for done, record in run:
+        self.progress.say(
+          f"{' set on '.join(task)}: {done} of {networks} networks, "
+          f"accuracy {record['last_mean']:.4f}"
+        )
+    self.metrics.append({"iteration": self.iteration, "evaluation": record})
+    self.progress.evaluation(self.iteration, record)
+
+  def _draw(self) -> None:
+    """Saves a picture of the initial images, or of those just evaluated, once."""
+    file = self.path / "images" / f"{self.iteration:06d}.png"
+    if not file.exists() and (self.iteration == 0 or self._due()):
+      file.parent.mkdir(exist_ok=True)
+      report.save_grid(self._synthetic_set(), file)
+
+  def _due(self) -> bool:
+    """Whether there is an evaluation at this iteration."""
+    every = self.config.evaluate_every
+    return self.iteration == self.config.iterations or bool(
+      every and self.iteration and self.iteration % every == 0
+    )
+
+  def _synthetic_set(self) -> SyntheticSet:
+    return experiment.synthetic_set(self.config, self.dataset, self.state.images)
+
+  def _summarise(self) -> dict[str, Any]:
+    """Writes the set and the summary, unless the run was finished before."""
+    file = self.path / "summary.json"
+    if file.exists():
+      return json.loads(file.read_text())
+    self._synthetic_set().save(self.path / "synthetic.npz")
+    config = self.config
+    summary = {
+      "method": config.method,
+      "dataset": self.dataset.name,
+      "ipc": config.ipc,
+      "iterations": config.iterations,
+      "seed": config.seed,
+      "hardware": hardware(),
+      "versions": versions(),
+      "seconds": {name: round(value, 3) for name, value in self.watch.seconds.items()},
+      "evaluations": self.metrics.evaluations(),
+    }
+    write_json(file, summary)
+    return summary
+
+
+def hardware() -> dict[str, Any]:
+  """What this process computes on."""
+  device = jax.devices()[0]
+  return {
+    "backend": jax.default_backend(),
+    "device": device.device_kind,
+    "devices": jax.device_count(),
+    "processor": _processor(),
+    "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+  }
+
+
+def _processor() -> str:
+  """The processor's name, where Linux tells it."""
+  information = Path("/proc/cpuinfo")
+  lines = information.read_text().splitlines() if information.exists() else []
+  names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+  return names[0] if names else platform.machine()
+
+
+def versions() -> dict[str, str]:
+  """The versions of what the numbers depend on."""
+  packages = ("jax", "jaxlib", "flax", "optax", "numpy")
+  installed = {name: metadata.version(name) for name in packages}
+  return {"dcjax": __version__, "python": platform.python_version(), **installed}

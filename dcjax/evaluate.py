@@ -1,0 +1,83 @@
+"""The driver of `dcjax evaluate`: networks trained on a saved set, tested on real images."""
+
+import os
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dcjax import config as config_lib
+from dcjax import data, experiment
+from dcjax.errors import UserError
+from dcjax.experiment import Evaluation, Keys
+from dcjax.interrupt import Interrupts
+from dcjax.progress import logger
+from dcjax.synthetic import SyntheticSet
+
+
+def evaluate(
+  path: str | os.PathLike, *, data_dir: str | None = None, seed: int | None = None, **changes: Any
+) -> list[dict[str, Any]]:
+  """Evaluates a saved set beside a random real subset of the same size.
+
+  Args:
+    path: a `synthetic.npz`; it names the dataset, the network and the protocol of its run.
+    data_dir: where the dataset is on this machine; by default where it was at condensation.
+    seed: of networks and random subsets; by default the run's.
+    **changes: fields of `config.evaluation` that replace those of the run. A new protocol or
+      augmentation brings its own number of epochs, unless `epochs` is given.
+
+  Returns:
+    The records that `summary.json` calls `evaluations`; the iteration is the run's last.
+
+  Raises:
+    UserError: the file, the data or a change is not usable.
+    Interrupted: SIGTERM or Ctrl-C.
+  """
+  synthetic = SyntheticSet.load(path)
+  config = _config(synthetic, data_dir, seed, changes)
+  dataset = data.load(config.dataset)
+  _check_fits(synthetic, dataset)
+  layout = experiment.strategy(config, dataset)
+  evaluation = Evaluation(config, dataset, layout, Keys.from_seed(config.seed))
+  images = synthetic.flat()[0].reshape(synthetic.images.shape)
+  records = []
+  with Interrupts() as interrupts:
+    for task in evaluation.tasks():
+      for count, record in evaluation.run(task, images, config.iterations, interrupts.wait):
+        logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
+      records.append(record)
+  return records
+
+
+def _config(
+  synthetic: SyntheticSet, data_dir: str | None, seed: int | None, changes: dict[str, Any]
+) -> ConfigDict:
+  """The config of the run that made a set, with the changes."""
+  config = config_lib.default()
+  try:
+    config.update(synthetic.metadata["config"])
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise UserError(
+      f"synthetic set: its config does not fit this version of dcjax ({error}); "
+      f"it was written by version {synthetic.metadata['version']}"
+    ) from None
+  config.compute = config_lib.default().compute  # another machine may want another layout
+  if {"protocol", "augmentation"} & changes.keys():
+    config.evaluation.epochs = None
+    config.evaluation.augmentation = None
+  config.evaluation.update(changes)
+  if data_dir is not None:
+    config.dataset.data_dir = data_dir
+  if seed is not None:
+    config.seed = seed
+  return config_lib.resolve(config)
+
+
+def _check_fits(synthetic: SyntheticSet, dataset: data.Dataset) -> None:
+  shape, classes = synthetic.images.shape[2:], synthetic.images.shape[0]
+  if shape != dataset.image_shape or classes != dataset.num_classes:
+    raise UserError(
+      f"synthetic set: {classes} classes of {list(shape)} images do not fit dataset "
+      f"'{dataset.name}' with {dataset.num_classes} classes of {list(dataset.image_shape)}; "
+      "give the data_dir of the dataset that it was made from"
+    )

@@ -1,0 +1,167 @@
+"""What a config stands for: its dataset, networks, method and evaluations, built and bound."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from dcjax import config as config_lib
+from dcjax import data, evaluation, nn
+from dcjax.data import Dataset
+from dcjax.methods import Method, dc
+from dcjax.strategy import Strategy, choose
+from dcjax.synthetic import SyntheticSet
+from dcjax.types import Array, Key
+from dcjax.version import __version__
+
+# The sets that networks are trained on, as `summary.json` names them.
+SYNTHETIC, RANDOM, WHOLE = "synthetic", "random", "whole"
+
+
+class Keys(NamedTuple):
+  """The streams of randomness of a run, all from its seed."""
+
+  init: Key  # initial synthetic images
+  loop: Key  # outer iteration t draws from fold_in(loop, t)
+  evaluation: Key  # networks: the same ones for every set and iteration
+  subset: Key  # random real subsets
+
+  @classmethod
+  def from_seed(cls, seed: int) -> "Keys":
+    """All streams."""
+    return cls(*jax.random.split(jax.random.key(seed), len(cls._fields)))
+
+
+def strategy(config: ConfigDict, dataset: Dataset) -> Strategy:
+  """How the work is laid out here, with what `config.compute` sets by hand."""
+  overrides = {field: config.compute[field] for field in Strategy._fields}
+  return choose(jax.default_backend(), dataset.num_classes, **overrides)
+
+
+def network(config: ConfigDict, dataset: Dataset, layout: Strategy, **changes: Any) -> nn.Network:
+  """The network of a config for the images of a dataset; `changes` replace its fields."""
+  fields = {**config.network.to_dict(), **changes}
+  return nn.create(
+    image_shape=dataset.image_shape,
+    num_classes=dataset.num_classes,
+    convolution=layout.convolution,
+    **fields,
+  )
+
+
+def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
+  """The method of a config."""
+  data.warn_small_classes(dataset, config.batch_real)
+  settings = dc.Settings(*(config[field] for field in dc.Settings._fields))
+  return dc.dc(network(config, dataset, layout), settings, layout)
+
+
+class Evaluation:
+  """The evaluations of a run: every architecture on the sets that are asked for."""
+
+  def __init__(self, config: ConfigDict, dataset: Dataset, layout: Strategy, keys: Keys):
+    """Binds networks and protocol; nothing is computed yet.
+
+    Raises:
+      UserError: an architecture is unknown or cannot take the images.
+    """
+    self._config, self._dataset, self._keys = config, dataset, keys
+    self._settings = config_lib.evaluation_settings(config.evaluation)
+    names = config.evaluation.architectures or (config.network.name,)
+    # With few images batch statistics are not reliable (DC, Appendix A).
+    norm = {"batch": "instance"}.get(config.network.norm, config.network.norm)
+    self._evaluators = {
+      name: evaluation.evaluator(
+        network(config, dataset, layout, name=name, norm=norm), self._settings, layout, dataset
+      )
+      for name in names
+    }
+
+  def tasks(self) -> list[tuple[str, str]]:
+    """The pairs (set, network) to evaluate, the synthetic set first."""
+    sets = [SYNTHETIC, RANDOM] + [WHOLE] * self._config.evaluation.whole
+    return [(name, architecture) for name in sets for architecture in self._evaluators]
+
+  def run(
+    self,
+    task: tuple[str, str],
+    images: np.ndarray,
+    iteration: int,
+    wait: Callable[[Any], Any] = jax.block_until_ready,
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Evaluates one task, yielding after each block of networks.
+
+    Args:
+      task: (set, network).
+      images: the synthetic images, normalised `[classes, ipc, H, W, C]`.
+      iteration: at which they were made.
+      wait: returns arrays once they are computed.
+
+    Yields:
+      How many networks are done, and the record of `summary.json` so far.
+    """
+    name, architecture = task
+    evaluate = self._evaluators[architecture]
+    dataset, key = self._dataset, self._keys.evaluation
+    if name == WHOLE:
+      blocks = evaluate(dataset.images, dataset.labels, key)
+    elif name == RANDOM:
+      blocks = evaluate(*self._random_subsets(images.shape[1]), key, own_sets=True)
+    else:
+      blocks = evaluate(*_flat(images), key)
+    accuracies: list[np.ndarray] = []
+    for block in blocks:
+      accuracies.extend(np.asarray(wait(block)))
+      yield len(accuracies), self._record(task, images.shape[1], iteration, np.stack(accuracies))
+
+  def _random_subsets(self, ipc: int) -> tuple[Array, Array]:
+    """A random real subset for each network: `[networks, N, H, W, C]`, and their labels."""
+    keys = jax.random.split(self._keys.subset, self._settings.networks)
+    draw = jax.jit(jax.vmap(lambda key: data.random_subset(self._dataset, key, ipc=ipc)))
+    subsets = draw(keys)
+    return jax.vmap(lambda images: _flat(images)[0])(subsets), _flat(subsets[0])[1]
+
+  def _record(
+    self, task: tuple[str, str], ipc: int, iteration: int, accuracies: np.ndarray
+  ) -> dict[str, Any]:
+    name, architecture = task
+    return {
+      "iteration": iteration if name == SYNTHETIC else 0,
+      "set": name,
+      "network": architecture,
+      "protocol": self._settings.protocol,
+      "augmentation": self._settings.augmentation,
+      "epochs": self._settings.epochs,
+      "networks": len(accuracies),
+      "decoded_ipc": None if name == WHOLE else ipc,
+      **evaluation.summarise(accuracies),
+    }
+
+
+def _flat(images: Array | np.ndarray) -> tuple[Array, Array]:
+  """`[classes, ipc, H, W, C]` as one batch, and its labels."""
+  classes, ipc = images.shape[:2]
+  return jnp.asarray(images).reshape(-1, *images.shape[2:]), jnp.repeat(jnp.arange(classes), ipc)
+
+
+def synthetic_set(config: ConfigDict, dataset: Dataset, images: Array) -> SyntheticSet:
+  """A set of normalised images with all that is known about it."""
+  classes, ipc = images.shape[:2]
+  labels = np.repeat(np.arange(classes, dtype=np.int32)[:, None], ipc, axis=1)
+  metadata = {
+    "method": config.method,
+    "dataset": dataset.name,
+    "class_names": list(dataset.class_names),
+    "range": "normalised",
+    "mean": np.asarray(dataset.mean).tolist(),
+    "std": np.asarray(dataset.std).tolist(),
+    "formation": {"name": "identity", "factor": 1},
+    "ipc": ipc,
+    "config": config.to_dict(),
+    "seed": config.seed,
+    "version": __version__,
+  }
+  return SyntheticSet(np.asarray(images, np.float32), labels, metadata)

@@ -1,0 +1,60 @@
+"""Stops a run between two steps when it is asked to end, so that it can save first."""
+
+import signal
+import time
+from types import FrameType
+from typing import Any
+
+import jax
+
+POLL_SECONDS = 0.01
+
+
+class Interrupted(Exception):
+  """The run was asked to end, and has saved."""
+
+  def __init__(self, number: int):
+    """Keeps which signal it was."""
+    super().__init__(signal.Signals(number).name)
+    self.exit_code = 128 + number  # as shells count
+
+
+class Interrupts:
+  """While entered, SIGTERM and Ctrl-C are noted instead of obeyed; a second one is obeyed."""
+
+  def __init__(self) -> None:
+    """Notes nothing yet."""
+    self._number = 0
+    self._former: dict[int, Any] = {}
+
+  def __enter__(self) -> "Interrupts":
+    for number in (signal.SIGTERM, signal.SIGINT):
+      try:
+        self._former[number] = signal.signal(number, self._note)
+      except ValueError:  # not the main thread, as in some notebooks
+        return self
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    for number, handler in self._former.items():
+      signal.signal(number, handler)
+
+  def _note(self, number: int, frame: FrameType | None) -> None:
+    del frame
+    self._number = number
+    for caught, handler in self._former.items():
+      signal.signal(caught, handler)
+
+  def check(self) -> None:
+    """Raises `Interrupted` if a signal has come."""
+    if self._number:
+      raise Interrupted(self._number)
+
+  def wait(self, arrays: Any) -> Any:
+    """Returns arrays once they are computed; raises `Interrupted` as soon as a signal comes."""
+    for leaf in jax.tree.leaves(arrays):
+      while not leaf.is_ready():
+        self.check()
+        time.sleep(POLL_SECONDS)
+    self.check()
+    return arrays

@@ -1,0 +1,89 @@
+"""The outer loop: iterations of a method in compiled chunks of any length."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dcjax.data import Dataset
+from dcjax.methods import Method
+from dcjax.strategy import Strategy, replicate, replicated
+from dcjax.types import Key
+
+LONGEST_CHUNK = 100  # iterations; the metrics of a chunk wait in a buffer of this length
+CHUNK_SECONDS = 1.0  # what a chunk should last when its length is not given
+
+
+class Loop:
+  """Runs a method's iterations on the devices of a strategy.
+
+  One program serves chunks of every length: the bounds are its arguments. Iteration t draws from
+  `fold_in(key, t)`, so the numbers do not depend on how iterations fall into chunks.
+  """
+
+  def __init__(
+    self, method: Method, dataset: Dataset, key: Key, layout: Strategy, chunk: int | None = None
+  ):
+    """Places the data; compiles nothing yet. `chunk` iterations make one, if it is given."""
+    self._place = lambda tree: replicate(layout, tree) if layout.devices > 1 else tree
+    self._dataset, self._key = self._place((dataset, key))
+    self._chunk = chunk
+    self.seconds_per_iteration = CHUNK_SECONDS  # of the last chunk; until then, a guess
+    sharding = replicated(layout) if layout.devices > 1 else None
+
+    def iterations(state, dataset, key, start, stop):
+      def body(t, carry):
+        state, buffers = carry
+        state, metrics = method.update(state, dataset, jax.random.fold_in(key, t))
+        buffers = jax.tree.map(lambda b, m: b.at[t - start].set(m), buffers, metrics)
+        return state, buffers
+
+      metrics = jax.eval_shape(method.update, state, dataset, key)[1]
+      buffers = jax.tree.map(lambda m: jnp.zeros((LONGEST_CHUNK,), m.dtype), metrics)
+      return jax.lax.fori_loop(start, stop, body, (state, buffers))
+
+    self._iterations = jax.jit(iterations, out_shardings=sharding)
+    self._compiled: Any = None
+
+  def compile(self, state: Any) -> float:
+    """Compiles for states of this shape; returns the seconds that it took."""
+    start = time.monotonic()
+    arguments = (self._place(state), self._dataset, self._key, *_bounds(0, 0))
+    self._compiled = self._iterations.lower(*arguments).compile()
+    return time.monotonic() - start
+
+  def run(
+    self, state: Any, start: int, limit: int, wait: Callable[[Any], Any] = jax.block_until_ready
+  ) -> tuple[Any, int, dict[str, np.ndarray]]:
+    """Runs one chunk from iteration `start`, going no further than `limit`.
+
+    Args:
+      state: after `start` iterations; still valid afterwards.
+      start: iterations done.
+      limit: more than `start`.
+      wait: returns arrays once they are computed.
+
+    Returns:
+      The new state, the iterations done, and the metrics, `[iterations of this chunk]` each.
+    """
+    if self._compiled is None:
+      self.compile(state)
+    stop = min(limit, start + self._length())
+    began = time.monotonic()
+    arguments = (self._place(state), self._dataset, self._key, *_bounds(start, stop))
+    state, buffers = wait(self._compiled(*arguments))
+    self.seconds_per_iteration = (time.monotonic() - began) / (stop - start)
+    metrics = {name: np.asarray(buffer)[: stop - start] for name, buffer in buffers.items()}
+    return state, stop, metrics
+
+  def _length(self) -> int:
+    """Iterations of the next chunk."""
+    paced = int(CHUNK_SECONDS / max(self.seconds_per_iteration, 1e-9))
+    return max(1, min(self._chunk or paced, LONGEST_CHUNK))
+
+
+def _bounds(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+  return np.asarray(start, np.int32), np.asarray(stop, np.int32)

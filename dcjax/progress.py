@@ -1,0 +1,88 @@
+"""How a run shows where it is: a progress bar or log lines, TensorBoard, a stopwatch."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger("dcjax")
+
+LOG_SECONDS = 10.0  # between two lines where there is no terminal
+
+
+class Stopwatch:
+  """Seconds spent, by what they were spent on, over all the starts of a run."""
+
+  def __init__(self, seconds: dict[str, float] | None = None):
+    """Goes on from the seconds of earlier starts."""
+    self.seconds = {"compile": 0.0, "condense": 0.0, "evaluate": 0.0} | (seconds or {})
+
+  def add(self, name: str, seconds: float) -> None:
+    """Counts seconds that were measured elsewhere."""
+    self.seconds[name] += seconds
+
+  @contextmanager
+  def __call__(self, name: str) -> Iterator[None]:
+    """Counts the seconds of a `with` block."""
+    start = time.monotonic()
+    try:
+      yield
+    finally:
+      self.add(name, time.monotonic() - start)
+
+
+class Progress:
+  """Shows a run: a bar with loss and time left on a terminal, plain log lines elsewhere."""
+
+  def __init__(self, folder: Path, iterations: int, done: int):
+    """Starts the bar at `done` iterations; TensorBoard events go to `folder`."""
+    from tensorboardX import SummaryWriter
+    from tqdm import tqdm
+
+    self._board = SummaryWriter(str(folder), purge_step=done or None, flush_secs=10)
+    self._terminal = sys.stderr.isatty()
+    self._bar = tqdm(
+      total=iterations, initial=done, unit="it", disable=not self._terminal, dynamic_ncols=True
+    )
+    self._iterations = iterations
+    self._last_line = time.monotonic()
+
+  def loss(self, iteration: int, loss: float, seconds: float) -> None:
+    """Shows an iteration, which took so many seconds."""
+    self._board.add_scalar("loss", loss, iteration)
+    self._bar.update()
+    self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+    left = seconds * (self._iterations - iteration)
+    text = f"iteration {iteration} of {self._iterations}, loss {loss:.4g}, {left:.0f} s left"
+    self._line(text, force=iteration == self._iterations)
+
+  def say(self, text: str, force: bool = False) -> None:
+    """Shows what is going on besides; where there is no terminal, not too often."""
+    self._bar.set_description(text)
+    self._line(text, force)
+
+  def evaluation(self, iteration: int, record: dict[str, Any]) -> None:
+    """Shows an accuracy."""
+    name = f"accuracy/{record['set']}/{record['network']}"
+    self._board.add_scalar(name, record["last_mean"], iteration)
+    self._bar.set_description("")
+    with self._bar.external_write_mode(sys.stderr):
+      logger.info(
+        "iteration %d: %s set on %s, accuracy %.4f ± %.4f",
+        iteration, record["set"], record["network"], record["last_mean"], record["last_std"],
+      )  # fmt: skip
+
+  def _line(self, text: str, force: bool) -> None:
+    """Writes a log line if there is no terminal, and the last one is long ago or it must be."""
+    now = time.monotonic()
+    if not self._terminal and (force or now - self._last_line >= LOG_SECONDS):
+      self._last_line = now
+      logger.info(text)
+
+  def close(self) -> None:
+    """Ends the bar and the events file."""
+    self._bar.close()
+    self._board.close()

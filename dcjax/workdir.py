@@ -1,0 +1,143 @@
+"""The folder of a run: its config, its metrics, its results. Nothing in it is overwritten."""
+
+import fcntl
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from dcjax.config import flatten
+from dcjax.errors import UserError
+
+
+class Workdir:
+  """One run's folder.
+
+  Attributes:
+    path: the folder.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    """Creates the folder if need be, and takes it for this process.
+
+    Raises:
+      UserError: it cannot be written to, or another run is using it.
+    """
+    self.path = Path(path).expanduser()
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      with tempfile.TemporaryFile(dir=self.path):
+        pass
+      self._lock = (self.path / ".lock").open("w")
+    except OSError as error:
+      raise UserError(
+        f"workdir: cannot write to {self.path} ({error.strerror}); give a folder of your own"
+      ) from None
+    try:
+      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      raise UserError(
+        f"workdir: another run is using {self.path}; wait for it or give another folder"
+      ) from None
+
+  def claim(self, config: dict[str, Any]) -> None:
+    """Writes the config of a new run, or checks that an old one has the same.
+
+    Raises:
+      UserError: the folder belongs to a run with another config, or to something else.
+    """
+    file = self.path / "config.json"
+    if file.exists():
+      self._check_same(_read_json(file), json.loads(json.dumps(config)))
+      return
+    for name in ("checkpoints", "metrics.jsonl", "synthetic.npz", "summary.json"):
+      if (self.path / name).exists():
+        raise UserError(
+          f"workdir: {self.path} holds {name} but no config.json; give another folder"
+        )
+    write_json(file, config)
+
+  def _check_same(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+    old_fields, new_fields = dict(flatten(old)), dict(flatten(new))
+    fields = sorted(old_fields.keys() | new_fields.keys())
+    different = [
+      f"{field} is {json.dumps(old_fields.get(field))} there and "
+      f"{json.dumps(new_fields.get(field))} here"
+      for field in fields
+      if old_fields.get(field) != new_fields.get(field)
+    ]
+    if different:
+      raise UserError(
+        f"workdir: {self.path} belongs to a run with another config: {'; '.join(different)}; "
+        "give another folder, or the same config to go on with that run"
+      )
+
+  def close(self) -> None:
+    """Gives the folder back."""
+    self._lock.close()
+
+
+class Metrics:
+  """The log of a run, one JSON object a line; it holds nothing that differs from run to run."""
+
+  def __init__(self, file: Path, iteration: int):
+    """Opens the log of a run that goes on after `iteration`; what came later is taken out."""
+    self.records = [r for r in _read_lines(file) if r["iteration"] <= iteration]
+    write_text(file, "".join(_line(record) for record in self.records))
+    self._file = file.open("a")
+
+  def append(self, record: dict[str, Any]) -> None:
+    """Adds a record, which holds `iteration`, to the log."""
+    self.records.append(record)
+    self._file.write(_line(record))
+    self._file.flush()
+
+  def sync(self) -> None:
+    """Brings the log to the disk; a checkpoint must not know more than the log."""
+    os.fsync(self._file.fileno())
+
+  def evaluations(self) -> list[dict[str, Any]]:
+    """All evaluations so far, in order."""
+    return [record["evaluation"] for record in self.records if "evaluation" in record]
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+
+def _line(record: dict[str, Any]) -> str:
+  return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _read_lines(file: Path) -> list[dict[str, Any]]:
+  """The records of a log, up to a line that was cut short."""
+  records = []
+  for line in file.read_text().splitlines() if file.exists() else []:
+    try:
+      records.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return records
+
+
+def _read_json(file: Path) -> Any:
+  try:
+    return json.loads(file.read_text())
+  except ValueError:
+    raise UserError(f"workdir: {file} is not JSON; give another folder") from None
+
+
+def write_json(file: Path, value: Any) -> None:
+  """Writes a JSON file, whole or not at all."""
+  write_text(file, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+  """Writes a text file, whole or not at all."""
+  partial = file.with_name(f"{file.name}.partial")
+  with partial.open("w") as stream:
+    stream.write(text)
+    stream.flush()
+    os.fsync(stream.fileno())
+  partial.replace(file)

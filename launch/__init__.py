@@ -1,0 +1,1 @@
+"""Command lines: thin mains over `dcjax.condense` and `dcjax.evaluate`."""

@@ -1,0 +1,49 @@
+"""`dcjax evaluate`: the flags of an evaluation of a saved set."""
+
+from pathlib import Path
+
+from absl import flags
+from dcjax.launch import command_line
+
+from dcjax import report
+from dcjax.errors import UserError
+from dcjax.evaluate import evaluate
+from dcjax.workdir import write_json
+
+
+def main(arguments: list[str]) -> None:
+  """Runs `dcjax evaluate` with its arguments, and prints the table of accuracies."""
+  values = command_line.parse(_flags(), arguments, required=("synthetic",))
+  options = {name: value for name, value in values.flag_values_dict().items() if value is not None}
+  path, output = options.pop("synthetic"), options.pop("output", None)
+  if output and Path(output).exists():
+    raise UserError(f"--output: {output} is there already; give a new name")
+  records = evaluate(path, **options)
+  if output:
+    write_json(Path(output), {"synthetic": path, "evaluations": records})
+  print(report.table(records))
+
+
+def _flags() -> flags.FlagValues:
+  """The flags; those that are not given leave what the set's own run had."""
+  values = flags.FlagValues()
+  text = {
+    "synthetic": "File of the set: a run's synthetic.npz.",
+    "data_dir": "Where the dataset is on this machine.",
+    "protocol": "Protocol of the evaluation: dc.",
+    "augmentation": "What networks are trained with: none or crop_scale_rotate.",
+    "output": "JSON file for the results; must not be there yet.",
+  }
+  number = {
+    "networks": "How many networks to train on each set.",
+    "epochs": "Passes over the set.",
+    "checks": "How often each network is tested, for the best accuracy.",
+    "seed": "Seed of the networks and of the random subsets.",
+  }
+  for name, meaning in text.items():
+    flags.DEFINE_string(name, None, meaning, flag_values=values)
+  for name, meaning in number.items():
+    flags.DEFINE_integer(name, None, meaning, flag_values=values)
+  flags.DEFINE_list("architectures", None, "Networks: convnet, lenet, mlp.", flag_values=values)
+  flags.DEFINE_bool("whole", None, "Also train on the whole training set.", flag_values=values)
+  return values

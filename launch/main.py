@@ -1,0 +1,68 @@
+"""The command `dcjax`."""
+
+import importlib
+import logging
+import os
+import sys
+
+from absl import logging as absl_logging
+
+from dcjax.errors import UserError, nearest
+from dcjax.interrupt import Interrupted
+from dcjax.version import __version__
+
+USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
+
+  dcjax condense --config configs/X.py --workdir W [--config.field=value ...]
+      Condenses a dataset into W. Started again with the same command, it goes on.
+  dcjax evaluate --synthetic W/synthetic.npz [--architectures convnet,mlp,lenet ...]
+      Trains networks on a saved set and tests them on real images.
+  dcjax COMMAND --help
+      Shows the flags of a command.
+
+Presets: configs/quickstart.py (handwritten digits, a minute on two cores) and
+configs/dc.py:DATASET,ipc=N with mnist, fashion_mnist, svhn or cifar10; add `smoke` to
+try one in seconds. Outside a checkout the same names mean the presets of the package.
+"""
+COMMANDS = ("condense", "evaluate")
+BAD_INPUT = 2  # exit code
+
+
+def main() -> None:
+  """Runs a command and exits; a user's mistake is one line and exit code 2."""
+  try:
+    run(sys.argv[1:])
+  except UserError as error:
+    print(f"dcjax: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
+  except Interrupted as interrupted:
+    print(f"dcjax: stopped by {interrupted}, all saved; the same command goes on", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(interrupted.exit_code)  # not waiting for what the device still computes
+
+
+def run(arguments: list[str]) -> None:
+  """Runs `dcjax` with the arguments that follow its name."""
+  if not arguments or arguments[0] in ("help", "--help", "-h", "--helpfull"):
+    print(USAGE)
+    return
+  if arguments[0] == "--version":
+    print(__version__)
+    return
+  command = arguments[0]
+  if command not in COMMANDS:
+    raise UserError(f"command: unknown '{command}'; {nearest(command, COMMANDS)}")
+  _log_plainly()
+  importlib.import_module(f"dcjax.launch.{command}").main(arguments)
+
+
+def _log_plainly() -> None:
+  """Shows dcjax' own progress, and of other packages only what they warn of."""
+  logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+  logging.getLogger("dcjax").setLevel(logging.INFO)
+  absl_logging.set_verbosity(absl_logging.WARNING)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,18 @@
+"""Tiny runs on the handwritten digits, for the tests of whole runs."""
+
+from ml_collections import ConfigDict
+
+import dcjax.config
+
+
+def tiny(**changes) -> ConfigDict:
+  """A config whose run takes a second beyond its compilation; `changes` name fields by path."""
+  config = dcjax.config.smoke(dcjax.config.default())
+  config.dataset.name = "digits"
+  config.network.depth, config.network.width = 1, 4
+  config.iterations = 6
+  config.inner_loop = 1
+  config.checkpoint_every = 2
+  for path, value in changes.items():
+    config.update_from_flattened_dict({path.replace("__", "."): value})
+  return config

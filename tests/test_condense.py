@@ -1,0 +1,270 @@
+"""Whole runs: what they write, how they stop and go on, what they refuse."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import chex
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from dcjax import SyntheticSet, UserError, experiment
+from dcjax.condense import condense
+from dcjax.interrupt import Interrupted, Interrupts
+from dcjax.loop import Loop
+from tests.runs import tiny
+
+
+def result(folder):
+  """What a run computed: the bytes of its log, and its images."""
+  return (folder / "metrics.jsonl").read_bytes(), SyntheticSet.load(folder / "synthetic.npz")
+
+
+def assert_same_result(one, other):
+  (log, synthetic), (other_log, other_synthetic) = result(one), result(other)
+  assert log == other_log
+  np.testing.assert_array_equal(synthetic.images, other_synthetic.images)
+
+
+def losses(folder):
+  records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+  return [record["loss"] for record in records if "loss" in record]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """A run that was never stopped, and its summary."""
+  folder = tmp_path_factory.mktemp("finished")
+  return folder, condense(tiny(evaluate_every=3), folder)
+
+
+def interrupt_after(monkeypatch, chunks):
+  """Makes a run be asked to end while it computes its next chunk."""
+  run, done = Loop.run, []
+
+  def interrupted(self, *arguments):
+    if len(done) == chunks:
+      raise Interrupted(signal.SIGTERM)
+    done.append(None)
+    return run(self, *arguments)
+
+  monkeypatch.setattr(Loop, "run", interrupted)
+
+
+def test_writes_everything(finished):
+  folder, summary = finished
+  assert json.loads((folder / "summary.json").read_text()) == summary
+  assert json.loads((folder / "config.json").read_text())["evaluation"]["epochs"] == 2
+  assert list(folder.glob("events.out.tfevents*"))
+  assert sorted(file.name for file in (folder / "images").iterdir()) == [
+    "000000.png", "000003.png", "000006.png",
+  ]  # fmt: skip
+  assert len(losses(folder)) == 6
+  assert summary["method"] == "dc" and summary["dataset"] == "digits"
+  assert set(summary["seconds"]) == {"compile", "condense", "evaluate"}
+  assert summary["versions"]["jax"] == jax.__version__
+
+
+def test_evaluates_beside_a_random_subset(finished):
+  _, summary = finished
+  evaluated = [(r["iteration"], r["set"], r["network"]) for r in summary["evaluations"]]
+  assert evaluated == [
+    (3, "synthetic", "convnet"),
+    (0, "random", "convnet"),
+    (6, "synthetic", "convnet"),
+  ]
+  for record in summary["evaluations"]:
+    assert 0 <= record["last_mean"] <= record["best_mean"] <= 1
+    assert record["decoded_ipc"] == 1 and record["networks"] == 1 and record["epochs"] == 2
+
+
+def test_pictures_are_large_enough_to_see(finished):
+  folder, _ = finished
+  with Image.open(folder / "images" / "000006.png") as picture:
+    assert picture.height >= 10 * 72
+
+
+def test_saved_set_describes_itself(finished):
+  folder, _ = finished
+  synthetic = SyntheticSet.load(folder / "synthetic.npz")
+  assert synthetic.images.shape == (10, 1, 8, 8, 1)
+  assert synthetic.metadata["class_names"] == [str(digit) for digit in range(10)]
+  assert synthetic.metadata["config"]["iterations"] == 6
+
+
+def test_a_finished_run_is_left_alone(finished):
+  folder, summary = finished
+  before = {file: file.stat().st_mtime_ns for file in folder.glob("*.npz")}
+  assert condense(tiny(evaluate_every=3), folder) == summary
+  assert {file: file.stat().st_mtime_ns for file in folder.glob("*.npz")} == before
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 4])
+def test_interrupted_run_goes_on_bit_for_bit(finished, tmp_path, monkeypatch, chunks):
+  with monkeypatch.context() as patch:
+    interrupt_after(patch, chunks)
+    with pytest.raises(Interrupted):
+      condense(tiny(evaluate_every=3), tmp_path)
+  condense(tiny(evaluate_every=3), tmp_path)
+  assert_same_result(tmp_path, finished[0])
+
+
+def test_interrupted_while_evaluating(finished, tmp_path, monkeypatch):
+  def interrupted(self, *arguments):
+    raise Interrupted(signal.SIGINT)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(experiment.Evaluation, "run", interrupted)
+    with pytest.raises(Interrupted):
+      condense(tiny(evaluate_every=3), tmp_path)
+  condense(tiny(evaluate_every=3), tmp_path)
+  assert_same_result(tmp_path, finished[0])
+
+
+def test_killed_run_goes_on_bit_for_bit(finished, tmp_path):
+  """Kills a run's process without warning as soon as it has a checkpoint."""
+  program = (
+    "from tests.runs import tiny; from dcjax.condense import condense; import jax;"
+    "jax.config.update('jax_numpy_dtype_promotion', 'strict');"
+    f"condense(tiny(evaluate_every=3), {str(tmp_path)!r})"
+  )
+  process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+  deadline = time.monotonic() + 120
+  while not (tmp_path / "checkpoints" / "2" / "_CHECKPOINT_METADATA").exists():
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.01)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  condense(tiny(evaluate_every=3), tmp_path)
+  assert_same_result(tmp_path, finished[0])
+
+
+def test_line_cut_short_is_written_again(finished, tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    interrupt_after(patch, 2)
+    with pytest.raises(Interrupted):
+      condense(tiny(evaluate_every=3), tmp_path)
+  with (tmp_path / "metrics.jsonl").open("a") as log:
+    log.write('{"iteration": 5, "loss": 1.0}\n{"iteration": 6, "lo')
+  condense(tiny(evaluate_every=3), tmp_path)
+  assert_same_result(tmp_path, finished[0])
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_chunk_length_changes_nothing(finished, tmp_path, chunk):
+  condense(tiny(evaluate_every=3, compute__chunk=chunk), tmp_path)
+  assert_same_result(tmp_path, finished[0])
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+def test_number_of_devices_changes_only_rounding(finished, tmp_path, devices):
+  condense(tiny(evaluate_every=3, compute__devices=devices), tmp_path)
+  np.testing.assert_allclose(losses(tmp_path), losses(finished[0]), rtol=1e-3)
+  ours, theirs = result(tmp_path)[1], result(finished[0])[1]
+  np.testing.assert_allclose(ours.images, theirs.images, atol=1e-3)
+
+
+def test_traces_the_iteration_once_for_all_chunks(tmp_path, monkeypatch):
+  method = experiment.method
+
+  def counted(*arguments):
+    made = method(*arguments)
+    # Once for the shapes of the metrics, once for the program.
+    return made._replace(update=chex.assert_max_traces(made.update, n=2))
+
+  monkeypatch.setattr(experiment, "method", counted)
+  compilations = []
+  with jax.log_compiles(False):
+    original = Loop.compile
+    monkeypatch.setattr(
+      Loop, "compile", lambda self, state: compilations.append(1) or original(self, state)
+    )
+    condense(tiny(compute__chunk=1), tmp_path)
+  assert len(compilations) == 1
+
+
+def test_other_config_is_refused_by_field(finished):
+  folder, _ = finished
+  with pytest.raises(
+    UserError, match=r"evaluate_every is 3 there and 0 here; .*seed is 0 there and 7"
+  ):
+    condense(tiny(seed=7), folder)
+
+
+def test_folder_of_something_else_is_refused(tmp_path):
+  (tmp_path / "synthetic.npz").write_bytes(b"precious")
+  with pytest.raises(UserError, match=r"holds synthetic.npz but no config.json"):
+    condense(tiny(), tmp_path)
+  assert (tmp_path / "synthetic.npz").read_bytes() == b"precious"
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+  from dcjax.workdir import Workdir
+
+  first = Workdir(tmp_path)
+  with pytest.raises(UserError, match="another run is using"):
+    condense(tiny(), tmp_path)
+  first.close()
+
+
+def test_folder_that_cannot_be_made(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match="workdir: cannot write to"):
+    condense(tiny(), tmp_path / "file" / "run")
+
+
+def test_corrupt_checkpoint_is_named_and_an_older_one_serves(finished, tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    interrupt_after(patch, 4)
+    with pytest.raises(Interrupted):
+      condense(tiny(evaluate_every=3), tmp_path)
+  steps = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+  newest = tmp_path / "checkpoints" / str(steps[-1])
+  for file in (newest / "state").rglob("*"):
+    if file.is_file() and file.parent.name == "d":
+      os.truncate(file, file.stat().st_size // 2)
+  with pytest.raises(
+    UserError, match=rf"{steps[-1]}: corrupt checkpoint .* from iteration {steps[-2]}"
+  ):
+    condense(tiny(evaluate_every=3), tmp_path)
+  import shutil
+
+  shutil.rmtree(newest)
+  condense(tiny(evaluate_every=3), tmp_path)
+  assert_same_result(tmp_path, finished[0])
+
+
+def test_full_disk_stops_with_a_message_and_loses_nothing(finished, tmp_path, monkeypatch):
+  import orbax.checkpoint as ocp
+
+  def full(self, *arguments, **options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(ocp.CheckpointManager, "save", full)
+    with pytest.raises(UserError, match=r"No space left on device.*make room"):
+      condense(tiny(evaluate_every=3), tmp_path)
+  condense(tiny(evaluate_every=3), tmp_path)
+  assert_same_result(tmp_path, finished[0])
+
+
+def test_loss_that_is_not_finite_stops_the_run(tmp_path):
+  with pytest.raises(UserError, match=r"iteration \d: the loss or the images are not finite"):
+    condense(tiny(lr_image=1e30), tmp_path)
+  assert not (tmp_path / "synthetic.npz").exists()
+
+
+def test_signals_are_noted_once_and_handlers_come_back():
+  former = signal.getsignal(signal.SIGTERM)
+  with pytest.raises(Interrupted) as caught, Interrupts() as interrupts:
+    interrupts.check()
+    os.kill(os.getpid(), signal.SIGTERM)
+    interrupts.check()
+  assert caught.value.exit_code == 143
+  assert signal.getsignal(signal.SIGTERM) == former

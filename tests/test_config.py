@@ -1,0 +1,103 @@
+"""The config: schedules, preset arguments, and what is refused before any work."""
+
+import importlib
+
+import pytest
+from dcjax.configs import dc, quickstart
+
+import dcjax.config
+from dcjax import UserError
+
+
+@pytest.mark.parametrize(
+  ("ipc", "loops"), [(1, (1, 1)), (10, (10, 50)), (20, (20, 25)), (50, (50, 10))]
+)
+def test_loops_follow_the_images_per_class(ipc, loops):
+  config = dcjax.config.resolve(dc.get_config(f"cifar10,ipc={ipc}"))
+  assert (config.inner_loop, config.network_epochs) == loops
+
+
+def test_loops_set_by_hand_win():
+  config = dc.get_config("ipc=3")
+  config.inner_loop, config.network_epochs = 4, 5
+  resolved = dcjax.config.resolve(config)
+  assert (resolved.inner_loop, resolved.network_epochs) == (4, 5)
+
+
+def test_one_loop_may_be_set_by_hand():
+  config = dc.get_config("ipc=10")
+  config.inner_loop = 4
+  resolved = dcjax.config.resolve(config)
+  assert (resolved.inner_loop, resolved.network_epochs) == (4, 50)
+
+
+@pytest.mark.parametrize(
+  ("dataset", "augmentation", "epochs"),
+  [("mnist", "crop_scale_rotate", 1000), ("cifar10", "none", 300)],
+)
+def test_protocol_augments_mnist_only(dataset, augmentation, epochs):
+  fields = dcjax.config.resolve(dc.get_config(dataset)).evaluation
+  assert (fields.augmentation, fields.epochs) == (augmentation, epochs)
+
+
+def test_presets_are_the_papers():
+  config = dcjax.config.resolve(dc.get_config("svhn"))
+  assert config.dataset.name == "svhn_cropped"
+  assert (config.iterations, config.batch_real, config.init) == (1000, 256, "noise")
+  assert (config.lr_image, config.lr_network, config.evaluation.networks) == (0.1, 0.01, 20)
+  assert (config.network.width, config.network.depth, config.network.norm) == (128, 3, "instance")
+
+
+@pytest.mark.parametrize("name", ["quickstart", "dc"])
+def test_smoke_shrinks_every_preset(name):
+  config = importlib.import_module(f"dcjax.configs.{name}").get_config("smoke")
+  assert config.iterations <= 2 and config.evaluation.epochs <= 2 and config.network.width <= 8
+  dcjax.config.resolve(config)
+
+
+@pytest.mark.parametrize("argument", ["minst", "ipc=ten", "ipc", "smok"])
+def test_unknown_argument_is_named(argument):
+  with pytest.raises(UserError, match=f"config argument: unknown '{argument}'"):
+    dc.get_config(argument)
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("ipc", 0, "ipc: 0 must be at least 1"),
+    ("ipc", 7, r"ipc: 7 is not on the schedule .*inner_loop and network_epochs"),
+    ("iterations", 0, "iterations: 0 must be at least 1"),
+    ("batch_real", 0, "batch_real: 0"),
+    ("checkpoint_every", 0, "checkpoint_every: 0"),
+    ("evaluate_every", -1, "evaluate_every: -1"),
+    ("inner_loop", 0, "inner_loop: 0"),
+    ("lr_image", -0.1, r"lr_image: -0.1 must be positive"),
+    ("lr_network", float("nan"), "lr_network: nan"),
+    ("method", "dcc", "method: unknown 'dcc'; did you mean 'dc'"),
+    ("init", "nose", "init: unknown 'nose'; did you mean 'noise'"),
+    ("distance", "our", "distance: unknown 'our'; did you mean 'ours'"),
+    ("evaluation.protocol", "cd", "evaluation.protocol: unknown 'cd'"),
+    ("evaluation.augmentation", "crop", "evaluation.augmentation: unknown 'crop'"),
+    ("evaluation.networks", 0, "evaluation.networks: 0"),
+    ("evaluation.epochs", 0, "evaluation.epochs: 0"),
+    ("compute.chunk", 0, "compute.chunk: 0"),
+  ],
+)
+def test_bad_value_is_named(field, value, message):
+  config = quickstart.get_config()
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(UserError, match=message):
+    dcjax.config.resolve(config)
+
+
+def test_names_may_be_separated_by_commas():
+  config = quickstart.get_config()
+  config.evaluation.architectures = ("convnet,mlp",)
+  assert dcjax.config.resolve(config).evaluation.architectures == ("convnet", "mlp")
+
+
+def test_resolving_leaves_the_argument_alone_and_is_idempotent():
+  config = quickstart.get_config()
+  resolved = dcjax.config.resolve(config)
+  assert config.inner_loop is None
+  assert dcjax.config.resolve(resolved) == resolved

@@ -1,0 +1,140 @@
+"""The command line: what works, and that every mistake is one line and exit code 2."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from dcjax.launch import main
+
+QUICK = "--config=configs/quickstart.py:smoke"
+TINY = ["--config.network.depth=1", "--config.network.width=4", "--config.inner_loop=1"]
+
+
+def mistake(monkeypatch, capsys, *arguments):
+  """Runs `dcjax`, which must fail as a user's mistake does; returns its message."""
+  monkeypatch.setattr(sys, "argv", ["dcjax", *arguments])
+  with pytest.raises(SystemExit) as caught:
+    main.main()
+  assert caught.value.code == 2
+  message = capsys.readouterr().err
+  assert message.startswith("dcjax: ") and message.count("\n") == 1
+  assert "Traceback" not in message
+  return message
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A run by the command line, from a folder that is no checkout."""
+  folder = tmp_path_factory.mktemp("elsewhere")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.chdir(folder)
+    main.run(["condense", QUICK, "--workdir", "run", *TINY])
+  return folder / "run"
+
+
+def test_condense_prints_a_table(run, capsys, monkeypatch):
+  monkeypatch.chdir(run.parent)
+  main.run(["condense", QUICK, "--workdir=run", *TINY])
+  printed = capsys.readouterr().out
+  assert "| synthetic | convnet |" in printed and "|    random | convnet |" in printed
+  assert (run / "synthetic.npz").exists()
+
+
+def test_fields_are_set_from_the_command_line(run):
+  assert json.loads((run / "config.json").read_text())["network"]["width"] == 4
+
+
+def test_evaluate_a_saved_file_on_other_networks(run, tmp_path, capsys):
+  output = tmp_path / "records.json"
+  main.run([
+    "evaluate", f"--synthetic={run / 'synthetic.npz'}", "--architectures=convnet,mlp",
+    "--networks=2", "--epochs=1", "--whole", f"--output={output}",
+  ])  # fmt: skip
+  records = json.loads(output.read_text())["evaluations"]
+  assert [(r["set"], r["network"]) for r in records] == [
+    (name, network) for name in ("synthetic", "random", "whole") for network in ("convnet", "mlp")
+  ]
+  assert all(record["networks"] == 2 and record["epochs"] == 1 for record in records)
+  assert " whole |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["condense", "--help"], ["evaluate", "-h"]])
+def test_help(arguments, capsys):
+  try:
+    main.run(arguments)
+  except SystemExit as caught:
+    assert caught.code == 0
+  assert "--synthetic" in capsys.readouterr().out or "condense" in arguments
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["condens"], "did you mean 'condense'?"),
+    (["condense"], "--config: missing"),
+    (["condense", QUICK], "--workdir: missing"),
+    (["condense", "--config=configs/qickstart.py"], "no file configs/qickstart.py; presets are"),
+    (["condense", "--config=configs/dc.py:minst"], "did you mean 'mnist'?"),
+    (["condense", QUICK, "--wrokdir=x"], "Did you mean: workdir"),
+    (["condense", QUICK, "--config.network.widht=3"], "no field 'widht'; did you mean 'width'?"),
+    (["condense", QUICK, "--config.nothing_like_it=3"], "no field 'nothing_like_it'"),
+    (["condense", QUICK, "--config.ipc=two"], "--config.ipc=two"),
+    (["condense", QUICK, "--workdir=x", "word"], "'word' is not a flag"),
+    (["condense", QUICK, "--workdir=x", "--config.dataset.name=digit"], "did you mean 'digits'?"),
+    (["condense", QUICK, "--workdir=x", "--config.dataset.name=npz"], "dataset.data_dir: empty"),
+    (["condense", QUICK, "--workdir=x", "--config.network.name=covnet"], "did you mean 'convnet'?"),
+    (["condense", QUICK, "--workdir=x", "--config.network.depth=6"], "network.depth: 6 is too"),
+    (["condense", QUICK, "--workdir=x", "--config.distance=mes"], "did you mean 'mse'?"),
+    (["condense", QUICK, "--workdir=x", "--config.ipc=0"], "ipc: 0 must be at least 1"),
+    (["condense", QUICK, "--workdir=x", "--config.evaluation.architectures=mlp,lent"], "'lenet'?"),
+    (["condense", QUICK, "--workdir=x", "--config.compute.devices=99"], "compute.devices: 99"),
+    (["condense", "--config=configs/dc.py:smoke", "--workdir=x", "--config.dataset.data_dir=gone"],
+     "dataset.data_dir: no folder"),
+    (["evaluate"], "--synthetic: missing"),
+    (["evaluate", "--synthetic=gone.npz"], "no file gone.npz"),
+  ],
+)  # fmt: skip
+def test_mistakes(monkeypatch, capsys, tmp_path, arguments, message):
+  monkeypatch.chdir(tmp_path)
+  assert message in mistake(monkeypatch, capsys, *arguments)
+
+
+def test_corrupt_synthetic_file(run, monkeypatch, capsys, tmp_path):
+  whole = (run / "synthetic.npz").read_bytes()
+  (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+  assert "cut short" in mistake(
+    monkeypatch, capsys, "evaluate", f"--synthetic={tmp_path / 'cut.npz'}"
+  )
+
+
+def test_set_that_does_not_fit_the_data(run, monkeypatch, capsys, tmp_path):
+  images, labels = np.zeros((20, 6, 6, 1), np.uint8), np.arange(20) % 10
+  file = tmp_path / "other.npz"
+  np.savez(file, x_train=images, y_train=labels, x_test=images, y_test=labels)
+  from dcjax import SyntheticSet
+
+  synthetic = SyntheticSet.load(run / "synthetic.npz")
+  synthetic.metadata["config"]["dataset"] |= {"name": "npz", "data_dir": str(file)}
+  synthetic.save(tmp_path / "set.npz")
+  assert "do not fit dataset" in mistake(
+    monkeypatch, capsys, "evaluate", f"--synthetic={tmp_path / 'set.npz'}"
+  )
+
+
+def test_existing_output_is_not_overwritten(run, monkeypatch, capsys, tmp_path):
+  output = tmp_path / "records.json"
+  output.write_text("precious")
+  arguments = ("evaluate", f"--synthetic={run / 'synthetic.npz'}", f"--output={output}")
+  assert "there already" in mistake(monkeypatch, capsys, *arguments)
+  assert output.read_text() == "precious"
+
+
+def test_heavy_packages_are_imported_only_when_used():
+  program = (
+    "import sys, dcjax.condense, dcjax.evaluate, dcjax.launch.main;"
+    "unwanted = {'tensorflow', 'tensorflow_datasets', 'tensorboardX', 'matplotlib', 'torch'};"
+    "sys.exit(str(unwanted & sys.modules.keys()) if unwanted & sys.modules.keys() else 0)"
+  )
+  assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
