@@ -51,7 +51,7 @@ def _warp(image: Array, matrix: Array, shift: Array, fill: Array) -> Array:
   height, width, _ = image.shape
   centre = jnp.array([height - 1, width - 1]) / 2
   grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)
-  offsets = (grid - centre[None, None]).astype(jnp.float32)
+  offsets = grid.astype(jnp.float32) - centre[None, None]
   rows, cols = jnp.moveaxis(offsets @ matrix.T + (centre + shift)[None, None], -1, 0)
 
   def channel(plane, value):

@@ -53,6 +53,9 @@ class Progress:
   def loss(self, iteration: int, loss: float, seconds: float) -> None:
     """Shows an iteration, which took so many seconds."""
     self._board.add_scalar("loss", loss, iteration)
+    if self._bar.desc:  # something else went on: its time is not the iterations'
+      self._bar.set_description("", refresh=False)
+      self._bar.unpause()
     self._bar.update()
     self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
     left = seconds * (self._iterations - iteration)
@@ -68,7 +71,6 @@ class Progress:
     """Shows an accuracy."""
     name = f"accuracy/{record['set']}/{record['network']}"
     self._board.add_scalar(name, record["last_mean"], iteration)
-    self._bar.set_description("")
     with self._bar.external_write_mode(sys.stderr):
       logger.info(
         "iteration %d: %s set on %s, accuracy %.4f ± %.4f",

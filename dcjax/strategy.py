@@ -55,8 +55,9 @@ def choose(backend: str, num_classes: int, **overrides: Any) -> Strategy:
 
   Args:
     backend: 'cpu', 'gpu' or 'tpu', as `jax.default_backend()` says.
-    num_classes: classes of the dataset; no more devices than that are used.
-    **overrides: fields of `Strategy`; None leaves the default. `devices` defaults to all.
+    num_classes: classes of the dataset.
+    **overrides: fields of `Strategy`; None leaves the default. `devices` defaults to all there
+      are, or to one for each class if that is fewer.
 
   Raises:
     UserError: for a value that no strategy has.

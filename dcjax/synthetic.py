@@ -93,7 +93,8 @@ class SyntheticSet(NamedTuple):
       raise UserError(
         f"synthetic set {path}: has no 'metadata'; give a synthetic.npz written by dcjax"
       ) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    # Damaged zip headers make zipfile raise RuntimeError too.
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
       raise UserError(
         f"synthetic set {path}: corrupt ({_first_line(error)}); use another"
       ) from None
@@ -118,16 +119,27 @@ def _check(path: Path, arrays: dict[str, np.ndarray], metadata: Any) -> None:
   if missing := [key for key in METADATA if key not in metadata]:
     fail(f"its metadata have no '{missing[0]}'")
   images, labels = arrays["images"], arrays["labels"]
-  if images.dtype != np.float32 or images.ndim != 5:
+  if images.dtype != np.float32 or images.ndim != 5 or not images.size:
     fail(f"images are {images.dtype} {images.shape}, not float32 [classes, ipc, H, W, C]")
   if labels.dtype != np.int32 or labels.shape != images.shape[:2]:
     fail(f"labels are {labels.dtype} {labels.shape}, not int32 {images.shape[:2]}")
   if not np.isfinite(images).all():
     fail("images hold numbers that are not finite")
-  classes, channels = len(metadata["class_names"]), images.shape[-1]
-  if classes != images.shape[0] or labels.min() < 0 or labels.max() >= classes:
-    fail(f"images and labels do not fit its {classes} class names")
+  classes, channels = images.shape[0], images.shape[-1]
+  names = metadata["class_names"]
+  if not isinstance(names, list) or len(names) != classes:
+    fail(f"its class_names are not {classes} names")
+  if labels.min() < 0 or labels.max() >= classes:
+    fail(f"its labels are not within 0..{classes - 1}")
   if metadata["range"] not in RANGES:
     fail(f"its range is '{metadata['range']}', not one of {', '.join(RANGES)}")
-  if len(metadata["mean"]) != channels or len(metadata["std"]) != channels:
-    fail(f"its mean and std do not have {channels} channels")
+  for field, least in (("mean", -np.inf), ("std", 0.0)):
+    if not _are_numbers(metadata[field], channels, least):
+      fail(f"its {field} is not {channels} numbers, one for each channel")
+
+
+def _are_numbers(values: Any, count: int, least: float) -> bool:
+  """Whether `values` is a list of `count` finite numbers greater than `least`."""
+  if not isinstance(values, list) or len(values) != count:
+    return False
+  return all(isinstance(v, int | float) and np.isfinite(v) and v > least for v in values)

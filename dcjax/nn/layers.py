@@ -129,7 +129,8 @@ def _initialisers(init: str, fan_in: int) -> tuple[Callable[..., Array], Callabl
   """Initialisers of weight and bias, by the name of an entry of `INITIALISERS`."""
   if init == "torch":
     return _torch_uniform(fan_in), _torch_uniform(fan_in)
-  return nn.initializers.kaiming_normal(), nn.initializers.zeros
+  # Flax's own kaiming_normal is cut off at two deviations, which PyTorch's is not.
+  return nn.initializers.variance_scaling(2.0, "fan_in", "normal"), nn.initializers.zeros
 
 
 INITIALISERS = ("torch", "kaiming")

@@ -1,15 +1,24 @@
 """Networks, gradients and distances against the numbers of the authors' PyTorch code."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from dcjax import matching
-from dcjax.nn import layers
 from tests.golden import NETWORKS, Golden
 
 TOLERANCE = 1e-3  # relative to the largest number of an array, in float32
+# Compiling is what takes the time: each program runs at most three times.
+QUICK = {"xla_backend_optimization_level": 0}
+CASES = [(name, "patches") for name in NETWORKS] + [
+  ("convnet_mnist", "lax"),
+  ("lenet_cifar", "lax"),
+]
+WITH_GRADIENTS = [case for case in CASES if case[0] == "convnet_mnist"]
 
 pytestmark = pytest.mark.golden
 
@@ -19,57 +28,67 @@ def assert_close(actual, expected, tolerance=TOLERANCE):
 
 
 def class_loss(network, params, images, label):
-  logits, _ = network.apply(params, images)
+  logits, features = network.apply(params, images)
   labels = np.full(len(images), label)
-  return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+  losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  return losses.mean(), (logits, features)
 
 
-def gradient(case, params, images):
-  return jax.grad(class_loss, argnums=1)(case.network, params, images, case.label)
+class Compiled:
+  """One file's network with what the tests ask of it, each compiled once."""
+
+  def __init__(self, folder, name, convolution):
+    case = Golden(folder, name, convolution=convolution)
+    loss = jax.value_and_grad(
+      lambda params, images: class_loss(case.network, params, images, case.label), has_aux=True
+    )
+
+    def chosen_distance(images, real, chosen):
+      ours = loss(case.params, images)[1]
+      distances = [distance(ours, real) for distance in matching.DISTANCES.values()]
+      return jnp.stack(distances) @ chosen
+
+    self.case = case
+    (self.loss, (self.logits, self.features)), self.gradient = jax.jit(
+      loss, compiler_options=QUICK
+    )(case.params, case.real)
+    self._distance = jax.jit(jax.value_and_grad(chosen_distance), compiler_options=QUICK)
+
+  def distance(self, metric):
+    """A distance and its image gradient; one program serves all of them."""
+    chosen = np.array([name == metric for name in matching.DISTANCES], np.float32)
+    return self._distance(self.case.synthetic, self.gradient, chosen)
 
 
-@pytest.fixture(params=NETWORKS)
-def name(request):
-  return request.param
+cached = functools.cache(Compiled)
 
 
-@pytest.fixture(params=layers.CONVOLUTIONS)
-def convolution(request):
-  return request.param
+@pytest.fixture(params=CASES, ids="-".join)
+def compiled(shared, request):
+  return cached(shared / "golden", *request.param)
 
 
-def test_logits_features_and_loss(shared, name, convolution):
-  case = Golden(shared / "golden", name, convolution=convolution)
-  logits, features = case.network.apply(case.params, case.real)
-  assert_close(logits, case.arrays["logits_real"])
-  assert_close(
-    class_loss(case.network, case.params, case.real, case.label), case.arrays["loss_real"]
-  )
-  if "features_real" in case.arrays:
-    assert_close(features, case.features())
+def test_logits_features_and_loss(compiled):
+  arrays = compiled.case.arrays
+  assert_close(compiled.logits, arrays["logits_real"])
+  assert_close(compiled.loss, arrays["loss_real"])
+  if "features_real" in arrays:
+    assert_close(compiled.features, compiled.case.features())
 
 
-def test_parameter_gradients(shared, convolution):
-  case = Golden(shared / "golden", "convnet_mnist", convolution=convolution)
-  expected = case.tree("grad_real")
+@pytest.mark.parametrize("compiled", WITH_GRADIENTS, indirect=True, ids="-".join)
+def test_parameter_gradients(compiled):
+  expected = compiled.case.tree("grad_real")
   largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
   for ours, theirs in zip(
-    jax.tree.leaves(gradient(case, case.params, case.real)),
-    jax.tree.leaves(expected),
-    strict=True,
+    jax.tree.leaves(compiled.gradient), jax.tree.leaves(expected), strict=True
   ):
     # A bias before an instance norm has the gradient zero, so scale by the largest of all.
     np.testing.assert_allclose(ours, theirs, atol=TOLERANCE * largest, rtol=0)
 
 
 @pytest.mark.parametrize("metric", matching.DISTANCES)
-def test_distance_and_image_gradient(shared, name, convolution, metric):
-  case = Golden(shared / "golden", name, convolution=convolution)
-  real = gradient(case, case.params, case.real)
-
-  def distance(images):
-    return matching.DISTANCES[metric](gradient(case, case.params, images), real)
-
-  value, image_gradient = jax.jit(jax.value_and_grad(distance))(case.synthetic)
-  assert_close(value, case.arrays[f"distance_{metric}"])
-  assert_close(image_gradient, case.images(f"image_gradient_{metric}"))
+def test_distance_and_image_gradient(compiled, metric):
+  value, image_gradient = compiled.distance(metric)
+  assert_close(value, compiled.case.arrays[f"distance_{metric}"])
+  assert_close(image_gradient, compiled.case.images(f"image_gradient_{metric}"))

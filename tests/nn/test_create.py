@@ -1,0 +1,201 @@
+"""`nn.create`: shapes, parameter counts, options, errors and the warning."""
+
+import logging
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dcjax import nn
+from dcjax.errors import UserError
+from dcjax.nn import layers
+
+
+def shapes(network, image_shape, batch=2):
+  """Shapes of parameters, logits and features, without computing any."""
+  params = jax.eval_shape(network.init, jax.random.key(0))
+  images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.float32)
+  logits, features = jax.eval_shape(network.apply, params, images)
+  return params, logits.shape, features.shape
+
+
+def count(params):
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+# --- Shapes and counts ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ("name", "image_shape", "features"),
+  [
+    ("convnet", (32, 32, 3), 4 * 4 * 128),
+    ("convnet", (28, 28, 1), 4 * 4 * 128),  # padded to 32
+    ("convnet", (9, 9, 1), 128),  # 9, 4, 2, 1
+    ("convnet", (16, 24, 1), 2 * 3 * 128),
+    ("lenet", (32, 32, 3), 84),
+    ("lenet", (28, 28, 1), 84),
+    ("mlp", (28, 28, 1), 128),
+    ("mlp", (5, 7, 3), 128),
+  ],
+)
+def test_shapes_of_logits_and_features(name, image_shape, features):
+  network = nn.create(name, image_shape, 7)
+  assert shapes(network, image_shape, batch=3)[1:] == ((3, 7), (3, features))
+
+
+@pytest.mark.parametrize(
+  ("name", "image_shape", "total"),
+  [
+    # Three blocks of kernel, bias, scale and shift, then 4 * 4 * 128 inputs to 10 units.
+    ("convnet", (32, 32, 3), (27 + 3) * 128 + 2 * (1152 + 3) * 128 + 2049 * 10),
+    ("convnet", (28, 28, 1), (9 + 3) * 128 + 2 * (1152 + 3) * 128 + 2049 * 10),
+    ("lenet", (32, 32, 3), 76 * 6 + 151 * 16 + 401 * 120 + 121 * 84 + 85 * 10),
+    ("lenet", (28, 28, 1), 26 * 6 + 151 * 16 + 401 * 120 + 121 * 84 + 85 * 10),
+    ("mlp", (28, 28, 1), 785 * 128 + 129 * 128 + 129 * 10),
+  ],
+)
+def test_parameter_counts(name, image_shape, total):
+  assert count(shapes(nn.create(name, image_shape, 10), image_shape)[0]) == total
+
+
+def test_the_default_convnet_on_cifar_has_the_reported_320010_parameters():
+  assert count(shapes(nn.create("convnet", (32, 32, 3), 10), (32, 32, 3))[0]) == 320_010
+
+
+@pytest.mark.parametrize(
+  ("norm", "params"),
+  [("none", 0), ("batch", 2 * 8), ("instance", 2 * 8), ("group", 2 * 8), ("layer", 2 * 8 * 64)],
+)
+def test_every_norm_builds_with_its_own_parameters(norm, params):
+  network = nn.create("convnet", (8, 8, 1), 3, width=8, depth=1, norm=norm)
+  made, logits, _ = shapes(network, (8, 8, 1))
+  assert logits == (2, 3)
+  assert count(made.get("Norm_0", {})) == params
+  assert network.batch_norm == (norm == "batch")
+
+
+FUNCTIONS = {
+  "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+  "relu": lambda x: np.maximum(x, 0),
+  "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
+  "swish": lambda x: x / (1 + np.exp(-x)),
+}
+WINDOWS = {"average": np.mean, "max": np.max}
+
+
+@pytest.mark.parametrize(
+  ("activation", "pooling"),
+  [("sigmoid", "none"), ("relu", "average"), ("leaky_relu", "none"), ("swish", "max")],
+)
+def test_a_block_is_convolution_then_activation_then_pooling(activation, pooling):
+  options = {"norm": "none", "activation": activation, "pooling": pooling}
+  network = nn.create("convnet", (6, 4, 1), 3, width=2, depth=1, **options)
+  params = jax.jit(network.init)(jax.random.key(0))
+  images = jax.random.normal(jax.random.key(1), (2, 6, 4, 1))
+  first = params["Convolution_0"]
+  expected = layers.lax_conv(images, first["kernel"], 1) + first["bias"][None, None, None]
+  expected = FUNCTIONS[activation](np.asarray(expected))
+  if pooling != "none":
+    expected = WINDOWS[pooling](expected.reshape(2, 3, 2, 2, 2, 2), axis=(2, 4))
+  logits, features = jax.jit(network.apply)(params, images)
+  np.testing.assert_allclose(features, expected.reshape(2, -1), atol=1e-5)
+  last = params["Linear_0"]["Dense_0"]
+  np.testing.assert_allclose(logits, features @ last["kernel"] + last["bias"][None], atol=1e-5)
+
+
+def test_every_choice_is_tried_above():
+  assert set(FUNCTIONS) == set(layers.ACTIVATIONS)
+  assert {*WINDOWS, "none"} == set(layers.POOLINGS)
+
+
+def test_init_draws_other_parameters_for_another_key():
+  init = jax.jit(nn.create("mlp", (4, 4, 1), 3).init)
+  first, again, other = (
+    init(jax.random.key(seed))["Linear_0"]["Dense_0"]["kernel"] for seed in (0, 0, 1)
+  )
+  assert np.array_equal(first, again) and not np.isclose(first, other).any(axis=0).all()
+
+
+# --- Errors --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ("name", "options", "message"),
+  [
+    ("convnte", {}, "network.name: unknown 'convnte'; did you mean 'convnet'?"),
+    ("xyz", {}, "network.name: unknown 'xyz'; choose one of: convnet, lenet, mlp"),
+    ("convnet", {"norm": "instnce"}, "network.norm: unknown 'instnce'; did you mean 'instance'?"),
+    ("convnet", {"activation": "rely"}, "network.activation: unknown 'rely'; did you mean 'relu'?"),
+    ("convnet", {"pooling": "mux"}, "network.pooling: unknown 'mux'; did you mean 'max'?"),
+    ("mlp", {"init": "torhc"}, "network.init: unknown 'torhc'; did you mean 'torch'?"),
+    (
+      "lenet",
+      {"convolution": "patch"},
+      "compute.convolution: unknown 'patch'; did you mean 'patches'?",
+    ),
+    (
+      "convnet",
+      {"norm": "group", "width": 6},
+      "network.width: 6 is not a multiple of the 4 groups",
+    ),
+  ],
+)
+def test_an_error_names_the_field_the_value_and_the_remedy(name, options, message):
+  with pytest.raises(UserError) as caught:
+    nn.create(name, (32, 32, 3), 10, **options)
+  assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("options", [{"width": 0}, {"depth": 0}])
+def test_no_width_or_no_depth_is_an_error(options):
+  with pytest.raises(UserError, match="must be at least 1"):
+    nn.create("convnet", (32, 32, 3), 10, **options)
+
+
+@pytest.mark.parametrize(
+  ("image_shape", "deepest"),
+  [((8, 8, 1), 3), ((9, 9, 1), 3), ((15, 33, 1), 3), ((28, 28, 1), 5), ((32, 32, 3), 5)],
+)
+def test_too_deep_is_an_error_and_the_depth_it_advises_builds(image_shape, deepest):
+  options = {"width": 4, "norm": "none"}
+  with pytest.raises(UserError, match=rf"^network\.depth: .*use at most {deepest}$"):
+    nn.create("convnet", image_shape, 3, depth=deepest + 1, **options)
+  network = nn.create("convnet", image_shape, 3, depth=deepest, **options)
+  assert shapes(network, image_shape)[2][1] >= 4  # at least one pixel is left
+
+
+def test_without_pooling_no_depth_is_too_deep():
+  network = nn.create("convnet", (4, 4, 1), 3, width=4, depth=6, norm="none", pooling="none")
+  assert shapes(network, (4, 4, 1))[2] == (2, 4 * 4 * 4)
+
+
+def test_lenet_on_small_images_is_an_error():
+  with pytest.raises(UserError, match=r"lenet takes images of 16 pixels or more.*15x20"):
+    nn.create("lenet", (15, 20, 1), 10)
+  assert shapes(nn.create("lenet", (16, 16, 1), 10), (16, 16, 1))[1] == (2, 10)
+
+
+# --- The warning ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ("image_shape", "options", "warns"),
+  [
+    ((8, 8, 1), {"depth": 3}, True),
+    ((8, 8, 1), {"depth": 2}, False),
+    ((32, 32, 3), {"depth": 5}, True),
+    ((32, 32, 3), {"depth": 4}, False),
+    ((28, 28, 1), {"depth": 4}, False),  # padded to 32
+    ((8, 8, 1), {"depth": 3, "norm": "group"}, False),
+    ((8, 8, 1), {"depth": 3, "pooling": "none"}, False),
+    ((2, 2, 1), {"depth": 1, "pooling": "none"}, True),
+  ],
+)
+def test_an_instance_norm_that_sees_two_pixels_warns(caplog, image_shape, options, warns):
+  with caplog.at_level(logging.WARNING, logger="absl"):
+    nn.create("convnet", image_shape, 3, width=4, **options)
+  assert len(caplog.records) == warns
+  assert ("sees only 2x2 pixels" in caplog.text) == warns

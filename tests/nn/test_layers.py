@@ -1,0 +1,259 @@
+"""Layers against XLA's convolution, hand-written formulas and PyTorch's conventions."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dcjax import nn
+from dcjax.nn import layers
+
+# --- Convolution ---------------------------------------------------------------------------
+
+BATCH, HEIGHT, WIDTH, CHANNELS, FILTERS = 2, 7, 6, 3, 4
+
+
+def random(*shape, seed=0):
+  return np.random.default_rng(seed).standard_normal(shape)
+
+
+def penalty(convolution, images, kernel, weights, padding):
+  """A function of both gradients of a loss whose second derivatives are all alive."""
+
+  def loss(images, kernel):
+    return (jnp.tanh(convolution(images, kernel, padding)) * weights).sum()
+
+  gradients = jax.grad(loss, argnums=(0, 1))(images, kernel)
+  return sum(jnp.sin(gradient).sum() for gradient in gradients), gradients
+
+
+# These programs run once, so XLA need not optimise them.
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+@functools.partial(jax.jit, static_argnames=("convolution", "padding"), compiler_options=QUICK)
+def all_orders(images, kernel, weights, *, convolution, padding):
+  """Outputs, gradients to images and kernel, and gradients of a function of those gradients."""
+  function = jax.grad(penalty, argnums=(1, 2), has_aux=True)
+  second, first = function(convolution, images, kernel, weights, padding)
+  return convolution(images, kernel, padding), first, second
+
+
+def assert_trees_close(actual, expected, tolerance):
+  for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(ours, theirs, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("padding", range(5))
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_patches_equal_lax_to_the_second_derivative(size, padding):
+  with jax.enable_x64(True):
+    images = jnp.array(random(BATCH, HEIGHT, WIDTH, CHANNELS))
+    kernel = jnp.array(random(size, size, CHANNELS, FILTERS, seed=1))
+    sides = (side + 2 * padding - size + 1 for side in (HEIGHT, WIDTH))
+    weights = jnp.array(random(BATCH, *sides, FILTERS, seed=2))
+    ours, theirs = (
+      all_orders(images, kernel, weights, convolution=convolution, padding=padding)
+      for convolution in (layers.patches_conv, layers.lax_conv)
+    )
+    assert ours[0].shape == weights.shape
+    assert_trees_close(ours, theirs, 1e-11)
+
+
+def test_a_negative_padding_crops():
+  images, kernel = random(1, 6, 7, 2), random(3, 3, 2, 2, seed=1)
+  cropped = layers.patches_conv(images[:, 1:-1, 1:-1], kernel, 0)
+  np.testing.assert_allclose(layers.patches_conv(images, kernel, -1), cropped, rtol=1e-6)
+
+
+def test_patches_under_vmap_over_kernels_equal_lax_one_by_one():
+  images = jnp.float32(random(BATCH, HEIGHT, WIDTH, CHANNELS))
+  kernels = jnp.float32(0.3 * random(3, 3, 3, CHANNELS, FILTERS, seed=1))
+  weights = jnp.float32(random(BATCH, HEIGHT, WIDTH, FILTERS, seed=2))
+  ours = functools.partial(all_orders, convolution=layers.patches_conv, padding=1)
+  batched = jax.vmap(ours, in_axes=(None, 0, None))(images, kernels, weights)
+  for i, kernel in enumerate(kernels):
+    alone = all_orders(images, kernel, weights, convolution=layers.lax_conv, padding=1)
+    assert_trees_close(jax.tree.map(lambda x, i=i: x[i], batched), alone, 1e-4)
+
+
+def test_the_convolution_layer_adds_a_bias_to_every_pixel():
+  layer = layers.Convolution(2, 3, 1, "patches", "torch")
+  params = {"kernel": np.zeros((3, 3, 1, 2), np.float32), "bias": np.float32([0.5, -2])}
+  outputs = layer.apply({"params": params}, np.ones((1, 4, 5, 1), np.float32))
+  np.testing.assert_array_equal(outputs, np.broadcast_to([0.5, -2], (1, 4, 5, 2)))
+
+
+# --- Initialisers --------------------------------------------------------------------------
+
+
+def init_layer(kind, init):
+  """A layer's weights and bias, and its fan-in."""
+  if kind == "convolution":
+    layer, inputs, fan_in = layers.Convolution(1024, 3, 1, "patches", init), (1, 4, 4, 8), 72
+  else:
+    layer, inputs, fan_in = layers.Linear(1024, init), (1, 50), 50
+  params = layer.init(jax.random.key(0), jnp.zeros(inputs))["params"]
+  params = params.get("Dense_0", params)
+  return np.asarray(params["kernel"]), np.asarray(params["bias"]), fan_in
+
+
+@pytest.mark.parametrize("kind", ["convolution", "linear"])
+def test_torch_initialisation_is_uniform_within_the_root_of_the_fan_in(kind):
+  kernel, bias, fan_in = init_layer(kind, "torch")
+  bound = fan_in**-0.5
+  for values in (kernel, bias):
+    assert np.abs(values).max() <= bound
+    assert values.min() < -0.98 * bound and values.max() > 0.98 * bound
+    np.testing.assert_allclose(values.std(), bound / np.sqrt(3), rtol=0.05)
+  assert not np.array_equal(kernel.ravel()[: bias.size], bias)
+
+
+@pytest.mark.parametrize("kind", ["convolution", "linear"])
+def test_kaiming_initialisation_keeps_the_variance_behind_a_relu(kind):
+  kernel, bias, fan_in = init_layer(kind, "kaiming")
+  np.testing.assert_allclose(kernel.std(), np.sqrt(2 / fan_in), rtol=0.02)
+  np.testing.assert_allclose(kernel.mean(), 0, atol=0.02 * kernel.std())
+  np.testing.assert_array_equal(bias, 0)
+
+
+# --- Norms ---------------------------------------------------------------------------------
+
+IMAGES = np.float32(3 * random(5, 4, 6, 8) + 2 * random(8, seed=1))
+# Axes of the moments in `[N, H, W, groups, channels of a group]`.
+NORM_AXES = {
+  "batch": (8, (0, 1, 2)),
+  "instance": (8, (1, 2)),
+  "layer": (1, (1, 2, 3, 4)),
+  "group": (4, (1, 2, 4)),
+}
+
+
+def norm_params(kind):
+  shape = (4, 6, 8) if kind == "layer" else (8,)
+  return {"scale": np.float32(random(*shape, seed=2)), "bias": np.float32(random(*shape, seed=3))}
+
+
+@pytest.mark.parametrize("kind", NORM_AXES)
+def test_a_norm_equals_its_formula(kind):
+  groups, axes = NORM_AXES[kind]
+  grouped = IMAGES.astype(np.float64).reshape(5, 4, 6, groups, -1)
+  deviations = grouped - grouped.mean(axes, keepdims=True)
+  variance = (deviations**2).mean(axes, keepdims=True)  # biased, as PyTorch's
+  params = norm_params(kind)
+  expected = (deviations / np.sqrt(variance + 1e-5)).reshape(IMAGES.shape)
+  expected = expected * params["scale"] + params["bias"]
+  actual = layers.Norm(kind).apply({"params": params}, IMAGES)
+  np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", NORM_AXES)
+def test_a_norm_starts_with_unit_scales_and_zero_biases(kind):
+  shapes = {key: value.shape for key, value in norm_params(kind).items()}
+  params = layers.Norm(kind).init(jax.random.key(0), IMAGES)["params"]
+  assert {key: value.shape for key, value in params.items()} == shapes
+  assert (params["scale"] == 1).all() and (params["bias"] == 0).all()
+
+
+def test_no_norm_has_no_parameters_and_changes_nothing():
+  assert "params" not in layers.Norm("none").init(jax.random.key(0), IMAGES)
+  np.testing.assert_array_equal(layers.Norm("none").apply({}, IMAGES), IMAGES)
+
+
+@pytest.mark.parametrize("kind", ["instance", "layer", "group"])
+def test_an_image_of_one_colour_stays_finite(kind):
+  def total(images):
+    return layers.Norm(kind).apply({"params": norm_params(kind)}, images).sum()
+
+  value, gradient = jax.value_and_grad(total)(jnp.full((1, 4, 6, 8), 7.3))
+  assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+def test_batch_norm_uses_the_frozen_statistics():
+  mean, variance = np.float32(random(1, 1, 1, 8, seed=4)), np.full((1, 1, 1, 8), 9, np.float32)
+  variables = {
+    "params": norm_params("batch"),
+    "batch_stats": {"mean": mean, "variance": variance},
+  }
+  actual = layers.Norm("batch").apply(variables, IMAGES)
+  expected = (IMAGES - mean) / np.sqrt(9 + 1e-5)
+  expected = expected * variables["params"]["scale"] + variables["params"]["bias"]
+  np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def batch_network():
+  """A network with batch norm, and its parameters."""
+  network = nn.create("convnet", (8, 8, 1), 3, width=4, depth=2, norm="batch")
+  compiled = network._replace(apply=jax.jit(network.apply), statistics=jax.jit(network.statistics))
+  return compiled, jax.jit(network.init)(jax.random.key(0))
+
+
+def test_statistics_are_the_moments_of_what_each_batch_norm_sees(batch_network):
+  network, params = batch_network
+  images = jnp.float32(random(6, 8, 8, 1))
+  stats = network.statistics(params, images)
+  assert set(stats) == {"Norm_0", "Norm_1"}
+  first = params["Convolution_0"]
+  seen = np.asarray(layers.lax_conv(images, first["kernel"], 1) + first["bias"][None, None, None])
+  np.testing.assert_allclose(stats["Norm_0"]["mean"].ravel(), seen.mean((0, 1, 2)), atol=1e-5)
+  np.testing.assert_allclose(stats["Norm_0"]["variance"].ravel(), seen.var((0, 1, 2)), atol=1e-5)
+
+
+def test_frozen_statistics_free_an_image_from_its_batch(batch_network):
+  network, params = batch_network
+  images = jnp.float32(random(6, 8, 8, 1))
+  stats = network.statistics(params, images)
+  live, _ = network.apply(params, images)
+  frozen, _ = network.apply(params, images, stats)
+  alone, _ = network.apply(params, images[:2], stats)
+  np.testing.assert_allclose(frozen, live, atol=1e-4)  # the same images gave the statistics
+  np.testing.assert_allclose(alone, live[:2], atol=1e-4)
+  assert np.abs(network.apply(params, images[:2])[0] - live[:2]).max() > 0.01
+
+
+def test_without_batch_norm_there_are_no_statistics():
+  network = nn.create("convnet", (8, 8, 1), 3, width=4, depth=1)
+  params = jax.jit(network.init)(jax.random.key(0))
+  assert network.statistics(params, jnp.zeros((2, 8, 8, 1))) == {} and not network.batch_norm
+
+
+# --- Pooling -------------------------------------------------------------------------------
+
+
+def plane(rows):
+  return np.float32(rows)[None, :, :, None]
+
+
+def test_pools_take_each_window_and_drop_odd_sides():
+  images = plane([[1, 2, 3, 4, 99], [5, 6, 7, 8, 99], [99, 99, 99, 99, 99]])
+  np.testing.assert_array_equal(layers.average_pool(images), plane([[3.5, 5.5]]))
+  np.testing.assert_array_equal(layers.max_pool(images), plane([[6, 8]]))
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_max_pool_gives_the_gradient_to_the_largest(place):
+  window = np.zeros((2, 2), np.float32)
+  window[place] = 1
+  gradient = jax.grad(lambda x: 3 * layers.max_pool(x).sum())(plane(window))
+  np.testing.assert_array_equal(gradient, plane(3 * window))
+
+
+@pytest.mark.parametrize(
+  ("window", "first"),
+  [
+    ([[1, 1], [1, 1]], [[1, 0], [0, 0]]),
+    ([[0, 2], [2, 2]], [[0, 1], [0, 0]]),
+    ([[0, 1], [2, 2]], [[0, 0], [1, 0]]),
+  ],
+)
+def test_among_equals_max_pool_gives_the_gradient_to_the_first(window, first):
+  gradient = jax.grad(lambda x: layers.max_pool(x).sum())(plane(window))
+  np.testing.assert_array_equal(gradient, plane(first))
+
+
+def test_average_pool_spreads_the_gradient_evenly():
+  gradient = jax.grad(lambda x: layers.average_pool(x).sum())(plane(np.ones((3, 2))))
+  np.testing.assert_array_equal(gradient, plane([[0.25, 0.25], [0.25, 0.25], [0, 0]]))

@@ -1,0 +1,209 @@
+"""Evaluation: keys, layouts and sets, accuracies counted by hand, and the learning rate."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dcjax import data, evaluation, nn
+from dcjax.data import digits
+from dcjax.errors import UserError
+from dcjax.evaluation import PROTOCOLS, Settings, accuracy, check_settings, evaluator, summarise
+from dcjax.strategy import Strategy
+
+SETTINGS = Settings(protocol="dc", epochs=60, augmentation="none", networks=4, checks=3)
+KEY = jax.random.key(0)
+IPC = 10
+
+
+@pytest.fixture(scope="module")
+def dataset():
+  """The digits, with the first hundred test images only."""
+  whole = digits.load()
+  return whole.replace(test_images=whole.test_images[:100], test_labels=whole.test_labels[:100])
+
+
+@pytest.fixture(scope="module")
+def sets(dataset):
+  """Real images of every class: four sets `[4, N, 8, 8, 1]` normalised, and their labels."""
+  draw = functools.partial(data.random_subset, dataset, ipc=IPC)
+  images = jax.vmap(draw)(jax.random.split(jax.random.key(1), 4))
+  return images.reshape(4, -1, 8, 8, 1), jnp.repeat(jnp.arange(10, dtype=jnp.int32), IPC)
+
+
+def linear_apply(params, images, stats=None):
+  features = images.reshape(-1, 64)
+  return features @ params, features
+
+
+# Compiles in no time and learns the digits in a few epochs.
+LINEAR = nn.Network(
+  init=lambda key: 0.2 * jax.random.normal(key, (64, 10)),
+  apply=linear_apply,
+  statistics=lambda params, images: {},
+  batch_norm=False,
+)
+
+
+def all_of(evaluate, *args, **options):
+  """The accuracies of all networks `[networks, checks]`."""
+  return np.concatenate([np.asarray(block) for block in evaluate(*args, **options)])
+
+
+@pytest.fixture(scope="module")
+def one_by_one(dataset):
+  return evaluator(LINEAR, SETTINGS, Strategy(network_block=1), dataset)
+
+
+@pytest.fixture(scope="module")
+def three_together(dataset):
+  return evaluator(LINEAR, SETTINGS, Strategy(network_block=3), dataset)
+
+
+@pytest.fixture(scope="module")
+def expected(one_by_one, sets):
+  """What the other layouts must give: on the first of the sets."""
+  return all_of(one_by_one, sets[0][0], sets[1], KEY)
+
+
+def assert_same_accuracies(actual, expected):
+  """Rounding may turn one of the hundred test images."""
+  assert actual.shape == expected.shape
+  np.testing.assert_allclose(actual, expected, atol=0.0101)
+
+
+# --- Networks and sets ---------------------------------------------------------------------
+
+
+def test_networks_learn_and_differ_from_each_other(expected):
+  assert expected.shape == (4, 3)
+  assert expected[:, -1].min() > 0.5  # chance is a tenth
+  assert len({tuple(row) for row in expected}) > 1
+
+
+def test_the_key_decides(one_by_one, sets, expected):
+  again = all_of(one_by_one, sets[0][0], sets[1], KEY)
+  other = all_of(one_by_one, sets[0][0], sets[1], jax.random.key(1))
+  np.testing.assert_array_equal(again, expected)
+  assert not np.array_equal(other, expected)
+
+
+def test_networks_trained_together_are_those_trained_alone(three_together, sets, expected):
+  blocks = [np.asarray(block) for block in three_together(sets[0][0], sets[1], KEY)]
+  assert [block.shape for block in blocks] == [(3, 3), (1, 3)]
+  assert_same_accuracies(np.concatenate(blocks), expected)
+
+
+def test_a_block_larger_than_all_networks_yields_each_once(dataset, sets, expected):
+  settings = SETTINGS._replace(networks=2)
+  evaluate = evaluator(LINEAR, settings, Strategy(network_block=20), dataset)
+  (block,) = evaluate(sets[0][0], sets[1], KEY)
+  assert_same_accuracies(np.asarray(block), expected[:2])
+
+
+def test_each_network_can_have_a_set_of_its_own(one_by_one, three_together, sets):
+  images, labels = sets
+  alone = [all_of(one_by_one, each, labels, KEY)[i] for i, each in enumerate(images)]
+  together = all_of(three_together, images, labels, KEY, own_sets=True)
+  assert_same_accuracies(together, np.stack(alone))
+
+
+def test_stored_pixels_are_normalised_on_the_way(one_by_one, dataset):
+  index = np.concatenate([np.flatnonzero(dataset.labels == label)[:IPC] for label in range(10)])
+  pixels, labels = dataset.images[index], dataset.labels[index]
+  assert pixels.dtype == jnp.uint8
+  normalised = all_of(one_by_one, dataset.normalise(pixels), labels, KEY)
+  assert_same_accuracies(all_of(one_by_one, pixels, labels, KEY), normalised)
+
+
+def test_more_checks_do_not_change_the_last(dataset, sets, expected):
+  settings = SETTINGS._replace(checks=1, networks=1)
+  evaluate = evaluator(LINEAR, settings, Strategy(), dataset)
+  assert_same_accuracies(all_of(evaluate, sets[0][0], sets[1], KEY), expected[:1, -1:])
+
+
+def test_a_shuffled_set_with_its_labels_is_learned_too(one_by_one, sets):
+  order = np.random.default_rng(0).permutation(10 * IPC)
+  accuracies = all_of(one_by_one, sets[0][0][order], sets[1][order], KEY)
+  assert accuracies[:, -1].min() > 0.5
+
+
+# --- Accuracy ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [1, 16, 100, 256])
+def test_accuracy_is_the_fraction_that_is_right(dataset, block):
+  subset = dataset.replace(
+    test_images=dataset.test_images[:50], test_labels=dataset.test_labels[:50]
+  )
+  weights = jax.random.normal(jax.random.key(2), (64, 10))
+  pixels = np.asarray(subset.test_images, np.float64) / 255
+  normalised = (pixels - np.asarray(dataset.mean)) / np.asarray(dataset.std)
+  guesses = (normalised.reshape(50, 64) @ np.asarray(weights)).argmax(1)
+  right = (guesses == np.asarray(subset.test_labels)).mean()
+  assert 0 < right < 1
+  np.testing.assert_allclose(accuracy(LINEAR, weights, subset, block=block), right, atol=1e-6)
+
+
+def test_best_is_of_each_network_and_last_is_the_last():
+  summary = summarise(np.array([[0.2, 0.8, 0.4], [0.5, 0.1, 0.6]]))
+  expected = {"last_mean": 0.5, "last_std": 0.1, "best_mean": 0.7, "best_std": 0.1}
+  assert summary == pytest.approx(expected)
+
+
+def test_best_is_at_least_last(expected):
+  summary = summarise(expected)
+  assert summary["best_mean"] >= summary["last_mean"] > 0
+
+
+# --- Protocol ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(6, 2), (7, 1)])
+def test_sgd_equals_pytorchs_and_its_rate_drops_to_a_tenth_at_half(epochs, steps):
+  optimizer = evaluation._optimizer(SETTINGS._replace(epochs=epochs), steps)
+  rng = np.random.default_rng(0)
+  params = jnp.float32(rng.standard_normal(4))
+  state, update = optimizer.init(params), jax.jit(optimizer.update)
+  expected, velocity = np.asarray(params, np.float64), 0
+  for step in range(epochs * steps):
+    gradient = jnp.float32(rng.standard_normal(4))
+    updates, state = update(gradient, state, params)
+    params = params + updates
+    rate = 0.01 if step < epochs // 2 * steps else 0.001
+    velocity = 0.9 * velocity + np.asarray(gradient) + 5e-4 * expected
+    expected = expected - rate * velocity
+    np.testing.assert_allclose(params, expected, atol=1e-6)
+
+
+def test_mnist_alone_is_augmented_and_then_trained_for_longer():
+  protocol = PROTOCOLS["dc"]
+  assert protocol.augmentation("mnist") == "crop_scale_rotate"
+  assert protocol.augmentation("cifar10") == "none"
+  assert protocol.default_epochs("crop_scale_rotate") == 1000
+  assert protocol.default_epochs("none") == 300
+
+
+def test_augmentation_reaches_the_training(dataset, sets, expected):
+  settings = SETTINGS._replace(augmentation="crop_scale_rotate", networks=1)
+  augmented = all_of(evaluator(LINEAR, settings, Strategy(), dataset), sets[0][0], sets[1], KEY)
+  assert augmented.shape == (1, 3) and not np.allclose(augmented, expected[:1], atol=0.02)
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("protocol", "cd", "unknown 'cd'; did you mean 'dc'?"),
+    ("augmentation", "crop_scale", "unknown 'crop_scale'; did you mean 'crop_scale_rotate'?"),
+    ("epochs", 0, "0 must be at least 1"),
+    ("networks", 0, "0 must be at least 1"),
+    ("checks", -1, "-1 must be at least 1"),
+  ],
+)
+def test_an_error_names_the_field_the_value_and_the_remedy(field, value, message):
+  check_settings(SETTINGS)
+  with pytest.raises(UserError) as caught:
+    check_settings(SETTINGS._replace(**{field: value}))
+  assert str(caught.value) == f"evaluation.{field}: {message}"
