@@ -1,6 +1,7 @@
 """What a config stands for: its dataset, networks, method and evaluations, built and bound."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -119,9 +120,9 @@ class Evaluation:
 
   def _random_subsets(self, ipc: int) -> tuple[Array, Array]:
     """A random real subset for each network: `[networks, N, H, W, C]`, and their labels."""
+    draw = jax.vmap(partial(data.random_subset, ipc=ipc), in_axes=(None, 0))
     keys = jax.random.split(self._keys.subset, self._settings.networks)
-    draw = jax.jit(jax.vmap(lambda key: data.random_subset(self._dataset, key, ipc=ipc)))
-    subsets = draw(keys)
+    subsets = jax.jit(draw)(self._dataset, keys)
     return jax.vmap(lambda images: _flat(images)[0])(subsets), _flat(subsets[0])[1]
 
   def _record(

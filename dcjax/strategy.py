@@ -44,7 +44,7 @@ class Strategy(NamedTuple):
 # A CPU's caches hold the activations of a few images, and a class fills its cores; elsewhere
 # one launch over everything wins. At evaluation 20 networks is what the papers train.
 DEFAULTS = {
-  "cpu": Strategy(),
+  "cpu": Strategy(convolution="mixed"),
   "gpu": Strategy(class_map="vmap", image_block=0, network_block=20),
   "tpu": Strategy(class_map="vmap", image_block=0, network_block=20),
 }

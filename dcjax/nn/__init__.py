@@ -136,7 +136,7 @@ def _check_convnet(
   last = side if pooling == "none" else side >> (depth - 1)
   if norm == "instance" and last <= 2:
     logging.warning(
-      'network.depth: at depth %d the last instance norm sees only %dx%d pixels and leaves '
-      'almost nothing to learn from; a smaller depth is better',
+      "network.depth: at depth %d the last instance norm sees only %dx%d pixels and leaves "
+      "almost nothing to learn from; a smaller depth is better",
       depth, last, last,
     )  # fmt: skip

@@ -46,33 +46,44 @@ def assert_trees_close(actual, expected, tolerance):
     np.testing.assert_allclose(ours, theirs, atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("padding", range(5))
-@pytest.mark.parametrize("size", [1, 3, 5])
-def test_patches_equal_lax_to_the_second_derivative(size, padding):
+@pytest.mark.parametrize(
+  ("size", "padding"), [(1, 0), (1, 2), (3, 0), (3, 1), (3, 3), (5, 0), (5, 2), (5, 4)]
+)
+@pytest.mark.parametrize(
+  ("convolution", "channels"),
+  [
+    (layers.patches_conv, CHANNELS),
+    (layers.mixed_conv, layers.NARROW - 1),
+    (layers.mixed_conv, layers.NARROW),
+  ],
+)
+def test_convolutions_equal_lax_to_the_second_derivative(convolution, channels, size, padding):
   with jax.enable_x64(True):
-    images = jnp.array(random(BATCH, HEIGHT, WIDTH, CHANNELS))
-    kernel = jnp.array(random(size, size, CHANNELS, FILTERS, seed=1))
+    images = jnp.array(random(BATCH, HEIGHT, WIDTH, channels))
+    kernel = jnp.array(random(size, size, channels, FILTERS, seed=1))
     sides = (side + 2 * padding - size + 1 for side in (HEIGHT, WIDTH))
     weights = jnp.array(random(BATCH, *sides, FILTERS, seed=2))
     ours, theirs = (
       all_orders(images, kernel, weights, convolution=convolution, padding=padding)
-      for convolution in (layers.patches_conv, layers.lax_conv)
+      for convolution in (convolution, layers.lax_conv)
     )
     assert ours[0].shape == weights.shape
     assert_trees_close(ours, theirs, 1e-11)
 
 
-def test_a_negative_padding_crops():
-  images, kernel = random(1, 6, 7, 2), random(3, 3, 2, 2, seed=1)
-  cropped = layers.patches_conv(images[:, 1:-1, 1:-1], kernel, 0)
-  np.testing.assert_allclose(layers.patches_conv(images, kernel, -1), cropped, rtol=1e-6)
+@pytest.mark.parametrize("convolution", layers.CONVOLUTIONS.values())
+def test_a_negative_padding_crops(convolution):
+  images, kernel = random(1, 6, 7, 8), random(3, 3, 8, 2, seed=1)
+  cropped = convolution(images[:, 1:-1, 1:-1], kernel, 0)
+  np.testing.assert_allclose(convolution(images, kernel, -1), cropped, rtol=1e-5, atol=1e-5)
 
 
-def test_patches_under_vmap_over_kernels_equal_lax_one_by_one():
+@pytest.mark.parametrize("convolution", [layers.patches_conv, layers.mixed_conv])
+def test_under_vmap_over_kernels_equal_lax_one_by_one(convolution):
   images = jnp.float32(random(BATCH, HEIGHT, WIDTH, CHANNELS))
   kernels = jnp.float32(0.3 * random(3, 3, 3, CHANNELS, FILTERS, seed=1))
   weights = jnp.float32(random(BATCH, HEIGHT, WIDTH, FILTERS, seed=2))
-  ours = functools.partial(all_orders, convolution=layers.patches_conv, padding=1)
+  ours = functools.partial(all_orders, convolution=convolution, padding=1)
   batched = jax.vmap(ours, in_axes=(None, 0, None))(images, kernels, weights)
   for i, kernel in enumerate(kernels):
     alone = all_orders(images, kernel, weights, convolution=layers.lax_conv, padding=1)
