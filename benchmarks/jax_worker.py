@@ -19,9 +19,11 @@ class Worker:
 
   def __init__(self, setting: Setting):
     """Makes the data; the memory in use then is the baseline."""
-    self._network = nn.create("convnet", setting.image_shape, problem.CLASSES)
     # PyTorch takes one device, and so does this.
     self._strategy = strategy.choose(jax.default_backend(), problem.CLASSES, devices=1)
+    self._network = nn.create(
+      "convnet", setting.image_shape, problem.CLASSES, convolution=self._strategy.convolution
+    )
     self._settings, self._dataset = _settings(setting), _dataset(setting)
     self._optimizer = optax.sgd(problem.LR_IMAGE, momentum=problem.MOMENTUM_IMAGE)
     images = jnp.asarray(problem.synthetic_images(setting))

@@ -60,7 +60,7 @@ def default() -> ConfigDict:
   config.evaluation.whole = False  # also train on the whole training set
 
   config.compute = ConfigDict()  # None: what dcjax.strategy chooses for the backend
-  config.compute.convolution = placeholder(str)  # 'patches', 'mixed' or 'lax'
+  config.compute.convolution = placeholder(str)  # 'patches', 'winograd' or 'lax'
   config.compute.class_map = placeholder(str)  # 'scan' or 'vmap'
   config.compute.image_block = placeholder(int)  # images with activations alive together; 0: all
   config.compute.network_block = placeholder(int)  # networks trained together at evaluation

@@ -21,7 +21,7 @@ class Strategy(NamedTuple):
   """Where the work goes.
 
   Attributes:
-    convolution: an entry of `nn.layers.CONVOLUTIONS`.
+    convolution: an entry of `nn.convolution.CONVOLUTIONS`.
     class_map: 'scan' takes the classes one after another, 'vmap' all at once.
     image_block: how many images go through a network together when a gradient over many is
       summed or a test set is classified; 0 for all of them.
@@ -31,7 +31,7 @@ class Strategy(NamedTuple):
 
   convolution: str = "patches"
   class_map: str = "scan"
-  image_block: int = 8
+  image_block: int = 16
   network_block: int = 1
   devices: int = 1
 
@@ -44,7 +44,7 @@ class Strategy(NamedTuple):
 # A CPU's caches hold the activations of a few images, and a class fills its cores; elsewhere
 # one launch over everything wins. At evaluation 20 networks is what the papers train.
 DEFAULTS = {
-  "cpu": Strategy(convolution="mixed"),
+  "cpu": Strategy(convolution="winograd"),
   "gpu": Strategy(class_map="vmap", image_block=0, network_block=20),
   "tpu": Strategy(class_map="vmap", image_block=0, network_block=20),
 }

@@ -11,6 +11,7 @@ from absl import logging
 from dcjax.errors import UserError, nearest
 from dcjax.nn import convnet, layers
 from dcjax.nn.convnet import ConvNet
+from dcjax.nn.convolution import CONVOLUTIONS
 from dcjax.nn.lenet import SMALLEST_SIDE, LeNet
 from dcjax.nn.mlp import MLP
 from dcjax.types import Array, Key, Params
@@ -62,7 +63,7 @@ def create(
     pooling: one of `layers.POOLINGS`.
     init: 'torch', PyTorch's default (uniform within 1 / sqrt(fan_in), biases too), on which the
       papers' published numbers rest, or 'kaiming' (He et al. 2015, normal), as their text says.
-    convolution: one of `layers.CONVOLUTIONS`.
+    convolution: one of `convolution.CONVOLUTIONS`.
 
   Returns:
     The network.
@@ -72,7 +73,7 @@ def create(
   """
   _check_name("network.name", name, NETWORKS)
   _check_name("network.init", init, layers.INITIALISERS)
-  _check_name("compute.convolution", convolution, layers.CONVOLUTIONS)
+  _check_name("compute.convolution", convolution, CONVOLUTIONS)
   if name == "convnet":
     _check_name("network.norm", norm, layers.NORMS)
     _check_name("network.activation", activation, layers.ACTIVATIONS)

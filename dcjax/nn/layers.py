@@ -1,11 +1,4 @@
-"""Layers that the networks share: convolution, norms, pooling, initialisers.
-
-Gradient matching differentiates a gradient, which `lax.conv_general_dilated` does poorly: on a
-CPU its second derivative, and its kernel gradient inside a loop, run more than ten times slower
-than their arithmetic needs, and under `vmap` over kernels it becomes a grouped convolution.
-`patches_conv` and `mixed_conv` are made to be differentiated twice. A network takes one of them
-by its name in `CONVOLUTIONS`.
-"""
+"""Layers that the networks share: convolution, norms, pooling, initialisers."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,147 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dcjax.nn.convolution import CONVOLUTIONS
 from dcjax.types import Array
 
 EPSILON = 1e-5  # added to the variance in every norm, as PyTorch does
 GROUPS = 4  # of group norm (DC, Appendix B)
 LEAKY_SLOPE = 0.01  # of leaky ReLU (DC, Appendix B)
-
-# --- Convolution ---------------------------------------------------------------------------
-
-NARROW = 8  # channels below which XLA's own convolution is slow on a CPU
-
-Convolve = Callable[[Array, Array, int], Array]
-KernelGradient = Callable[[Array, Array, int, int], Array]
-
-
-def _twice_differentiable(convolve: Convolve, kernel_gradient: KernelGradient) -> Convolve:
-  """A convolution whose gradients of any order are made of the two functions given.
-
-  The gradient to the images is a convolution with the turned kernel; that to the kernel is
-  `kernel_gradient`; and the gradients of the latter are convolutions again.
-  """
-
-  @partial(jax.custom_vjp, nondiff_argnums=(2,))
-  def conv(images, kernel, padding):
-    return convolve(images, kernel, padding)
-
-  @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-  def gradient(images, cotangent, size, padding):
-    return kernel_gradient(images, cotangent, size, padding)
-
-  def image_gradient(cotangent, kernel, padding):
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    return conv(cotangent, turned, kernel.shape[0] - 1 - padding)
-
-  def conv_backward(padding, residuals, cotangent):
-    images, kernel = residuals
-    size = kernel.shape[0]
-    return (
-      image_gradient(cotangent, kernel, padding),
-      gradient(images, cotangent, size, padding),
-    )
-
-  def gradient_backward(size, padding, residuals, cotangent):
-    del size
-    images, outputs = residuals
-    return image_gradient(outputs, cotangent, padding), conv(images, cotangent, padding)
-
-  conv.defvjp(
-    lambda images, kernel, padding: (conv(images, kernel, padding), (images, kernel)),
-    conv_backward,
-  )
-  gradient.defvjp(
-    lambda images, outputs, size, padding: (
-      gradient(images, outputs, size, padding),
-      (images, outputs),
-    ),
-    gradient_backward,
-  )
-  return conv
-
-
-def _pad(images: Array, padding: int) -> Array:
-  pad = (padding, padding, 0)
-  return lax.pad(images, jnp.zeros((), images.dtype), ((0, 0, 0), pad, pad, (0, 0, 0)))
-
-
-def _windows(images: Array, size: int, rows: int, cols: int) -> list[Array]:
-  """Padded images shifted to each place of a kernel, `size * size` of `[N, rows, cols, C]`."""
-  places = range(size)
-  return [images[:, i : i + rows, j : j + cols] for i in places for j in places]
-
-
-def _patches(images: Array, size: int, padding: int) -> Array:
-  """The `size` x `size` window around every pixel, `[N, H', W', size * size * C]`."""
-  images = _pad(images, padding)
-  rows, cols = images.shape[1] - size + 1, images.shape[2] - size + 1
-  return jnp.concatenate(_windows(images, size, rows, cols), axis=-1)
-
-
-def _flatten(images: Array) -> Array:
-  return images.reshape(-1, images.shape[-1])
-
-
-def _sum_of_products(a: Array, b: Array) -> Array:
-  """Contracts the rows of `[M, C]` and `[M, O]`; `a.T @ b` would copy the transpose."""
-  return lax.dot_general(a, b, (((0,), (0,)), ((), ())))
-
-
-def _patches_convolve(images: Array, kernel: Array, padding: int) -> Array:
-  patches = _patches(images, kernel.shape[0], padding)
-  outputs = _flatten(patches) @ _flatten(kernel)
-  return outputs.reshape(*patches.shape[:-1], kernel.shape[-1])
-
-
-def _patches_kernel_gradient(images: Array, cotangent: Array, size: int, padding: int) -> Array:
-  patches = _flatten(_patches(images, size, padding))
-  gradient = _sum_of_products(patches, _flatten(cotangent))
-  return gradient.reshape(size, size, images.shape[-1], cotangent.shape[-1])
-
-
-def _mixed_convolve(images: Array, kernel: Array, padding: int) -> Array:
-  narrow = images.shape[-1] < NARROW
-  return (_patches_convolve if narrow else lax_conv)(images, kernel, padding)
-
-
-def _mixed_kernel_gradient(images: Array, cotangent: Array, size: int, padding: int) -> Array:
-  if images.shape[-1] < NARROW:
-    return _patches_kernel_gradient(images, cotangent, size, padding)
-  rows, cols = cotangent.shape[1:3]
-  windows = _windows(_pad(images, padding), size, rows, cols)
-  gradients = [_sum_of_products(_flatten(w), _flatten(cotangent)) for w in windows]
-  return jnp.stack(gradients).reshape(size, size, images.shape[-1], cotangent.shape[-1])
-
-
-def lax_conv(images: Array, kernel: Array, padding: int) -> Array:
-  """A convolution of stride 1 by XLA's own operation, with XLA's gradients.
-
-  Args:
-    images: `[N, H, W, C]`.
-    kernel: `[size, size, C, O]`.
-    padding: zeros on each side of the images; a negative number crops.
-
-  Returns:
-    `[N, H + 2 padding - size + 1, W + 2 padding - size + 1, O]`.
-  """
-  return lax.conv_general_dilated(
-    images, kernel, (1, 1), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-  )
-
-
-# Both take and return what `lax_conv` does, and differentiate in reverse to any order.
-# Patches times one matrix: under `vmap` over kernels still plain products of matrices.
-patches_conv = _twice_differentiable(_patches_convolve, _patches_kernel_gradient)
-# XLA's convolution forward, and for the kernel's gradient one product for each of its places:
-# the fastest on a CPU, but a grouped convolution under `vmap` over kernels.
-mixed_conv = _twice_differentiable(_mixed_convolve, _mixed_kernel_gradient)
-
-CONVOLUTIONS: dict[str, Convolve] = {
-  "patches": patches_conv,
-  "mixed": mixed_conv,
-  "lax": lax_conv,
-}
 
 # --- Initialisers --------------------------------------------------------------------------
 

@@ -1,6 +1,4 @@
-"""Layers against XLA's convolution, hand-written formulas and PyTorch's conventions."""
-
-import functools
+"""Layers against hand-written formulas and PyTorch's conventions."""
 
 import jax
 import jax.numpy as jnp
@@ -9,85 +7,11 @@ import pytest
 
 from dcjax import nn
 from dcjax.nn import layers
-
-# --- Convolution ---------------------------------------------------------------------------
-
-BATCH, HEIGHT, WIDTH, CHANNELS, FILTERS = 2, 7, 6, 3, 4
+from dcjax.nn.convolution import lax_conv
 
 
 def random(*shape, seed=0):
   return np.random.default_rng(seed).standard_normal(shape)
-
-
-def penalty(convolution, images, kernel, weights, padding):
-  """A function of both gradients of a loss whose second derivatives are all alive."""
-
-  def loss(images, kernel):
-    return (jnp.tanh(convolution(images, kernel, padding)) * weights).sum()
-
-  gradients = jax.grad(loss, argnums=(0, 1))(images, kernel)
-  return sum(jnp.sin(gradient).sum() for gradient in gradients), gradients
-
-
-# These programs run once, so XLA need not optimise them.
-QUICK = {"xla_backend_optimization_level": 0}
-
-
-@functools.partial(jax.jit, static_argnames=("convolution", "padding"), compiler_options=QUICK)
-def all_orders(images, kernel, weights, *, convolution, padding):
-  """Outputs, gradients to images and kernel, and gradients of a function of those gradients."""
-  function = jax.grad(penalty, argnums=(1, 2), has_aux=True)
-  second, first = function(convolution, images, kernel, weights, padding)
-  return convolution(images, kernel, padding), first, second
-
-
-def assert_trees_close(actual, expected, tolerance):
-  for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-    np.testing.assert_allclose(ours, theirs, atol=tolerance, rtol=tolerance)
-
-
-@pytest.mark.parametrize(
-  ("size", "padding"), [(1, 0), (1, 2), (3, 0), (3, 1), (3, 3), (5, 0), (5, 2), (5, 4)]
-)
-@pytest.mark.parametrize(
-  ("convolution", "channels"),
-  [
-    (layers.patches_conv, CHANNELS),
-    (layers.mixed_conv, layers.NARROW - 1),
-    (layers.mixed_conv, layers.NARROW),
-  ],
-)
-def test_convolutions_equal_lax_to_the_second_derivative(convolution, channels, size, padding):
-  with jax.enable_x64(True):
-    images = jnp.array(random(BATCH, HEIGHT, WIDTH, channels))
-    kernel = jnp.array(random(size, size, channels, FILTERS, seed=1))
-    sides = (side + 2 * padding - size + 1 for side in (HEIGHT, WIDTH))
-    weights = jnp.array(random(BATCH, *sides, FILTERS, seed=2))
-    ours, theirs = (
-      all_orders(images, kernel, weights, convolution=convolution, padding=padding)
-      for convolution in (convolution, layers.lax_conv)
-    )
-    assert ours[0].shape == weights.shape
-    assert_trees_close(ours, theirs, 1e-11)
-
-
-@pytest.mark.parametrize("convolution", layers.CONVOLUTIONS.values())
-def test_a_negative_padding_crops(convolution):
-  images, kernel = random(1, 6, 7, 8), random(3, 3, 8, 2, seed=1)
-  cropped = convolution(images[:, 1:-1, 1:-1], kernel, 0)
-  np.testing.assert_allclose(convolution(images, kernel, -1), cropped, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("convolution", [layers.patches_conv, layers.mixed_conv])
-def test_under_vmap_over_kernels_equal_lax_one_by_one(convolution):
-  images = jnp.float32(random(BATCH, HEIGHT, WIDTH, CHANNELS))
-  kernels = jnp.float32(0.3 * random(3, 3, 3, CHANNELS, FILTERS, seed=1))
-  weights = jnp.float32(random(BATCH, HEIGHT, WIDTH, FILTERS, seed=2))
-  ours = functools.partial(all_orders, convolution=convolution, padding=1)
-  batched = jax.vmap(ours, in_axes=(None, 0, None))(images, kernels, weights)
-  for i, kernel in enumerate(kernels):
-    alone = all_orders(images, kernel, weights, convolution=layers.lax_conv, padding=1)
-    assert_trees_close(jax.tree.map(lambda x, i=i: x[i], batched), alone, 1e-4)
 
 
 def test_the_convolution_layer_adds_a_bias_to_every_pixel():
@@ -208,7 +132,7 @@ def test_statistics_are_the_moments_of_what_each_batch_norm_sees(batch_network):
   stats = network.statistics(params, images)
   assert set(stats) == {"Norm_0", "Norm_1"}
   first = params["Convolution_0"]
-  seen = np.asarray(layers.lax_conv(images, first["kernel"], 1) + first["bias"][None, None, None])
+  seen = np.asarray(lax_conv(images, first["kernel"], 1) + first["bias"][None, None, None])
   np.testing.assert_allclose(stats["Norm_0"]["mean"].ravel(), seen.mean((0, 1, 2)), atol=1e-5)
   np.testing.assert_allclose(stats["Norm_0"]["variance"].ravel(), seen.var((0, 1, 2)), atol=1e-5)
 

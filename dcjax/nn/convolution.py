@@ -1,0 +1,216 @@
+"""Convolutions that can be differentiated twice without slowing down.
+
+Gradient matching differentiates a gradient, which `lax.conv_general_dilated` does poorly: on a
+CPU its second derivative, and its kernel gradient inside a loop, run more than ten times slower
+than their arithmetic needs, and under `vmap` over kernels it becomes a grouped convolution.
+`patches_conv` and `winograd_conv` are made of products of matrices, whatever the order of the
+derivative, with or without `vmap`. A network takes one of them by its name in `CONVOLUTIONS`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dcjax.types import Array
+
+Convolve = Callable[[Array, Array, int], Array]
+KernelGradient = Callable[[Array, Array, int, int], Array]
+
+
+def lax_conv(images: Array, kernel: Array, padding: int) -> Array:
+  """A convolution of stride 1 by XLA's own operation, with XLA's gradients.
+
+  Args:
+    images: `[N, H, W, C]`.
+    kernel: `[size, size, C, O]`.
+    padding: zeros on each side of the images; a negative number crops.
+
+  Returns:
+    `[N, H + 2 padding - size + 1, W + 2 padding - size + 1, O]`.
+  """
+  return lax.conv_general_dilated(
+    images, kernel, (1, 1), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+
+
+def _twice_differentiable(convolve: Convolve, kernel_gradient: KernelGradient) -> Convolve:
+  """A convolution whose gradients of any order are made of the two functions given.
+
+  The gradient to the images is a convolution with the turned kernel; that to the kernel is
+  `kernel_gradient`; and the gradients of the latter are convolutions again.
+  """
+
+  @partial(jax.custom_vjp, nondiff_argnums=(2,))
+  def conv(images, kernel, padding):
+    return convolve(images, kernel, padding)
+
+  @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+  def gradient(images, cotangent, size, padding):
+    return kernel_gradient(images, cotangent, size, padding)
+
+  def image_gradient(cotangent, kernel, padding):
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    return conv(cotangent, turned, kernel.shape[0] - 1 - padding)
+
+  def conv_backward(padding, residuals, cotangent):
+    images, kernel = residuals
+    size = kernel.shape[0]
+    return (
+      image_gradient(cotangent, kernel, padding),
+      gradient(images, cotangent, size, padding),
+    )
+
+  def gradient_backward(size, padding, residuals, cotangent):
+    del size
+    images, outputs = residuals
+    return image_gradient(outputs, cotangent, padding), conv(images, cotangent, padding)
+
+  conv.defvjp(
+    lambda images, kernel, padding: (conv(images, kernel, padding), (images, kernel)),
+    conv_backward,
+  )
+  gradient.defvjp(
+    lambda images, outputs, size, padding: (
+      gradient(images, outputs, size, padding),
+      (images, outputs),
+    ),
+    gradient_backward,
+  )
+  return conv
+
+
+# --- Patches times one matrix --------------------------------------------------------------
+
+
+def _pad(images: Array, before: int, after: tuple[int, int]) -> Array:
+  """Zeros `before` each image in both directions, and `after` its rows and columns."""
+  rows, cols = ((before, end, 0) for end in after)
+  return lax.pad(images, jnp.zeros((), images.dtype), ((0, 0, 0), rows, cols, (0, 0, 0)))
+
+
+def _patches(images: Array, size: int, padding: int) -> Array:
+  """The `size` x `size` window around every pixel, `[N, H', W', size * size * C]`."""
+  images = _pad(images, padding, (padding, padding))
+  count, rows, cols, channels = images.shape
+  rows, cols, places = rows - size + 1, cols - size + 1, range(size)
+  windows = [images[:, i : i + rows, j : j + cols] for i in places for j in places]
+  # The same numbers as from `concatenate`, sooner.
+  return jnp.stack(windows, axis=3).reshape(count, rows, cols, size * size * channels)
+
+
+def _flatten(images: Array) -> Array:
+  return images.reshape(-1, images.shape[-1])
+
+
+def _patches_convolve(images: Array, kernel: Array, padding: int) -> Array:
+  patches = _patches(images, kernel.shape[0], padding)
+  outputs = _flatten(patches) @ _flatten(kernel)
+  return outputs.reshape(*patches.shape[:-1], kernel.shape[-1])
+
+
+def _patches_kernel_gradient(images: Array, cotangent: Array, size: int, padding: int) -> Array:
+  patches = _flatten(_patches(images, size, padding))
+  # `patches.T @ cotangent` would copy the transpose.
+  gradient = lax.dot_general(patches, _flatten(cotangent), (((0,), (0,)), ((), ())))
+  return gradient.reshape(size, size, images.shape[-1], cotangent.shape[-1])
+
+
+# --- Winograd's F(2x2, 3x3) ----------------------------------------------------------------
+# Every 2x2 tile of outputs is made from a 4x4 tile of inputs, 16 products in place of 36 (Lavin
+# and Gray, 2016). With their matrices A, B and G: Y = A^T [(G g G^T) * (B^T d B)] A for outputs Y,
+# kernel g and inputs d; and, as that is linear in g, its gradient is G^T [(A Y A^T) * (B^T d B)] G.
+
+NARROW = 8  # channels below which transforming the images costs more than it saves
+_G = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
+
+
+def _times_b(d: list[Array]) -> list[Array]:
+  """`B^T d`, 4 from 4."""
+  return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
+
+
+def _times_a(m: list[Array]) -> list[Array]:
+  """`A^T m`, 2 from 4."""
+  return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
+
+
+def _times_a_transposed(y: list[Array]) -> list[Array]:
+  """`A y`, 4 from 2."""
+  return [y[0], y[0] + y[1], y[0] - y[1], -y[1]]
+
+
+def _transform_images(images: Array, padding: int) -> Array:
+  """`B^T d B` of all overlapping 4x4 tiles: `[16, N * tiles, C]`."""
+  # Else XLA computes what made the images once more for each of the places of a tile.
+  images = lax.optimization_barrier(images)
+  odd_rows, odd_cols = (side % 2 for side in images.shape[1:3])
+  images = _pad(images, padding, (padding + odd_rows, padding + odd_cols))
+  rows, cols = (side - 3 for side in images.shape[1:3])
+  down = _times_b([images[:, i : i + rows : 2] for i in range(4)])
+  tiles = [t for d in down for t in _times_b([d[:, :, j : j + cols : 2] for j in range(4)])]
+  return jnp.stack(tiles).reshape(16, -1, images.shape[-1])
+
+
+def _transform_kernel(kernel: Array) -> Array:
+  """`G g G^T`: `[3, 3, C, O]` to `[16, C, O]`."""
+  g = jnp.array(_G, kernel.dtype)
+  return jnp.einsum("ai,bj,ijco->abco", g, g, kernel).reshape(16, *kernel.shape[2:])
+
+
+def _transform_outputs(outputs: Array) -> Array:
+  """`A Y A^T` of all 2x2 tiles: `[16, N * tiles, O]`; the transpose of `_outputs`."""
+  outputs = lax.optimization_barrier(outputs)
+  outputs = _pad(outputs, 0, (outputs.shape[1] % 2, outputs.shape[2] % 2))
+  down = _times_a_transposed([outputs[:, i::2] for i in range(2)])
+  tiles = [t for y in down for t in _times_a_transposed([y[:, :, j::2] for j in range(2)])]
+  return jnp.stack(tiles).reshape(16, -1, outputs.shape[-1])
+
+
+def _outputs(tiles: Array, count: int, rows: int, cols: int) -> Array:
+  """`A^T m A` of `[16, count * tiles, O]`, put together: `[count, rows, cols, O]`."""
+  down, across = -(-rows // 2), -(-cols // 2)
+  tiles = tiles.reshape(4, 4, count, down, across, tiles.shape[-1])
+  pairs = [_times_a([m[j] for j in range(4)]) for m in _times_a([tiles[i] for i in range(4)])]
+  outputs = jnp.stack([jnp.stack(pair, axis=3) for pair in pairs], axis=2)
+  return outputs.reshape(count, 2 * down, 2 * across, -1)[:, :rows, :cols]
+
+
+def _product(a: Array, b: Array, contract: tuple[int, int]) -> Array:
+  """16 products of matrices."""
+  a_axis, b_axis = contract
+  return lax.dot_general(a, b, (((a_axis,), (b_axis,)), ((0,), (0,))))
+
+
+def _winograd_suits(images: Array, size: int) -> bool:
+  return size == 3 and images.shape[-1] >= NARROW
+
+
+def _winograd_convolve(images: Array, kernel: Array, padding: int) -> Array:
+  if not _winograd_suits(images, kernel.shape[0]):
+    return _patches_convolve(images, kernel, padding)
+  count, rows, cols = images.shape[0], *(side + 2 * padding - 2 for side in images.shape[1:3])
+  products = _product(_transform_images(images, padding), _transform_kernel(kernel), (2, 1))
+  return _outputs(products, count, rows, cols)
+
+
+def _winograd_kernel_gradient(images: Array, cotangent: Array, size: int, padding: int) -> Array:
+  if not _winograd_suits(images, size):
+    return _patches_kernel_gradient(images, cotangent, size, padding)
+  products = _product(_transform_images(images, padding), _transform_outputs(cotangent), (1, 1))
+  g = jnp.array(_G, products.dtype)
+  return jnp.einsum("ai,bj,abco->ijco", g, g, products.reshape(4, 4, *products.shape[1:]))
+
+
+# Both take and return what `lax_conv` does, and differentiate in reverse to any order.
+patches_conv = _twice_differentiable(_patches_convolve, _patches_kernel_gradient)
+# 3x3 kernels on wide images only; else patches. The fastest on a CPU.
+winograd_conv = _twice_differentiable(_winograd_convolve, _winograd_kernel_gradient)
+
+CONVOLUTIONS: dict[str, Convolve] = {
+  "patches": patches_conv,
+  "winograd": winograd_conv,
+  "lax": lax_conv,
+}
