@@ -10,7 +10,7 @@ SCALE = 0.2  # each side is scaled within 1 +- this
 DEGREES = 45.0  # of rotation, either way
 
 
-def crop_scale_rotate(key: Key, images: Array) -> Array:
+def shift_scale_or_rotate(key: Key, images: Array) -> Array:
   """DC's augmentation of MNIST: each image is shifted, scaled or rotated, one of the three.
 
   A shift is by whole pixels within +-4 of rows and of columns; the two sides are scaled each
@@ -64,5 +64,5 @@ def _warp(image: Array, matrix: Array, shift: Array, fill: Array) -> Array:
 # By the values of the config field `evaluation.augmentation`.
 AUGMENTATIONS = {
   "none": lambda key, images: images,
-  "crop_scale_rotate": crop_scale_rotate,
+  "dc": shift_scale_or_rotate,
 }

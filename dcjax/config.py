@@ -54,7 +54,7 @@ def default() -> ConfigDict:
   config.evaluation.protocol = "dc"
   config.evaluation.networks = 20  # trained from scratch on each set (DC, section 3.1)
   config.evaluation.epochs = placeholder(int)  # None: the protocol's
-  config.evaluation.augmentation = placeholder(str)  # None: the protocol's for the dataset
+  config.evaluation.augmentation = placeholder(str)  # 'none' or 'dc'; None: the protocol's
   config.evaluation.checks = 4  # tests of each network, evenly over its epochs, for 'best'
   config.evaluation.architectures = ()  # names, comma-separated; empty: the network above
   config.evaluation.whole = False  # also train on the whole training set

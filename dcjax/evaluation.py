@@ -59,7 +59,7 @@ PROTOCOLS = {
     batch=256,
     epochs=300,
     augmented_epochs=1000,
-    augmented={"mnist": "crop_scale_rotate"},
+    augmented={"mnist": "dc"},
   )
 }
 

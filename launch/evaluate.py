@@ -31,7 +31,7 @@ def _flags() -> flags.FlagValues:
     "synthetic": "File of the set: a run's synthetic.npz.",
     "data_dir": "Where the dataset is on this machine.",
     "protocol": "Protocol of the evaluation: dc.",
-    "augmentation": "What networks are trained with: none or crop_scale_rotate.",
+    "augmentation": "What networks are trained with: none or dc.",
     "output": "JSON file for the results; must not be there yet.",
   }
   number = {

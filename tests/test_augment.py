@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcjax.augment import AUGMENTATIONS, crop_scale_rotate
+from dcjax.augment import AUGMENTATIONS, shift_scale_or_rotate
 
 SIDE, COUNT = 20, 400
 CENTRE = (SIDE - 1) / 2
-augment = jax.jit(crop_scale_rotate)
+augment = jax.jit(shift_scale_or_rotate)
 
 
 def random_images(*shape):
@@ -19,7 +19,7 @@ def random_images(*shape):
 @pytest.mark.parametrize("shape", [(3, 8, 8, 1), (2, 9, 6, 3), (1, 5, 5, 2)])
 def test_shape_and_type_stay(shape):
   images = random_images(*shape)
-  outputs = jax.eval_shape(crop_scale_rotate, jax.random.key(0), images)
+  outputs = jax.eval_shape(shift_scale_or_rotate, jax.random.key(0), images)
   assert (outputs.shape, outputs.dtype) == (images.shape, images.dtype)
 
 

@@ -33,7 +33,7 @@ def test_one_loop_may_be_set_by_hand():
 
 @pytest.mark.parametrize(
   ("dataset", "augmentation", "epochs"),
-  [("mnist", "crop_scale_rotate", 1000), ("cifar10", "none", 300)],
+  [("mnist", "dc", 1000), ("cifar10", "none", 300)],
 )
 def test_protocol_augments_mnist_only(dataset, augmentation, epochs):
   fields = dcjax.config.resolve(dc.get_config(dataset)).evaluation

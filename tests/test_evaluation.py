@@ -180,14 +180,14 @@ def test_sgd_equals_pytorchs_and_its_rate_drops_to_a_tenth_at_half(epochs, steps
 
 def test_mnist_alone_is_augmented_and_then_trained_for_longer():
   protocol = PROTOCOLS["dc"]
-  assert protocol.augmentation("mnist") == "crop_scale_rotate"
+  assert protocol.augmentation("mnist") == "dc"
   assert protocol.augmentation("cifar10") == "none"
-  assert protocol.default_epochs("crop_scale_rotate") == 1000
+  assert protocol.default_epochs("dc") == 1000
   assert protocol.default_epochs("none") == 300
 
 
 def test_augmentation_reaches_the_training(dataset, sets, expected):
-  settings = SETTINGS._replace(augmentation="crop_scale_rotate", networks=1)
+  settings = SETTINGS._replace(augmentation="dc", networks=1)
   augmented = all_of(evaluator(LINEAR, settings, Strategy(), dataset), sets[0][0], sets[1], KEY)
   assert augmented.shape == (1, 3) and not np.allclose(augmented, expected[:1], atol=0.02)
 
@@ -196,7 +196,7 @@ def test_augmentation_reaches_the_training(dataset, sets, expected):
   ("field", "value", "message"),
   [
     ("protocol", "cd", "unknown 'cd'; did you mean 'dc'?"),
-    ("augmentation", "crop_scale", "unknown 'crop_scale'; did you mean 'crop_scale_rotate'?"),
+    ("augmentation", "nine", "unknown 'nine'; did you mean 'none'?"),
     ("epochs", 0, "0 must be at least 1"),
     ("networks", 0, "0 must be at least 1"),
     ("checks", -1, "-1 must be at least 1"),
