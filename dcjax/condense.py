@@ -1,10 +1,6 @@
 """The driver: condenses a dataset into a folder, from a config, with nothing lost on the way."""
 
-import json
 import os
-import platform
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
-from dcjax import data, experiment, report
+from dcjax import data, environment, experiment, report
 from dcjax.checkpoint import Checkpoints
 from dcjax.errors import UserError
 from dcjax.experiment import Evaluation, Keys
@@ -20,7 +16,6 @@ from dcjax.interrupt import Interrupted, Interrupts
 from dcjax.loop import Loop
 from dcjax.progress import Progress, Stopwatch
 from dcjax.synthetic import SyntheticSet
-from dcjax.version import __version__
 from dcjax.workdir import Metrics, Workdir, write_json
 
 
@@ -44,10 +39,12 @@ def condense(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
   config = config_lib.resolve(config)
   folder = Workdir(workdir)
   try:
-    dataset = data.load(config.dataset)
-    run = Run(config, dataset, folder)
+    folder.check(config.to_dict())
+    if summary := folder.summary():
+      return summary
+    run = Run(config, data.load(config.dataset), folder)
     folder.claim(config.to_dict())
-    with Interrupts() as interrupts:
+    with Interrupts("all saved, and the same command goes on") as interrupts:
       return run.finish(interrupts)
   except OSError as error:
     raise UserError(
@@ -75,6 +72,7 @@ class Run:
     self.loop = Loop(self.method, dataset, self.keys.loop, layout, config.compute.chunk)
     self.iteration = 0
     self.watch = Stopwatch()
+    data.warn_small_classes(dataset, max(config.batch_real, config.ipc))
 
   def finish(self, interrupts: Interrupts) -> dict[str, Any]:
     """Runs from wherever the folder says to the end."""
@@ -139,10 +137,11 @@ class Run:
 
   def _check_finite(self, values: Any, iteration: int) -> None:
     if not np.isfinite(values).all():
+      last = self.checkpoints.latest
+      kept = f"the checkpoint of iteration {last} is kept" if last else "there is no checkpoint yet"
       raise UserError(
         f"iteration {iteration}: the loss or the images are not finite; lower lr_image or "
-        f"lr_network in a new workdir (last good checkpoint here: "
-        f"iteration {self.checkpoints.latest})"
+        f"lr_network in a new workdir ({kept})"
       )
 
   def _save(self) -> None:
@@ -193,10 +192,7 @@ class Run:
     return experiment.synthetic_set(self.config, self.dataset, self.state.images)
 
   def _summarise(self) -> dict[str, Any]:
-    """Writes the set and the summary, unless the run was finished before."""
-    file = self.path / "summary.json"
-    if file.exists():
-      return json.loads(file.read_text())
+    """Writes the set and the summary."""
     self._synthetic_set().save(self.path / "synthetic.npz")
     config = self.config
     summary = {
@@ -205,37 +201,10 @@ class Run:
       "ipc": config.ipc,
       "iterations": config.iterations,
       "seed": config.seed,
-      "hardware": hardware(),
-      "versions": versions(),
+      "hardware": environment.hardware(),
+      "versions": environment.versions(),
       "seconds": {name: round(value, 3) for name, value in self.watch.seconds.items()},
       "evaluations": self.metrics.evaluations(),
     }
-    write_json(file, summary)
+    write_json(self.path / "summary.json", summary)
     return summary
-
-
-def hardware() -> dict[str, Any]:
-  """What this process computes on."""
-  device = jax.devices()[0]
-  return {
-    "backend": jax.default_backend(),
-    "device": device.device_kind,
-    "devices": jax.device_count(),
-    "processor": _processor(),
-    "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-  }
-
-
-def _processor() -> str:
-  """The processor's name, where Linux tells it."""
-  information = Path("/proc/cpuinfo")
-  lines = information.read_text().splitlines() if information.exists() else []
-  names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-  return names[0] if names else platform.machine()
-
-
-def versions() -> dict[str, str]:
-  """The versions of what the numbers depend on."""
-  packages = ("jax", "jaxlib", "flax", "optax", "numpy")
-  installed = {name: metadata.version(name) for name in packages}
-  return {"dcjax": __version__, "python": platform.python_version(), **installed}

@@ -1,5 +1,6 @@
 """The config of a run: every field with its default, and the checks that need no data."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,11 +8,14 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from dcjax import evaluation
-from dcjax.errors import UserError, nearest
+from dcjax.data import base_name
+from dcjax.errors import UserError, check_least, check_name, nearest
+from dcjax.loop import LONGEST_CHUNK
 from dcjax.matching import DISTANCES
 from dcjax.methods import dc
 
 METHODS = ("dc",)
+SEEDS = 2**32
 
 
 def default() -> ConfigDict:
@@ -95,20 +99,48 @@ def arguments(text: str | None, dataset: str, datasets: tuple[str, ...]) -> dict
   Raises:
     UserError: for anything else.
   """
-  given: dict[str, Any] = {"dataset": dataset, "ipc": 1, "smoke": False}
+  given: dict[str, Any] = {"dataset": None, "ipc": 1, "smoke": False}
   for word in filter(None, (text or "").replace(" ", "").split(",")):
     name, _, value = word.partition("=")
     if word == "smoke":
       given["smoke"] = True
-    elif word in datasets:
+    elif word in datasets and given["dataset"] in (None, word):
       given["dataset"] = word
+    elif word in datasets:
+      raise UserError(f"config argument: both '{given['dataset']}' and '{word}'; name one dataset")
     elif name == "ipc" and value.isdecimal():
       given["ipc"] = int(value)
     else:
       raise UserError(
         f"config argument: unknown '{word}'; {nearest(word, (*datasets, 'ipc=10', 'smoke'))}"
       )
+  given["dataset"] = given["dataset"] or dataset
   return given
+
+
+def complete(fields: dict[str, Any]) -> ConfigDict:
+  """The default config with some fields replaced.
+
+  Args:
+    fields: a config as nested dicts; it need not have all fields.
+
+  Raises:
+    UserError: a field is unknown, or its value is of the wrong type.
+  """
+  config = default()
+  known = dict(flatten(config.to_dict()))
+  for name, value in flatten(fields):
+    if name not in known:
+      raise UserError(f"config: no field '{name}'; {nearest(name, known)}")
+    try:
+      if value is None and known[name] is not None:
+        raise TypeError
+      config.update_from_flattened_dict({name: value})
+    except (TypeError, ValueError):
+      raise UserError(
+        f"{name}: {value!r} is not of the right type; its default is {known[name]!r}"
+      ) from None
+  return config
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
@@ -119,29 +151,40 @@ def resolve(config: ConfigDict) -> ConfigDict:
   Raises:
     UserError: names the field, the value and the remedy.
   """
-  config = config.copy_and_resolve_references()
-  _check_name("method", config.method, METHODS)
-  _check_name("init", config.init, dc.INITS)
-  _check_name("distance", config.distance, DISTANCES)
-  _check_name("evaluation.protocol", config.evaluation.protocol, evaluation.PROTOCOLS)
+  if not isinstance(config, ConfigDict):
+    raise UserError(
+      f"config: {type(config).__name__} is not a ConfigDict; let get_config() return what "
+      "dcjax.config.default() makes, changed as need be"
+    )
+  config = complete(config.to_dict())
+  check_name("method", config.method, METHODS)
+  check_name("init", config.init, dc.INITS)
+  check_name("distance", config.distance, DISTANCES)
+  check_name("evaluation.protocol", config.evaluation.protocol, evaluation.PROTOCOLS)
   for field in ("ipc", "iterations", "batch_real", "checkpoint_every"):
-    _check_least(field, config[field], 1)
-  _check_least("evaluate_every", config.evaluate_every, 0)
+    check_least(field, config[field], 1)
+  check_least("evaluate_every", config.evaluate_every, 0)
   for field in ("lr_image", "lr_network"):
-    if not config[field] > 0:
-      raise UserError(f"{field}: {config[field]} must be positive")
+    if not 0 < config[field] < math.inf:
+      raise UserError(
+        f"{field}: {config[field]} is not a positive number; the default is {default()[field]}"
+      )
+  if not 0 <= config.seed < SEEDS:
+    raise UserError(f"seed: {config.seed} is not within 0..{SEEDS - 1}; give one that is")
   _fill_schedule(config)
   with config.unlocked():
     config.dataset.classes = _names(config.dataset.classes)
     config.evaluation.architectures = _names(config.evaluation.architectures)
-    fill_evaluation(config.evaluation, config.dataset.name)
+    _fill_evaluation(config.evaluation, base_name(config.dataset.name))
   evaluation.check_settings(evaluation_settings(config.evaluation))
   if config.compute.chunk is not None:
-    _check_least("compute.chunk", config.compute.chunk, 1)
+    check_least("compute.chunk", config.compute.chunk, 1)
+    if config.compute.chunk > LONGEST_CHUNK:
+      raise UserError(f"compute.chunk: {config.compute.chunk} is too long; {LONGEST_CHUNK} at most")
   return config
 
 
-def fill_evaluation(fields: ConfigDict, dataset: str) -> None:
+def _fill_evaluation(fields: ConfigDict, dataset: str) -> None:
   """Fills in what the protocol says of epochs and augmentation, in place."""
   protocol = evaluation.PROTOCOLS[fields.protocol]
   if fields.augmentation is None:
@@ -152,7 +195,8 @@ def fill_evaluation(fields: ConfigDict, dataset: str) -> None:
 
 def evaluation_settings(fields: ConfigDict) -> evaluation.Settings:
   """The part of `config.evaluation` that one evaluation needs."""
-  return evaluation.Settings(*(fields[name] for name in evaluation.Settings._fields))
+  settings = evaluation.Settings(*(fields[name] for name in evaluation.Settings._fields))
+  return settings._replace(checks=min(settings.checks, settings.epochs))
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -177,20 +221,10 @@ def _fill_schedule(config: ConfigDict) -> None:
     if field in missing:
       config[field] = value
   for field in loops:
-    _check_least(field, config[field], 1)
+    check_least(field, config[field], 1)
 
 
 def _names(value: Any) -> tuple[str, ...]:
   """A tuple of names, also from `a,b` as the command line gives it."""
   parts = [value] if isinstance(value, str) else value
   return tuple(name for part in parts for name in part.split(",") if name)
-
-
-def _check_name(field: str, value: str, choices: Any) -> None:
-  if value not in choices:
-    raise UserError(f"{field}: unknown '{value}'; {nearest(value, choices)}")
-
-
-def _check_least(field: str, value: int, least: int) -> None:
-  if value < least:
-    raise UserError(f"{field}: {value} must be at least {least}")

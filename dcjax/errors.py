@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(ValueError):
@@ -23,3 +24,16 @@ def nearest(name: str, choices: Iterable[str]) -> str:
   if close:
     return f"did you mean '{close[0]}'?"
   return f"choose one of: {', '.join(choices)}"
+
+
+def check_name(field: str, name: str, choices: Iterable[str]) -> None:
+  """Raises `UserError` if `name` is not one of `choices`."""
+  choices = list(choices)
+  if name not in choices:
+    raise UserError(f"{field}: unknown '{name}'; {nearest(name, choices)}")
+
+
+def check_least(field: str, value: Any, least: int) -> None:
+  """Raises `UserError` if `value` is below `least`."""
+  if value < least:
+    raise UserError(f"{field}: {value} is too small; give {least} or more")

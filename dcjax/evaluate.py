@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
@@ -41,7 +42,7 @@ def evaluate(
   evaluation = Evaluation(config, dataset, layout, Keys.from_seed(config.seed))
   images = synthetic.flat()[0].reshape(synthetic.images.shape)
   records = []
-  with Interrupts() as interrupts:
+  with Interrupts("nothing was saved") as interrupts:
     for task in evaluation.tasks():
       for count, record in evaluation.run(task, images, config.iterations, interrupts.wait):
         logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
@@ -53,10 +54,9 @@ def _config(
   synthetic: SyntheticSet, data_dir: str | None, seed: int | None, changes: dict[str, Any]
 ) -> ConfigDict:
   """The config of the run that made a set, with the changes."""
-  config = config_lib.default()
   try:
-    config.update(synthetic.metadata["config"])
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    config = config_lib.complete(synthetic.metadata["config"])
+  except UserError as error:
     raise UserError(
       f"synthetic set: its config does not fit this version of dcjax ({error}); "
       f"it was written by version {synthetic.metadata['version']}"
@@ -81,3 +81,11 @@ def _check_fits(synthetic: SyntheticSet, dataset: data.Dataset) -> None:
       f"'{dataset.name}' with {dataset.num_classes} classes of {list(dataset.image_shape)}; "
       "give the data_dir of the dataset that it was made from"
     )
+  for field in ("class_names", "mean", "std"):
+    ours, theirs = list(getattr(dataset, field)), synthetic.metadata[field]
+    same = ours == theirs if field == "class_names" else np.allclose(ours, theirs, atol=1e-4)
+    if not same:
+      raise UserError(
+        f"synthetic set: its {field} is {theirs}, that of dataset '{dataset.name}' {ours}; "
+        "give the data_dir of the dataset that it was made from"
+      )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,9 @@ import optax
 from dcjax import training
 from dcjax.augment import AUGMENTATIONS
 from dcjax.data import Dataset
-from dcjax.errors import UserError, nearest
+from dcjax.errors import check_least, check_name
 from dcjax.nn import Network
-from dcjax.strategy import Strategy
+from dcjax.strategy import Strategy, choose
 from dcjax.types import Array, Key, Params
 
 TEST_BLOCK = 256  # most test images that go through a network together
@@ -100,12 +100,9 @@ def summarise(accuracies: np.ndarray) -> dict[str, float]:
 def check_settings(settings: Settings) -> None:
   """Raises `UserError` for a setting that no evaluation can have."""
   for field, choices in (("protocol", PROTOCOLS), ("augmentation", AUGMENTATIONS)):
-    value = getattr(settings, field)
-    if value not in choices:
-      raise UserError(f"evaluation.{field}: unknown '{value}'; {nearest(value, choices)}")
+    check_name(f"evaluation.{field}", getattr(settings, field), choices)
   for field in ("epochs", "networks", "checks"):
-    if getattr(settings, field) < 1:
-      raise UserError(f"evaluation.{field}: {getattr(settings, field)} must be at least 1")
+    check_least(f"evaluation.{field}", getattr(settings, field), 1)
 
 
 Evaluator = Callable[..., Iterator[Array]]
@@ -163,6 +160,41 @@ def _optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
   )
 
 
+class _Trainer(NamedTuple):
+  """The training of one network: `start()`, then `advance(carry, start, stop)` in epochs."""
+
+  start: Callable[[], tuple[Params, Any]]
+  advance: Callable[..., tuple[Params, Any]]
+
+
+def _trainer(
+  network: Network,
+  settings: Settings,
+  strategy: Strategy,
+  images: Array,
+  labels: Array,
+  key: Key,
+  decode: Callable[[Array], Array] = lambda images: images,
+) -> _Trainer:
+  init_key, train_key = jax.random.split(key)
+  batch = min(PROTOCOLS[settings.protocol].batch, images.shape[0])
+  optimizer = _optimizer(settings, training.steps_per_epoch(images.shape[0], batch))
+  passes = training.Settings(
+    batch, strategy.blocks(batch), decode, AUGMENTATIONS[settings.augmentation]
+  )
+
+  def start():
+    params = network.init(init_key)
+    return params, optimizer.init(params)
+
+  def advance(carry, start, stop):
+    return training.epochs(
+      network, optimizer, carry, images, labels, train_key, passes, start=start, stop=stop
+    )
+
+  return _Trainer(start, advance)
+
+
 def _train_and_test(
   network: Network,
   settings: Settings,
@@ -173,25 +205,54 @@ def _train_and_test(
   key: Key,
 ) -> Array:
   """One network's test accuracies, `[checks]`."""
-  init_key, train_key = jax.random.split(key)
   decode = dataset.normalise if images.dtype == jnp.uint8 else lambda images: images
-  batch = min(PROTOCOLS[settings.protocol].batch, images.shape[0])
-  optimizer = _optimizer(settings, training.steps_per_epoch(images.shape[0], batch))
-  passes = training.Settings(
-    batch, strategy.blocks(batch), decode, AUGMENTATIONS[settings.augmentation]
-  )
-  params = network.init(init_key)
+  trainer = _trainer(network, settings, strategy, images, labels, key, decode)
   stops = jnp.round(jnp.linspace(0, settings.epochs, settings.checks + 1)).astype(jnp.int32)
 
   def piece(carry, limits):
-    start, stop = limits
-    carry = training.epochs(
-      network, optimizer, carry, images, labels, train_key, passes, start=start, stop=stop
-    )
+    carry = trainer.advance(carry, *limits)
     return carry, accuracy(network, carry[0], dataset, block=strategy.blocks(TEST_BLOCK))
 
-  limits = (stops[:-1], stops[1:])
-  return jax.lax.scan(piece, (params, optimizer.init(params)), limits)[1]
+  return jax.lax.scan(piece, trainer.start(), (stops[:-1], stops[1:]))[1]
+
+
+def train(
+  network: Network,
+  images: Array,
+  labels: Array,
+  key: Key,
+  *,
+  protocol: str = "dc",
+  epochs: int = 300,
+  augmentation: str = "none",
+) -> Params:
+  """Trains one network from scratch on a set, as an evaluation does.
+
+  Args:
+    network: as `nn.create` makes it.
+    images: normalised `[N, H, W, C]`.
+    labels: integers `[N]`.
+    key: of the initial parameters, the order and the augmentation.
+    protocol: an entry of `PROTOCOLS`.
+    epochs: passes over the set.
+    augmentation: an entry of `augment.AUGMENTATIONS`.
+
+  Returns:
+    The parameters, for `network.apply(params, images)`.
+
+  Raises:
+    UserError: for a setting that no evaluation can have.
+  """
+  settings = Settings(protocol, epochs, augmentation, networks=1, checks=1)
+  check_settings(settings)
+  layout = choose(jax.default_backend(), num_classes=1)
+
+  @jax.jit
+  def run(images, labels, key):
+    trainer = _trainer(network, settings, layout, images, labels, key)
+    return trainer.advance(trainer.start(), 0, epochs)[0]
+
+  return run(jnp.asarray(images), jnp.asarray(labels), key)
 
 
 def accuracy(network: Network, params: Params, dataset: Dataset, *, block: int) -> Array:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from dcjax import config as config_lib
 from dcjax import data, evaluation, nn
 from dcjax.data import Dataset
+from dcjax.errors import UserError
 from dcjax.methods import Method, dc
 from dcjax.strategy import Strategy, choose
 from dcjax.synthetic import SyntheticSet
@@ -55,7 +56,6 @@ def network(config: ConfigDict, dataset: Dataset, layout: Strategy, **changes: A
 
 def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   """The method of a config."""
-  data.warn_small_classes(dataset, config.batch_real)
   settings = dc.Settings(*(config[field] for field in dc.Settings._fields))
   return dc.dc(network(config, dataset, layout), settings, layout)
 
@@ -72,11 +72,9 @@ class Evaluation:
     self._config, self._dataset, self._keys = config, dataset, keys
     self._settings = config_lib.evaluation_settings(config.evaluation)
     names = config.evaluation.architectures or (config.network.name,)
-    # With few images batch statistics are not reliable (DC, Appendix A).
-    norm = {"batch": "instance"}.get(config.network.norm, config.network.norm)
     self._evaluators = {
       name: evaluation.evaluator(
-        network(config, dataset, layout, name=name, norm=norm), self._settings, layout, dataset
+        _evaluation_network(config, dataset, layout, name), self._settings, layout, dataset
       )
       for name in names
     }
@@ -140,6 +138,17 @@ class Evaluation:
       "decoded_ipc": None if name == WHOLE else ipc,
       **evaluation.summarise(accuracies),
     }
+
+
+def _evaluation_network(
+  config: ConfigDict, dataset: Dataset, layout: Strategy, name: str
+) -> nn.Network:
+  # With few images batch statistics are not reliable (DC, Appendix A).
+  norm = {"batch": "instance"}.get(config.network.norm, config.network.norm)
+  try:
+    return network(config, dataset, layout, name=name, norm=norm)
+  except UserError as error:
+    raise UserError(f"evaluation.architectures: '{name}': {error}") from None
 
 
 def _flat(images: Array | np.ndarray) -> tuple[Array, Array]:

@@ -11,19 +11,20 @@ POLL_SECONDS = 0.01
 
 
 class Interrupted(Exception):
-  """The run was asked to end, and has saved."""
+  """What was running was asked to end."""
 
-  def __init__(self, number: int):
-    """Keeps which signal it was."""
-    super().__init__(signal.Signals(number).name)
+  def __init__(self, number: int, left: str = ""):
+    """Keeps which signal it was, and says what it leaves."""
+    super().__init__(f"{signal.Signals(number).name}; {left}")
     self.exit_code = 128 + number  # as shells count
 
 
 class Interrupts:
   """While entered, SIGTERM and Ctrl-C are noted instead of obeyed; a second one is obeyed."""
 
-  def __init__(self) -> None:
-    """Notes nothing yet."""
+  def __init__(self, left: str = "") -> None:
+    """Notes nothing yet; `left` tells the user what an interruption leaves."""
+    self._left = left
     self._number = 0
     self._former: dict[int, Any] = {}
 
@@ -48,7 +49,7 @@ class Interrupts:
   def check(self) -> None:
     """Raises `Interrupted` if a signal has come."""
     if self._number:
-      raise Interrupted(self._number)
+      raise Interrupted(self._number, self._left)
 
   def wait(self, arrays: Any) -> Any:
     """Returns arrays once they are computed; raises `Interrupted` as soon as a signal comes."""

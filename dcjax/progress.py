@@ -4,12 +4,13 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger("dcjax")
 
+FLUSH_SECONDS = 10.0  # between two writes of TensorBoard's events
 LOG_SECONDS = 10.0  # between two lines where there is no terminal
 
 
@@ -34,15 +35,46 @@ class Stopwatch:
       self.add(name, time.monotonic() - start)
 
 
+class Board:
+  """TensorBoard's events. They are a view of the run: what cannot be written is left out."""
+
+  def __init__(self, folder: Path, done: int):
+    """Opens a file in `folder`, from which TensorBoard takes all that comes after `done`."""
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto import event_pb2
+    from tensorboardX.summary import scalar
+
+    self._event, self._scalar = event_pb2.Event, scalar
+    self._writer = EventsWriter(str(folder / "events"))
+    self._flushed = time.monotonic()
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._write(step=done + 1, session_log=start)
+
+  def scalar(self, name: str, value: float, step: int) -> None:
+    """Adds a point to a curve."""
+    self._write(step=step, summary=self._scalar(name, value))
+
+  def close(self) -> None:
+    """Closes the file."""
+    with suppress(OSError):
+      self._writer.close()
+
+  def _write(self, **fields: Any) -> None:
+    with suppress(OSError):
+      self._writer.write_event(self._event(wall_time=time.time(), **fields))
+      if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+        self._flushed = time.monotonic()
+        self._writer.flush()
+
+
 class Progress:
   """Shows a run: a bar with loss and time left on a terminal, plain log lines elsewhere."""
 
   def __init__(self, folder: Path, iterations: int, done: int):
     """Starts the bar at `done` iterations; TensorBoard events go to `folder`."""
-    from tensorboardX import SummaryWriter
     from tqdm import tqdm
 
-    self._board = SummaryWriter(str(folder), purge_step=done or None, flush_secs=10)
+    self._board = Board(folder, done)
     self._terminal = sys.stderr.isatty()
     self._bar = tqdm(
       total=iterations, initial=done, unit="it", disable=not self._terminal, dynamic_ncols=True
@@ -52,7 +84,7 @@ class Progress:
 
   def loss(self, iteration: int, loss: float, seconds: float) -> None:
     """Shows an iteration, which took so many seconds."""
-    self._board.add_scalar("loss", loss, iteration)
+    self._board.scalar("loss", loss, iteration)
     if self._bar.desc:  # something else went on: its time is not the iterations'
       self._bar.set_description("", refresh=False)
       self._bar.unpause()
@@ -70,7 +102,7 @@ class Progress:
   def evaluation(self, iteration: int, record: dict[str, Any]) -> None:
     """Shows an accuracy."""
     name = f"accuracy/{record['set']}/{record['network']}"
-    self._board.add_scalar(name, record["last_mean"], iteration)
+    self._board.scalar(name, record["last_mean"], iteration)
     with self._bar.external_write_mode(sys.stderr):
       logger.info(
         "iteration %d: %s set on %s, accuracy %.4f ± %.4f",

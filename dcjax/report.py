@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dcjax.files import writing
 from dcjax.synthetic import SyntheticSet
 
 COLUMNS = ("iteration", "set", "network", "ipc", "epochs", "networks", "last (%)", "best (%)")
@@ -64,6 +65,5 @@ def save_grid(synthetic: SyntheticSet, file: Path) -> None:
       image = Image.fromarray(pixels[row, column, ..., 0] if channels == 1 else pixels[row, column])
       image = image.resize((width * factor, height * factor), Image.Resampling.NEAREST)
       sheet.paste(image, (margin + column * step_x, top))
-  partial = file.with_name(f"{file.name}.partial")
-  sheet.save(partial, "PNG")
-  partial.replace(file)
+  with writing(file, "wb") as stream:
+    sheet.save(stream, "PNG")

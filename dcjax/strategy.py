@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dcjax.errors import UserError, nearest
+from dcjax.errors import UserError, check_least, check_name
 
 CLASS_MAPS = ("scan", "vmap")
 
@@ -67,18 +67,13 @@ def choose(backend: str, num_classes: int, **overrides: Any) -> Strategy:
     devices=min(jax.local_device_count(), num_classes)
   )
   strategy = strategy._replace(**given)
-  if strategy.class_map not in CLASS_MAPS:
-    raise UserError(
-      f"compute.class_map: unknown '{strategy.class_map}'; "
-      f"{nearest(strategy.class_map, CLASS_MAPS)}"
-    )
+  check_name("compute.class_map", strategy.class_map, CLASS_MAPS)
   for field, least in (("image_block", 0), ("network_block", 1), ("devices", 1)):
-    value = getattr(strategy, field)
-    if value < least:
-      raise UserError(f"compute.{field}: {value} is too small; give {least} or more")
+    check_least(f"compute.{field}", getattr(strategy, field), least)
   if strategy.devices > jax.local_device_count():
     raise UserError(
-      f"compute.devices: {strategy.devices} asked for, {jax.local_device_count()} found"
+      f"compute.devices: {strategy.devices} is too many; this machine has "
+      f"{jax.local_device_count()}"
     )
   return strategy
 

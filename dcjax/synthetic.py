@@ -3,13 +3,13 @@
 import json
 import os
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dcjax.errors import UserError
+from dcjax.files import expand, writing
 
 RANGES = ("normalised", "unit")  # (pixel - mean) / std, or pixels in [0, 1]
 KEYS = ("images", "labels", "metadata")
@@ -34,7 +34,7 @@ class SyntheticSet(NamedTuple):
 
   Attributes:
     images: `[classes, ipc, H, W, C]` float32, in the range that the metadata name.
-    labels: `[classes, ipc]` int32.
+    labels: `[classes, ipc]` int32; row k holds the images of class k.
     metadata: what the numbers mean and where they come from, as JSON holds it. `range` is
       'normalised', (pixel - mean) / std, or 'unit', pixels in [0, 1]; `mean` and `std` are
       those of pixels in [0, 1], one for each channel.
@@ -60,18 +60,13 @@ class SyntheticSet(NamedTuple):
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes the set to an `.npz` file, whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
+    with writing(Path(path), "wb") as file:
       np.savez(
         file,
         images=np.asarray(self.images, np.float32),
         labels=np.asarray(self.labels, np.int32),
         metadata=np.array(json.dumps(self.metadata)),
       )
-      file.flush()
-      os.fsync(file.fileno())
-    partial.replace(path)
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> "SyntheticSet":
@@ -80,7 +75,7 @@ class SyntheticSet(NamedTuple):
     Raises:
       UserError: the file is missing, cut short, or not a synthetic set.
     """
-    path = Path(path).expanduser()
+    path = expand("synthetic set", path)
     if not path.is_file():
       raise UserError(f"synthetic set: no file {path}; give the synthetic.npz of a finished run")
     if not zipfile.is_zipfile(path):
@@ -93,8 +88,7 @@ class SyntheticSet(NamedTuple):
       raise UserError(
         f"synthetic set {path}: has no 'metadata'; give a synthetic.npz written by dcjax"
       ) from None
-    # Damaged zip headers make zipfile raise RuntimeError too.
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # a damaged file may raise anything
       raise UserError(
         f"synthetic set {path}: corrupt ({_first_line(error)}); use another"
       ) from None
@@ -129,8 +123,8 @@ def _check(path: Path, arrays: dict[str, np.ndarray], metadata: Any) -> None:
   names = metadata["class_names"]
   if not isinstance(names, list) or len(names) != classes:
     fail(f"its class_names are not {classes} names")
-  if labels.min() < 0 or labels.max() >= classes:
-    fail(f"its labels are not within 0..{classes - 1}")
+  if (labels != np.arange(classes)[:, None]).any():
+    fail("its labels are not the numbers of the rows that their images stand in")
   if metadata["range"] not in RANGES:
     fail(f"its range is '{metadata['range']}', not one of {', '.join(RANGES)}")
   for field, least in (("mean", -np.inf), ("std", 0.0)):

@@ -9,6 +9,7 @@ from typing import Any
 
 from dcjax.config import flatten
 from dcjax.errors import UserError
+from dcjax.files import expand, writing
 
 
 class Workdir:
@@ -24,7 +25,7 @@ class Workdir:
     Raises:
       UserError: it cannot be written to, or another run is using it.
     """
-    self.path = Path(path).expanduser()
+    self.path = expand("workdir", path)
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       with tempfile.TemporaryFile(dir=self.path):
@@ -41,22 +42,34 @@ class Workdir:
         f"workdir: another run is using {self.path}; wait for it or give another folder"
       ) from None
 
-  def claim(self, config: dict[str, Any]) -> None:
-    """Writes the config of a new run, or checks that an old one has the same.
+  def check(self, config: dict[str, Any]) -> None:
+    """Checks that the folder is a new one, or that of a run with the same config.
 
     Raises:
       UserError: the folder belongs to a run with another config, or to something else.
     """
     file = self.path / "config.json"
     if file.exists():
-      self._check_same(_read_json(file), json.loads(json.dumps(config)))
+      self._check_same(_read_object(file), json.loads(json.dumps(config)))
       return
     for name in ("checkpoints", "metrics.jsonl", "synthetic.npz", "summary.json"):
       if (self.path / name).exists():
         raise UserError(
           f"workdir: {self.path} holds {name} but no config.json; give another folder"
         )
-    write_json(file, config)
+
+  def claim(self, config: dict[str, Any]) -> None:
+    """Checks, and writes the config of a new run."""
+    self.check(config)
+    if not (self.path / "config.json").exists():
+      write_json(self.path / "config.json", config)
+
+  def summary(self) -> dict[str, Any] | None:
+    """What a finished run has written, if it is all there."""
+    file = self.path / "summary.json"
+    if file.exists() and (self.path / "synthetic.npz").exists():
+      return _read_object(file)
+    return None
 
   def _check_same(self, old: dict[str, Any], new: dict[str, Any]) -> None:
     old_fields, new_fields = dict(flatten(old)), dict(flatten(new))
@@ -84,6 +97,12 @@ class Metrics:
   def __init__(self, file: Path, iteration: int):
     """Opens the log of a run that goes on after `iteration`; what came later is taken out."""
     self.records = [r for r in _read_lines(file) if r["iteration"] <= iteration]
+    losses = sum("loss" in record for record in self.records)
+    if losses < iteration:
+      raise UserError(
+        f"workdir: {file} holds {losses} of the {iteration} iterations that are done; put the "
+        "whole file back, or start in another folder"
+      )
     write_text(file, "".join(_line(record) for record in self.records))
     self._file = file.open("a")
 
@@ -113,19 +132,25 @@ def _line(record: dict[str, Any]) -> str:
 def _read_lines(file: Path) -> list[dict[str, Any]]:
   """The records of a log, up to a line that was cut short."""
   records = []
-  for line in file.read_text().splitlines() if file.exists() else []:
+  for line in file.read_bytes().splitlines() if file.exists() else []:
     try:
-      records.append(json.loads(line))
-    except json.JSONDecodeError:
+      record = json.loads(line)
+    except ValueError:
       break
+    if not isinstance(record, dict) or not isinstance(record.get("iteration"), int):
+      break
+    records.append(record)
   return records
 
 
-def _read_json(file: Path) -> Any:
+def _read_object(file: Path) -> dict[str, Any]:
   try:
-    return json.loads(file.read_text())
+    content = json.loads(file.read_bytes())
   except ValueError:
-    raise UserError(f"workdir: {file} is not JSON; give another folder") from None
+    content = None
+  if not isinstance(content, dict):
+    raise UserError(f"workdir: {file} is not a JSON object; give another folder")
+  return content
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -135,9 +160,5 @@ def write_json(file: Path, value: Any) -> None:
 
 def write_text(file: Path, text: str) -> None:
   """Writes a text file, whole or not at all."""
-  partial = file.with_name(f"{file.name}.partial")
-  with partial.open("w") as stream:
+  with writing(file) as stream:
     stream.write(text)
-    stream.flush()
-    os.fsync(stream.fileno())
-  partial.replace(file)

@@ -1,21 +1,25 @@
 """Reads flags and presets; every mistake becomes a `UserError`."""
 
-import re
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
 from absl import flags
 
-from dcjax.errors import UserError
+from dcjax.config import default, flatten
+from dcjax.errors import UserError, nearest
 
 
 def parse(
-  values: flags.FlagValues, arguments: list[str], required: tuple[str, ...], more: str = ""
+  define: Callable[[], flags.FlagValues],
+  arguments: list[str],
+  required: tuple[str, ...],
+  more: str = "",
 ) -> flags.FlagValues:
   """Parses the arguments of a command into its flags.
 
   Args:
-    values: the flags of the command.
+    define: makes the flags of the command.
     arguments: the command's name and what follows it.
     required: flags that must be given.
     more: what `--help` shows below the flags.
@@ -29,29 +33,37 @@ def parse(
   """
   command = arguments[0]
   if {"--help", "-h", "-help"} & set(arguments):
-    print(f"dcjax {command}\n{values.get_help()}\n{more}")
+    print(f"dcjax {command}\n{define().get_help()}\n{more}")
     raise SystemExit(0)
+  _check_fields(arguments)
   try:
+    values = define()
     extra = values(_find_presets(arguments))[1:]
-  except AttributeError as error:
-    raise UserError(f"--config: {_unknown_field(str(error))}") from None
+  except UserError:
+    raise
   except flags.Error as error:
     # ml_collections wraps what a preset raises into a traceback.
-    raise UserError(str(error).rpartition("UserError: ")[2]) from None
+    _, wrapped, message = str(error).rpartition("UserError: ")
+    raise UserError(message if wrapped else f"{error}; see dcjax {command} --help") from None
+  except Exception as error:  # a preset of the user's own may raise anything
+    raise UserError(f"--config: the preset fails with {type(error).__name__}: {error}") from None
   if extra:
     raise UserError(f"{command}: '{extra[0]}' is not a flag; write --name=value")
   for name in required:
-    if values[name].value is None:
+    if not values[name].present:
       raise UserError(f"--{name}: missing; see dcjax {command} --help")
+    if values[name].value == "":
+      raise UserError(f"--{name}: empty; see dcjax {command} --help")
   return values
 
 
-def _unknown_field(text: str) -> str:
-  """What ml_collections says of an unknown field, in our words."""
-  field, *meant = re.findall(r"\w+", text.replace("\\n", " "))[:1] + re.findall(
-    r'mean "(\w+)"', text
-  )
-  return f"no field '{field}'" + (f"; did you mean '{meant[0]}'?" if meant else "")
+def _check_fields(arguments: list[str]) -> None:
+  """Raises `UserError` for `--config.field=value` with a field that no config has."""
+  known = dict(flatten(default().to_dict()))
+  for argument in arguments:
+    prefix, dot, field = argument.partition("=")[0].lstrip("-").partition(".")
+    if argument.startswith("-") and prefix == "config" and dot and field not in known:
+      raise UserError(f"--config: no field '{field}'; {nearest(field, known)}")
 
 
 def _find_presets(arguments: list[str]) -> list[str]:
@@ -70,10 +82,11 @@ def _find_presets(arguments: list[str]) -> list[str]:
 
 def _find_preset(value: str) -> str:
   path, colon, argument = value.partition(":")
-  packaged = Path(str(resources.files("dcjax.configs"))) / Path(path).name
+  presets = Path(str(resources.files("dcjax.configs")))
+  packaged = presets / Path(path).name
   if Path(path).is_file():
     return value
-  if packaged.is_file():
+  if Path(path).parent == Path("configs") and packaged.is_file():
     return f"{packaged}{colon}{argument}"
-  known = sorted(f"configs/{file.name}" for file in packaged.parent.glob("[a-z]*.py"))
-  raise UserError(f"--config: no file {path}; presets are {', '.join(known)}")
+  known = sorted(f"configs/{file.name}" for file in presets.glob("[a-z]*.py"))
+  raise UserError(f"--config: no file '{path}'; presets are {', '.join(known)}")

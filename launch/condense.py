@@ -14,7 +14,7 @@ FIELDS_HEADING = "Fields of the config with their defaults, explained in dcjax/c
 def main(arguments: list[str]) -> None:
   """Runs `dcjax condense` with its arguments, and prints the table of accuracies."""
   values = command_line.parse(
-    _flags(arguments), arguments, required=("config", "workdir"), more=_fields()
+    lambda: _flags(arguments), arguments, required=("config", "workdir"), more=_help_on_fields()
   )
   summary = condense(values.config, values.workdir)
   print(report.table(summary["evaluations"]))
@@ -34,7 +34,7 @@ def _flags(arguments: list[str]) -> flags.FlagValues:
   return values
 
 
-def _fields() -> str:
+def _help_on_fields() -> str:
   """All fields of the config, for `--help`."""
   defaults = dcjax.config.default().to_dict()
   lines = [f"  --config.{name}={value}" for name, value in dcjax.config.flatten(defaults)]

@@ -1,5 +1,6 @@
 """`dcjax evaluate`: the flags of an evaluation of a saved set."""
 
+import os
 from pathlib import Path
 
 from absl import flags
@@ -8,20 +9,29 @@ from dcjax.launch import command_line
 from dcjax import report
 from dcjax.errors import UserError
 from dcjax.evaluate import evaluate
+from dcjax.files import expand
 from dcjax.workdir import write_json
 
 
 def main(arguments: list[str]) -> None:
   """Runs `dcjax evaluate` with its arguments, and prints the table of accuracies."""
-  values = command_line.parse(_flags(), arguments, required=("synthetic",))
+  values = command_line.parse(_flags, arguments, required=("synthetic",))
   options = {name: value for name, value in values.flag_values_dict().items() if value is not None}
   path, output = options.pop("synthetic"), options.pop("output", None)
-  if output and Path(output).exists():
-    raise UserError(f"--output: {output} is there already; give a new name")
-  records = evaluate(path, **options)
   if output:
-    write_json(Path(output), {"synthetic": path, "evaluations": records})
+    _check_output(expand("--output", output))
+  records = evaluate(path, **options)
   print(report.table(records))
+  if output:
+    write_json(expand("--output", output), {"synthetic": path, "evaluations": records})
+
+
+def _check_output(file: Path) -> None:
+  """Raises `UserError` for a file that is there, or that cannot be written."""
+  if file.exists():
+    raise UserError(f"--output: {file} is there already; give a new name")
+  if not os.access(file.parent, os.W_OK):
+    raise UserError(f"--output: no folder {file.parent} that can be written to; make it first")
 
 
 def _flags() -> flags.FlagValues:

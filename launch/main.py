@@ -26,6 +26,7 @@ try one in seconds. Outside a checkout the same names mean the presets of the pa
 """
 COMMANDS = ("condense", "evaluate")
 BAD_INPUT = 2  # exit code
+STOPPED = 130  # by Ctrl-C, as shells count
 
 
 def main() -> None:
@@ -36,10 +37,13 @@ def main() -> None:
     print(f"dcjax: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(BAD_INPUT)
   except Interrupted as interrupted:
-    print(f"dcjax: stopped by {interrupted}, all saved; the same command goes on", file=sys.stderr)
+    print(f"dcjax: stopped by {interrupted}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(interrupted.exit_code)  # not waiting for what the device still computes
+  except KeyboardInterrupt:
+    print("dcjax: stopped by SIGINT", file=sys.stderr)
+    sys.exit(STOPPED)
 
 
 def run(arguments: list[str]) -> None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,9 +101,45 @@ def test_saved_set_describes_itself(finished):
 
 def test_a_finished_run_is_left_alone(finished):
   folder, summary = finished
-  before = {file: file.stat().st_mtime_ns for file in folder.glob("*.npz")}
+  before = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.name != ".lock"}
   assert condense(tiny(evaluate_every=3), folder) == summary
-  assert {file: file.stat().st_mtime_ns for file in folder.glob("*.npz")} == before
+  after = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.name != ".lock"}
+  assert after == before
+
+
+def copied(finished, folder):
+  """A finished run of one's own to damage."""
+  return shutil.copytree(finished[0], folder / "copy")
+
+
+def test_a_finished_run_needs_no_checkpoints(finished, tmp_path):
+  folder = copied(finished, tmp_path)
+  shutil.rmtree(folder / "checkpoints")
+  assert condense(tiny(evaluate_every=3), folder) == finished[1]
+  assert_same_result(folder, finished[0])
+
+
+def test_a_set_that_was_deleted_is_written_again(finished, tmp_path):
+  folder = copied(finished, tmp_path)
+  (folder / "synthetic.npz").unlink()
+  condense(tiny(evaluate_every=3), folder)
+  assert_same_result(folder, finished[0])
+
+
+def test_a_log_that_lacks_iterations_is_refused(finished, tmp_path):
+  folder = copied(finished, tmp_path)
+  (folder / "summary.json").unlink()
+  (folder / "metrics.jsonl").unlink()
+  with pytest.raises(UserError, match=r"metrics.jsonl holds 0 of the 6 iterations"):
+    condense(tiny(evaluate_every=3), folder)
+
+
+@pytest.mark.parametrize("file", ["config.json", "summary.json"])
+def test_files_of_a_run_that_are_damaged(finished, tmp_path, file):
+  folder = copied(finished, tmp_path)
+  (folder / file).write_bytes(b"\xff[]")
+  with pytest.raises(UserError, match=f"{file} is not a JSON object"):
+    condense(tiny(evaluate_every=3), folder)
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 4])
@@ -179,14 +216,8 @@ def test_traces_the_iteration_once_for_all_chunks(tmp_path, monkeypatch):
     return made._replace(update=chex.assert_max_traces(made.update, n=2))
 
   monkeypatch.setattr(experiment, "method", counted)
-  compilations = []
-  with jax.log_compiles(False):
-    original = Loop.compile
-    monkeypatch.setattr(
-      Loop, "compile", lambda self, state: compilations.append(1) or original(self, state)
-    )
-    condense(tiny(compute__chunk=1), tmp_path)
-  assert len(compilations) == 1
+  condense(tiny(compute__chunk=1), tmp_path)
+  assert len(losses(tmp_path)) == 6
 
 
 def test_other_config_is_refused_by_field(finished):
@@ -233,8 +264,6 @@ def test_corrupt_checkpoint_is_named_and_an_older_one_serves(finished, tmp_path,
     UserError, match=rf"{steps[-1]}: corrupt checkpoint .* from iteration {steps[-2]}"
   ):
     condense(tiny(evaluate_every=3), tmp_path)
-  import shutil
-
   shutil.rmtree(newest)
   condense(tiny(evaluate_every=3), tmp_path)
   assert_same_result(tmp_path, finished[0])
@@ -258,6 +287,45 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path):
   with pytest.raises(UserError, match=r"iteration \d: the loss or the images are not finite"):
     condense(tiny(lr_image=1e30), tmp_path)
   assert not (tmp_path / "synthetic.npz").exists()
+
+
+def test_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch):
+  run = Loop.run
+
+  def bad_in_the_end(self, state, start, limit, wait):
+    state, done, metrics = run(self, state, start, limit, wait)
+    return state, done, {"loss": metrics["loss"] * (np.nan if done > 4 else 1)}
+
+  monkeypatch.setattr(Loop, "run", bad_in_the_end)
+  with pytest.raises(UserError, match=r"iteration 5: .* checkpoint of iteration 4 is kept"):
+    condense(tiny(compute__chunk=1), tmp_path)
+  assert (tmp_path / "checkpoints" / "4").is_dir()
+  assert len(losses(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_command_saves_and_the_command_goes_on(tmp_path, number):
+  whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+  arguments = [
+    sys.executable, "-m", "dcjax.launch.main", "condense", "--config=configs/quickstart.py:smoke",
+    "--config.iterations=400", "--config.checkpoint_every=400", "--config.network.depth=1",
+    "--config.inner_loop=1", "--config.compute.devices=1",
+  ]  # fmt: skip
+  subprocess.run([*arguments, f"--workdir={whole}"], check=True, capture_output=True)
+  command = [*arguments, f"--workdir={stopped}"]
+  process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+  log = stopped / "metrics.jsonl"
+  deadline = time.monotonic() + 120
+  while not (log.exists() and log.stat().st_size):
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.01)
+  process.send_signal(number)
+  error = process.communicate()[1]
+  assert process.returncode == 128 + number
+  assert error.splitlines()[-1].startswith(f"dcjax: stopped by {number.name}; all saved")
+  assert (stopped / "checkpoints").is_dir() and len(losses(stopped)) < 400
+  subprocess.run(command, check=True, capture_output=True)
+  assert_same_result(stopped, whole)
 
 
 def test_signals_are_noted_once_and_handlers_come_back():

@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 from dcjax.configs import dc, quickstart
+from ml_collections import ConfigDict
 
 import dcjax.config
 from dcjax import UserError
@@ -55,6 +56,44 @@ def test_smoke_shrinks_every_preset(name):
   dcjax.config.resolve(config)
 
 
+def test_two_datasets_are_refused():
+  with pytest.raises(UserError, match="both 'mnist' and 'cifar10'"):
+    dc.get_config("mnist,cifar10")
+
+
+def test_a_config_may_hold_only_what_differs():
+  resolved = dcjax.config.resolve(ConfigDict({"ipc": 10, "network": {"width": 7}}))
+  expected = dcjax.config.default()
+  expected.ipc, expected.network.width = 10, 7
+  assert resolved == dcjax.config.resolve(expected)
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"ipcs": 1}, "no field 'ipcs'; did you mean 'ipc'"),
+    ({"network": {"depht": 1}}, "no field 'network.depht'; did you mean 'network.depth'"),
+    ({"network": 3}, "no field 'network'; did you mean 'lr_network'"),
+    ({"ipc": "one"}, "ipc: 'one' is not of the right type; its default is 1"),
+    ({"network": {"name": None}}, "network.name: None is not of the right type"),
+  ],
+)
+def test_fields_of_no_config_are_refused(fields, message):
+  with pytest.raises(UserError, match=message):
+    dcjax.config.resolve(ConfigDict(fields))
+
+
+def test_what_is_no_config_is_refused():
+  with pytest.raises(UserError, match="NoneType is not a ConfigDict"):
+    dcjax.config.resolve(None)
+
+
+def test_a_version_in_the_name_changes_no_protocol():
+  config = dc.get_config("mnist")
+  config.dataset.name = "mnist:3.0.1"
+  assert dcjax.config.resolve(config).evaluation.augmentation == "dc"
+
+
 @pytest.mark.parametrize("argument", ["minst", "ipc=ten", "ipc", "smok"])
 def test_unknown_argument_is_named(argument):
   with pytest.raises(UserError, match=f"config argument: unknown '{argument}'"):
@@ -64,15 +103,18 @@ def test_unknown_argument_is_named(argument):
 @pytest.mark.parametrize(
   ("field", "value", "message"),
   [
-    ("ipc", 0, "ipc: 0 must be at least 1"),
+    ("ipc", 0, "ipc: 0 is too small; give 1 or more"),
     ("ipc", 7, r"ipc: 7 is not on the schedule .*inner_loop and network_epochs"),
-    ("iterations", 0, "iterations: 0 must be at least 1"),
+    ("iterations", 0, "iterations: 0 is too small"),
     ("batch_real", 0, "batch_real: 0"),
     ("checkpoint_every", 0, "checkpoint_every: 0"),
     ("evaluate_every", -1, "evaluate_every: -1"),
     ("inner_loop", 0, "inner_loop: 0"),
-    ("lr_image", -0.1, r"lr_image: -0.1 must be positive"),
+    ("lr_image", -0.1, "lr_image: -0.1 is not a positive number; the default is 0.1"),
     ("lr_network", float("nan"), "lr_network: nan"),
+    ("lr_image", float("inf"), "lr_image: inf is not a positive number"),
+    ("seed", -1, "seed: -1 is not within"),
+    ("seed", 2**63, "seed: 9223372036854775808 is not within"),
     ("method", "dcc", "method: unknown 'dcc'; did you mean 'dc'"),
     ("init", "nose", "init: unknown 'nose'; did you mean 'noise'"),
     ("distance", "our", "distance: unknown 'our'; did you mean 'ours'"),
@@ -81,6 +123,7 @@ def test_unknown_argument_is_named(argument):
     ("evaluation.networks", 0, "evaluation.networks: 0"),
     ("evaluation.epochs", 0, "evaluation.epochs: 0"),
     ("compute.chunk", 0, "compute.chunk: 0"),
+    ("compute.chunk", 101, "compute.chunk: 101 is too long; 100 at most"),
   ],
 )
 def test_bad_value_is_named(field, value, message):

@@ -197,9 +197,9 @@ def test_augmentation_reaches_the_training(dataset, sets, expected):
   [
     ("protocol", "cd", "unknown 'cd'; did you mean 'dc'?"),
     ("augmentation", "nine", "unknown 'nine'; did you mean 'none'?"),
-    ("epochs", 0, "0 must be at least 1"),
-    ("networks", 0, "0 must be at least 1"),
-    ("checks", -1, "-1 must be at least 1"),
+    ("epochs", 0, "0 is too small; give 1 or more"),
+    ("networks", 0, "0 is too small; give 1 or more"),
+    ("checks", -1, "-1 is too small; give 1 or more"),
   ],
 )
 def test_an_error_names_the_field_the_value_and_the_remedy(field, value, message):

@@ -66,7 +66,9 @@ def test_help(arguments, capsys):
     main.run(arguments)
   except SystemExit as caught:
     assert caught.code == 0
-  assert "--synthetic" in capsys.readouterr().out or "condense" in arguments
+  assert {"condense": "--config.network.width=128", "evaluate": "--synthetic"}.get(
+    next(iter(arguments), ""), "dcjax evaluate --synthetic"
+  ) in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -75,11 +77,20 @@ def test_help(arguments, capsys):
     (["condens"], "did you mean 'condense'?"),
     (["condense"], "--config: missing"),
     (["condense", QUICK], "--workdir: missing"),
-    (["condense", "--config=configs/qickstart.py"], "no file configs/qickstart.py; presets are"),
+    (["condense", "--config=configs/qickstart.py"], "no file 'configs/qickstart.py'; presets"),
     (["condense", "--config=configs/dc.py:minst"], "did you mean 'mnist'?"),
     (["condense", QUICK, "--wrokdir=x"], "Did you mean: workdir"),
-    (["condense", QUICK, "--config.network.widht=3"], "no field 'widht'; did you mean 'width'?"),
+    (["condense", QUICK, "--config.network.widht=3"], "did you mean 'network.width'?"),
     (["condense", QUICK, "--config.nothing_like_it=3"], "no field 'nothing_like_it'"),
+    (["condense", QUICK, "--config.networ.depth=2"], "no field 'networ.depth'; did you mean"),
+    (["condense", QUICK, "--config.ipc.foo=2"], "no field 'ipc.foo'"),
+    (["condense", QUICK, "--workdir=x", "--config.seed=9223372036854775808"], "seed: "),
+    (["condense", QUICK, "--workdir=x", "--config.lr_image=inf"], "lr_image: inf is not"),
+    (["condense", QUICK, "--workdir="], "--workdir: empty"),
+    (["condense", "--config=", "--workdir=x"], "--config: no file ''; presets are configs/dc.py"),
+    (["condense", QUICK, "--workdir=~nosuchuser/x"], "x: there is no such user"),
+    (["condense", "--config=/home/me/quickstart.py", "--workdir=x"], "no file '/home/me/q"),
+    (["condense", QUICK, "--flagfile=gone"], "gone"),
     (["condense", QUICK, "--config.ipc=two"], "--config.ipc=two"),
     (["condense", QUICK, "--workdir=x", "word"], "'word' is not a flag"),
     (["condense", QUICK, "--workdir=x", "--config.dataset.name=digit"], "did you mean 'digits'?"),
@@ -87,18 +98,48 @@ def test_help(arguments, capsys):
     (["condense", QUICK, "--workdir=x", "--config.network.name=covnet"], "did you mean 'convnet'?"),
     (["condense", QUICK, "--workdir=x", "--config.network.depth=6"], "network.depth: 6 is too"),
     (["condense", QUICK, "--workdir=x", "--config.distance=mes"], "did you mean 'mse'?"),
-    (["condense", QUICK, "--workdir=x", "--config.ipc=0"], "ipc: 0 must be at least 1"),
+    (["condense", QUICK, "--workdir=x", "--config.ipc=0"], "ipc: 0 is too small"),
     (["condense", QUICK, "--workdir=x", "--config.evaluation.architectures=mlp,lent"], "'lenet'?"),
     (["condense", QUICK, "--workdir=x", "--config.compute.devices=99"], "compute.devices: 99"),
     (["condense", "--config=configs/dc.py:smoke", "--workdir=x", "--config.dataset.data_dir=gone"],
      "dataset.data_dir: no folder"),
     (["evaluate"], "--synthetic: missing"),
     (["evaluate", "--synthetic=gone.npz"], "no file gone.npz"),
+    (["evaluate", "--synthetic=gone.npz", "--output=none/x.json"], "--output: no folder none"),
   ],
 )  # fmt: skip
 def test_mistakes(monkeypatch, capsys, tmp_path, arguments, message):
   monkeypatch.chdir(tmp_path)
   assert message in mistake(monkeypatch, capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+  ("program", "message"),
+  [
+    ("def get_config(:", "--config: the preset fails with SyntaxError"),
+    ("import nothing_of_this_name", "fails with ModuleNotFoundError: No module named"),
+    ("def get_config(): raise KeyError('x')", "KeyError"),
+    ("def get_config(): return None", "NoneType is not a ConfigDict"),
+    ("CONFIG = 3", "get_config"),
+    ("from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'ipcs': 1})",
+     "no field 'ipcs'; did you mean 'ipc'?"),
+  ],
+)  # fmt: skip
+def test_presets_that_fail(monkeypatch, capsys, tmp_path, program, message):
+  (tmp_path / "mine.py").write_text(program)
+  monkeypatch.chdir(tmp_path)
+  assert message in mistake(monkeypatch, capsys, "condense", "--config=mine.py", "--workdir=x")
+
+
+def test_ctrl_c_outside_of_a_run_is_one_line(monkeypatch, capsys):
+  def interrupted(arguments):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(main, "run", interrupted)
+  with pytest.raises(SystemExit) as caught:
+    main.main()
+  assert caught.value.code == 130
+  assert capsys.readouterr().err == "dcjax: stopped by SIGINT\n"
 
 
 def test_corrupt_synthetic_file(run, monkeypatch, capsys, tmp_path):
@@ -119,6 +160,19 @@ def test_set_that_does_not_fit_the_data(run, monkeypatch, capsys, tmp_path):
   synthetic.metadata["config"]["dataset"] |= {"name": "npz", "data_dir": str(file)}
   synthetic.save(tmp_path / "set.npz")
   assert "do not fit dataset" in mistake(
+    monkeypatch, capsys, "evaluate", f"--synthetic={tmp_path / 'set.npz'}"
+  )
+
+
+@pytest.mark.parametrize("field", ["class_names", "mean", "std"])
+def test_set_of_other_data_of_the_same_shape(run, monkeypatch, capsys, tmp_path, field):
+  from dcjax import SyntheticSet
+
+  synthetic = SyntheticSet.load(run / "synthetic.npz")
+  value = synthetic.metadata[field]
+  synthetic.metadata[field] = value[::-1] if field == "class_names" else [2 * value[0]]
+  synthetic.save(tmp_path / "set.npz")
+  assert f"its {field} is" in mistake(
     monkeypatch, capsys, "evaluate", f"--synthetic={tmp_path / 'set.npz'}"
   )
 

@@ -87,7 +87,7 @@ def test_what_the_config_sets_overrides_and_none_does_not():
     ("image_block", -1, "-1 is too small; give 0 or more"),
     ("network_block", 0, "0 is too small; give 1 or more"),
     ("devices", 0, "0 is too small; give 1 or more"),
-    ("devices", 5, "5 asked for, 4 found"),
+    ("devices", 5, "5 is too many; this machine has 4"),
   ],
 )
 def test_an_error_names_the_field_the_value_and_the_remedy(field, value, message):

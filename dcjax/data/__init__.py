@@ -17,10 +17,12 @@ from dcjax.data.dataset import (
   sample,
   warn_small_classes,
 )
+from dcjax.data.tfds import base_name
 from dcjax.errors import UserError, nearest
 
 __all__ = [
   "Dataset",
+  "base_name",
   "from_arrays",
   "load",
   "random_subset",
@@ -48,6 +50,16 @@ def load(config: Any) -> Dataset:
   Raises:
     UserError: the data cannot be had as asked; the message begins with the field.
   """
+  try:
+    return _load(config)
+  except OSError as error:
+    raise UserError(
+      f"dataset.data_dir: cannot read {error.filename or config.data_dir} ({error.strerror}); "
+      "see to its permissions, or give another"
+    ) from error
+
+
+def _load(config: Any) -> Dataset:
   if config.name == "digits":
     return digits.load()
   if config.name == "npz":
@@ -79,7 +91,7 @@ def _unknown(name: str, known: tuple[str, ...] | list[str]) -> UserError:
     return UserError(
       f"dataset.name: '{name}' is a path; set dataset.name={source} and dataset.data_dir={name}"
     )
-  base = tfds.base_name(name)
+  base = base_name(name)
   close = difflib.get_close_matches(base, [*_OWN, *known], n=1, cutoff=0.5)
   hint = nearest(base, close or _COMMON)
   return UserError(f"dataset.name: unknown dataset '{name}'; {hint}")

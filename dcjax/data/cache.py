@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
+from dcjax.files import expand
+
 
 def root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
   """Returns the folder that entries lie in.
@@ -23,8 +25,8 @@ def root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
       `~/.cache` where that is not set.
   """
   if cache_dir:
-    return Path(cache_dir).expanduser()
-  return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dcjax"
+    return expand("dataset.cache_dir", cache_dir)
+  return expand("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dcjax"
 
 
 def read(entry: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray] | None:

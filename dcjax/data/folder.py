@@ -13,6 +13,7 @@ from PIL import Image
 from dcjax.data import statistics
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.errors import UserError, nearest
+from dcjax.files import expand
 
 _MAX_BROKEN = 0.01  # of a split's files; beyond it something is wrong with the folder
 _WORDNET_ID = re.compile(r"n\d{8}")  # how ImageNet's folders are called
@@ -39,7 +40,7 @@ def load(path: str | os.PathLike[str], *, side: int, classes: Sequence[str] = ()
     UserError: a folder or a class missing, a class without images, `side` below 1, or
       more than one broken file in a hundred.
   """
-  path = Path(path).expanduser()
+  path = expand("dataset.data_dir", path)
   if side < 1:
     raise UserError(f"dataset.side: {side} is no image size; give 1 or more, such as 224")
   names = _class_names(path, tuple(classes))

@@ -1,7 +1,6 @@
 """Arrays in one `.npz` file: the plainest way to bring data of one's own."""
 
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.errors import UserError
+from dcjax.files import expand
 
 _REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 _OPTIONAL = ("class_names",)
@@ -29,7 +29,7 @@ def load(path: str | os.PathLike[str]) -> Dataset:
     UserError: no such file, no `.npz` file, a key missing, or an array that is not as
       above. The message names the file and the key.
   """
-  path = Path(path).expanduser()
+  path = expand("dataset.data_dir", path)
   found = _read(path)
   names = found.pop("class_names", None)
   try:
@@ -44,7 +44,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     file = np.load(path, allow_pickle=False)
   except FileNotFoundError:
     raise UserError(f"dataset.data_dir: no file {path}; give the path of an .npz file") from None
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+  except Exception as error:  # a damaged file may raise anything
     raise _not_an_npz(path) from error
   if not isinstance(file, np.lib.npyio.NpzFile):
     raise _not_an_npz(path)

@@ -3,6 +3,9 @@
 import hashlib
 import os
 import re
+import urllib.error
+import urllib.request
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,10 +14,12 @@ from absl import logging
 from dcjax.data import cache, statistics
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.errors import UserError, nearest
+from dcjax.files import expand
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 _BATCH = 256  # records read at a time
 _CACHE_FORMAT = 1  # to be raised when what is cached changes
+REACH_SECONDS = 20  # to wait for the host of a download
 _REASON_LENGTH = 200  # characters of another library's message that an error quotes
 
 
@@ -83,13 +88,15 @@ def _existing(data_dir: str | os.PathLike[str] | None) -> str | None:
   """Returns the data folder, or None for the default; checks that it is there."""
   if not data_dir:
     return None
-  path = os.path.expanduser(os.fspath(data_dir))
-  if "://" not in path and not os.path.isdir(path):
+  if "://" in os.fspath(data_dir):
+    return os.fspath(data_dir)
+  path = expand("dataset.data_dir", data_dir)
+  if not path.is_dir():
     raise UserError(
       f"dataset.data_dir: no folder {path}; create it, or leave the field empty for"
       " TFDS' own default"
     )
-  return path if "://" in path else os.path.abspath(path)
+  return str(path.absolute())
 
 
 def _find(name: str, data_dir: str | None) -> Any:
@@ -138,6 +145,7 @@ def _prepare(name: str, builder: Any) -> None:
   logging.warning("%s: not in %s; downloading it, which can take minutes", name, builder.data_path)
   config = tfds.download.DownloadConfig(try_download_gcs=False)
   try:
+    _check_reachable(builder)
     builder.download_and_prepare(file_format="array_record", download_config=config)
   except Exception as error:  # no network, no space, no TensorFlow where a set needs it
     raise UserError(
@@ -146,6 +154,14 @@ def _prepare(name: str, builder: Any) -> None:
       f" tfds.builder('{name}').download_and_prepare(file_format='array_record') and copy"
       " the result"
     ) from error
+
+
+def _check_reachable(builder: Any) -> None:
+  """Raises an error at once where TFDS would try for minutes: without a network."""
+  for url in list(builder.url_infos or ())[:1]:
+    request = urllib.request.Request(url, method="HEAD")
+    with suppress(urllib.error.HTTPError):  # a host that answers
+      urllib.request.urlopen(request, timeout=REACH_SECONDS).close()
 
 
 def _entry_name(builder: Any) -> str:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from dcjax.errors import UserError, nearest
+from dcjax.errors import UserError, check_name
 from dcjax.nn import convnet, layers
 from dcjax.nn.convnet import ConvNet
 from dcjax.nn.convolution import CONVOLUTIONS
@@ -71,13 +71,13 @@ def create(
   Raises:
     UserError: for an unknown name, or images too small for the network.
   """
-  _check_name("network.name", name, NETWORKS)
-  _check_name("network.init", init, layers.INITIALISERS)
-  _check_name("compute.convolution", convolution, CONVOLUTIONS)
+  check_name("network.name", name, NETWORKS)
+  check_name("network.init", init, layers.INITIALISERS)
+  check_name("compute.convolution", convolution, CONVOLUTIONS)
   if name == "convnet":
-    _check_name("network.norm", norm, layers.NORMS)
-    _check_name("network.activation", activation, layers.ACTIVATIONS)
-    _check_name("network.pooling", pooling, layers.POOLINGS)
+    check_name("network.norm", norm, layers.NORMS)
+    check_name("network.activation", activation, layers.ACTIVATIONS)
+    check_name("network.pooling", pooling, layers.POOLINGS)
     _check_convnet(image_shape, width, depth, norm, pooling)
     return _network(
       ConvNet(num_classes, width, depth, norm, activation, pooling, init, convolution),
@@ -112,11 +112,6 @@ def _network(
   return Network(init, jax.named_call(apply, name="network"), statistics, batch_norm)
 
 
-def _check_name(field: str, name: str, choices) -> None:
-  if name not in choices:
-    raise UserError(f"{field}: unknown '{name}'; {nearest(name, choices)}")
-
-
 def _check_convnet(
   image_shape: tuple[int, int, int], width: int, depth: int, norm: str, pooling: str
 ) -> None:
@@ -131,8 +126,8 @@ def _check_convnet(
   if side < 2**halvings:
     raise UserError(
       f"network.depth: {depth} is too deep for images of {image_shape[0]}x{image_shape[1]} "
-      f"pixels, which {pooling} pooling halves at each block; use at most "
-      f"{side.bit_length() - 1}"
+      f"pixels, which {pooling} pooling halves at each block; "
+      + (f"use at most {side.bit_length() - 1}" if side > 1 else "use network.name=mlp")
     )
   last = side if pooling == "none" else side >> (depth - 1)
   if norm == "instance" and last <= 2:

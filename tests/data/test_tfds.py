@@ -38,6 +38,7 @@ class Builder:
   """Stands in for a TFDS builder of three classes; counts how often it is read."""
 
   name = "toy"
+  url_infos = None
 
   def __init__(self, folder):
     features = tensorflow_datasets.features
@@ -216,6 +217,12 @@ def test_a_failed_download_says_how_to_get_the_data(builder, cache_dir):
   assert message.startswith("dataset.data_dir: 'toy' is not in ")
   assert "no route to host" in message and "download_and_prepare" in message
   assert len(message) < 700
+
+
+def test_without_a_network_nothing_is_tried(builder, cache_dir):
+  builder.prepared, builder.download_and_prepare = False, pytest.fail
+  builder.url_infos = {"http://127.0.0.1:9/toy.zip": None}  # where nothing listens
+  assert "Connection refused" in error_of(cache_dir=cache_dir)
 
 
 def test_a_download_is_prepared_for_random_access(builder, cache_dir):
