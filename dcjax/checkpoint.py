@@ -1,6 +1,9 @@
 """Checkpoints of a run, by Orbax: whole or not at all, and checked when they are read."""
 
+import errno
 import hashlib
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import orbax.checkpoint as ocp
 
 from dcjax.errors import UserError
 
+ROOM = 2**18  # bytes of a checkpoint beside its arrays, amply
 KEPT = 2  # the newest checkpoints; older ones are deleted
 
 
@@ -44,6 +48,7 @@ class Checkpoints:
       return
     progress = {"seconds": seconds, "digest": digest(state)}
     try:
+      self._check_room(state)
       self._manager.save(
         iteration,
         args=ocp.args.Composite(
@@ -56,6 +61,12 @@ class Checkpoints:
         f"({_first_line(error)}); make room and start the same command again, "
         f"it goes on from iteration {self.latest}"
       ) from None
+
+  def _check_room(self, state: Any) -> None:
+    """Raises `OSError` before Orbax, whose many files would fail one after another."""
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    if shutil.disk_usage(self._folder).free < size + ROOM:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
   def restore(self, like: Any) -> tuple[Any, dict[str, float]]:
     """Reads the newest checkpoint.
@@ -107,4 +118,7 @@ def digest(state: Any) -> str:
 
 
 def _first_line(error: Exception) -> str:
+  full = os.strerror(errno.ENOSPC)
+  if full in str(error):  # which storage hides behind a long description of itself
+    return full
   return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -66,6 +66,9 @@ def _log_plainly() -> None:
   logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
   logging.getLogger("dcjax").setLevel(logging.INFO)
   absl_logging.set_verbosity(absl_logging.WARNING)
+  # Orbax' threads and tasks log with a traceback what Orbax raises as well.
+  absl_logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
+  logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 if __name__ == "__main__":
