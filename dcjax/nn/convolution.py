@@ -105,6 +105,11 @@ def _flatten(images: Array) -> Array:
   return images.reshape(-1, images.shape[-1])
 
 
+def _sum_of_products(a: Array, b: Array) -> Array:
+  """Contracts the rows of `[M, C]` and `[M, O]`; `a.T @ b` would copy the transpose."""
+  return lax.dot_general(a, b, (((0,), (0,)), ((), ())))
+
+
 def _patches_convolve(images: Array, kernel: Array, padding: int) -> Array:
   patches = _patches(images, kernel.shape[0], padding)
   outputs = _flatten(patches) @ _flatten(kernel)
@@ -113,8 +118,7 @@ def _patches_convolve(images: Array, kernel: Array, padding: int) -> Array:
 
 def _patches_kernel_gradient(images: Array, cotangent: Array, size: int, padding: int) -> Array:
   patches = _flatten(_patches(images, size, padding))
-  # `patches.T @ cotangent` would copy the transpose.
-  gradient = lax.dot_general(patches, _flatten(cotangent), (((0,), (0,)), ((), ())))
+  gradient = _sum_of_products(patches, _flatten(cotangent))
   return gradient.reshape(size, size, images.shape[-1], cotangent.shape[-1])
 
 
@@ -142,16 +146,16 @@ def _times_a_transposed(y: list[Array]) -> list[Array]:
   return [y[0], y[0] + y[1], y[0] - y[1], -y[1]]
 
 
-def _transform_images(images: Array, padding: int) -> Array:
-  """`B^T d B` of all overlapping 4x4 tiles: `[16, N * tiles, C]`."""
-  # Else XLA computes what made the images once more for each of the places of a tile.
+def _transform_images(images: Array, padding: int) -> list[Array]:
+  """`B^T d B` of all overlapping 4x4 tiles: `[N * tiles, C]` for each of 16 places."""
+  # Else XLA computes what made the images once more for each of the places.
   images = lax.optimization_barrier(images)
   odd_rows, odd_cols = (side % 2 for side in images.shape[1:3])
   images = _pad(images, padding, (padding + odd_rows, padding + odd_cols))
   rows, cols = (side - 3 for side in images.shape[1:3])
   down = _times_b([images[:, i : i + rows : 2] for i in range(4)])
-  tiles = [t for d in down for t in _times_b([d[:, :, j : j + cols : 2] for j in range(4)])]
-  return jnp.stack(tiles).reshape(16, -1, images.shape[-1])
+  tiles = [_times_b([d[:, :, j : j + cols : 2] for j in range(4)]) for d in down]
+  return [_flatten(tile) for row in tiles for tile in row]
 
 
 def _transform_kernel(kernel: Array) -> Array:
@@ -160,28 +164,23 @@ def _transform_kernel(kernel: Array) -> Array:
   return jnp.einsum("ai,bj,ijco->abco", g, g, kernel).reshape(16, *kernel.shape[2:])
 
 
-def _transform_outputs(outputs: Array) -> Array:
-  """`A Y A^T` of all 2x2 tiles: `[16, N * tiles, O]`; the transpose of `_outputs`."""
+def _transform_outputs(outputs: Array) -> list[Array]:
+  """`A Y A^T` of all 2x2 tiles: `[N * tiles, O]` for each of 16 places."""
   outputs = lax.optimization_barrier(outputs)
   outputs = _pad(outputs, 0, (outputs.shape[1] % 2, outputs.shape[2] % 2))
   down = _times_a_transposed([outputs[:, i::2] for i in range(2)])
-  tiles = [t for y in down for t in _times_a_transposed([y[:, :, j::2] for j in range(2)])]
-  return jnp.stack(tiles).reshape(16, -1, outputs.shape[-1])
+  tiles = [_times_a_transposed([y[:, :, j::2] for j in range(2)]) for y in down]
+  return [_flatten(tile) for row in tiles for tile in row]
 
 
-def _outputs(tiles: Array, count: int, rows: int, cols: int) -> Array:
-  """`A^T m A` of `[16, count * tiles, O]`, put together: `[count, rows, cols, O]`."""
+def _outputs(places: list[Array], count: int, rows: int, cols: int) -> Array:
+  """`A^T m A` of `[count * tiles, O]` for each of 16 places: `[count, rows, cols, O]`."""
   down, across = -(-rows // 2), -(-cols // 2)
-  tiles = tiles.reshape(4, 4, count, down, across, tiles.shape[-1])
-  pairs = [_times_a([m[j] for j in range(4)]) for m in _times_a([tiles[i] for i in range(4)])]
+  tiles = [place.reshape(count, down, across, -1) for place in places]
+  columns = [_times_a(tiles[j::4]) for j in range(4)]
+  pairs = [_times_a([column[i] for column in columns]) for i in range(2)]
   outputs = jnp.stack([jnp.stack(pair, axis=3) for pair in pairs], axis=2)
   return outputs.reshape(count, 2 * down, 2 * across, -1)[:, :rows, :cols]
-
-
-def _product(a: Array, b: Array, contract: tuple[int, int]) -> Array:
-  """16 products of matrices."""
-  a_axis, b_axis = contract
-  return lax.dot_general(a, b, (((a_axis,), (b_axis,)), ((0,), (0,))))
 
 
 def _winograd_suits(images: Array, size: int) -> bool:
@@ -192,14 +191,16 @@ def _winograd_convolve(images: Array, kernel: Array, padding: int) -> Array:
   if not _winograd_suits(images, kernel.shape[0]):
     return _patches_convolve(images, kernel, padding)
   count, rows, cols = images.shape[0], *(side + 2 * padding - 2 for side in images.shape[1:3])
-  products = _product(_transform_images(images, padding), _transform_kernel(kernel), (2, 1))
-  return _outputs(products, count, rows, cols)
+  # One product for each place: stacked to a single batch they would be copied once more.
+  places = zip(_transform_images(images, padding), _transform_kernel(kernel), strict=True)
+  return _outputs([tiles @ weights for tiles, weights in places], count, rows, cols)
 
 
 def _winograd_kernel_gradient(images: Array, cotangent: Array, size: int, padding: int) -> Array:
   if not _winograd_suits(images, size):
     return _patches_kernel_gradient(images, cotangent, size, padding)
-  products = _product(_transform_images(images, padding), _transform_outputs(cotangent), (1, 1))
+  places = zip(_transform_images(images, padding), _transform_outputs(cotangent), strict=True)
+  products = jnp.stack([_sum_of_products(*place) for place in places])
   g = jnp.array(_G, products.dtype)
   return jnp.einsum("ai,bj,abco->ijco", g, g, products.reshape(4, 4, *products.shape[1:]))
 
