@@ -3,8 +3,9 @@
 import datetime
 import os
 import platform
-from pathlib import Path
 from typing import Any
+
+from dcjax import environment
 
 HEADER = (
   "setting",
@@ -27,21 +28,13 @@ TUNING = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "OMP_", "KMP_", "MKL_", "XL
 def hardware() -> dict[str, Any]:
   """Processor, cores that this process may use, system, tuning by the environment, and date."""
   return {
-    "cpu": _cpu(),
-    "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    "cpu": environment.processor(),
+    "cores": environment.cores(),
     "system": platform.system(),
     "python": platform.python_version(),
     "environment": {k: v for k, v in os.environ.items() if k.startswith(TUNING)},
     "date": datetime.date.today().isoformat(),
   }
-
-
-def _cpu() -> str:
-  try:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-  except (OSError, StopIteration):
-    return platform.processor() or platform.machine()
 
 
 def table(results: dict[str, Any]) -> str:

@@ -18,13 +18,18 @@ def hardware() -> dict[str, Any]:
     "backend": jax.default_backend(),
     "device": device.device_kind,
     "devices": jax.device_count(),
-    "processor": _processor(),
-    "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    "processor": processor(),
+    "cores": cores(),
   }
 
 
-def _processor() -> str:
-  """The processor's name, where Linux tells it."""
+def cores() -> int | None:
+  """How many cores this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def processor() -> str:
+  """The processor's name, where Linux tells it; else its kind."""
   information = Path("/proc/cpuinfo")
   lines = information.read_text().splitlines() if information.exists() else []
   names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

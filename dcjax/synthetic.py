@@ -112,6 +112,8 @@ def _check(path: Path, arrays: dict[str, np.ndarray], metadata: Any) -> None:
     fail("its metadata are not a JSON object")
   if missing := [key for key in METADATA if key not in metadata]:
     fail(f"its metadata have no '{missing[0]}'")
+  if not isinstance(metadata["config"], dict):
+    fail("its config is not a JSON object")
   images, labels = arrays["images"], arrays["labels"]
   if images.dtype != np.float32 or images.ndim != 5 or not images.size:
     fail(f"images are {images.dtype} {images.shape}, not float32 [classes, ipc, H, W, C]")

@@ -19,11 +19,12 @@ def main(arguments: list[str]) -> None:
   options = {name: value for name, value in values.flag_values_dict().items() if value is not None}
   path, output = options.pop("synthetic"), options.pop("output", None)
   if output:
-    _check_output(expand("--output", output))
+    output = expand("--output", output)
+    _check_output(output)
   records = evaluate(path, **options)
   print(report.table(records))
   if output:
-    write_json(expand("--output", output), {"synthetic": path, "evaluations": records})
+    write_json(output, {"synthetic": path, "evaluations": records})
 
 
 def _check_output(file: Path) -> None:

@@ -283,6 +283,14 @@ def test_full_disk_stops_with_a_message_and_loses_nothing(finished, tmp_path, mo
   assert_same_result(tmp_path, finished[0])
 
 
+def test_a_disk_without_room_is_seen_before_anything_is_written(tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 100, 0))
+    with pytest.raises(UserError, match=r"iteration 2 \(No space left on device\); make room"):
+      condense(tiny(), tmp_path)
+  assert not list((tmp_path / "checkpoints").iterdir())
+
+
 def test_loss_that_is_not_finite_stops_the_run(tmp_path):
   with pytest.raises(UserError, match=r"iteration \d: the loss or the images are not finite"):
     condense(tiny(lr_image=1e30), tmp_path)

@@ -270,6 +270,8 @@ def test_a_metadata_field_that_is_missing(refused, field):
 @pytest.mark.parametrize(
   ("fields", "problem"),
   [
+    ({"config": [1]}, "config is not a JSON object"),
+    ({"config": None}, "config is not a JSON object"),
     ({"range": "0..255"}, "range is '0..255', not one of normalised, unit"),
     ({"range": ["unit"]}, "range"),
     ({"range": None}, "range"),
