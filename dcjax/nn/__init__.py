@@ -9,14 +9,25 @@ import jax.numpy as jnp
 from absl import logging
 
 from dcjax.errors import UserError, check_name
-from dcjax.nn import convnet, layers
+from dcjax.nn import alexnet, convnet, layers, lenet, resnet, vgg
+from dcjax.nn.alexnet import AlexNet
 from dcjax.nn.convnet import ConvNet
 from dcjax.nn.convolution import CONVOLUTIONS
-from dcjax.nn.lenet import SMALLEST_SIDE, LeNet
+from dcjax.nn.lenet import LeNet
 from dcjax.nn.mlp import MLP
+from dcjax.nn.resnet import ResNet18
+from dcjax.nn.vgg import VGG11
 from dcjax.types import Array, Key, Params
 
-NETWORKS = ("convnet", "lenet", "mlp")
+NETWORKS = ("convnet", "lenet", "mlp", "alexnet", "vgg11", "resnet18", "resnet18_ap")
+# The least side of an image that a network can take; images of 28 pixels are padded to 32.
+SMALLEST_SIDES = {
+  "lenet": lenet.SMALLEST_SIDE,
+  "alexnet": alexnet.SMALLEST_SIDE,
+  "vgg11": vgg.SMALLEST_SIDE,
+  "resnet18": resnet.SMALLEST_SIDE,
+  "resnet18_ap": resnet.SMALLEST_SIDE,
+}
 
 
 class Network(NamedTuple):
@@ -44,7 +55,7 @@ def create(
   *,
   width: int = 128,
   depth: int = 3,
-  norm: str = "instance",
+  norm: str | None = None,
   activation: str = "relu",
   pooling: str = "average",
   init: str = "torch",
@@ -56,9 +67,10 @@ def create(
     name: one of `NETWORKS`.
     image_shape: `(H, W, C)` of the images.
     num_classes: number of logits.
-    width: filters of each block (ConvNet only, as are the next four).
+    width: filters of each block (ConvNet only, as are depth, activation and pooling).
     depth: number of blocks.
-    norm: one of `layers.NORMS`.
+    norm: one of `layers.NORMS`; None for the authors': none in AlexNet, else 'instance'. LeNet and
+      MLP have none.
     activation: one of `layers.ACTIVATIONS`.
     pooling: one of `layers.POOLINGS`.
     init: 'torch', PyTorch's default (uniform within 1 / sqrt(fan_in), biases too), on which the
@@ -74,24 +86,38 @@ def create(
   check_name("network.name", name, NETWORKS)
   check_name("network.init", init, layers.INITIALISERS)
   check_name("compute.convolution", convolution, CONVOLUTIONS)
+  norm = norm or ("none" if name == "alexnet" else "instance")
+  check_name("network.norm", norm, layers.NORMS)
+  _check_side(name, image_shape)
   if name == "convnet":
-    check_name("network.norm", norm, layers.NORMS)
     check_name("network.activation", activation, layers.ACTIVATIONS)
     check_name("network.pooling", pooling, layers.POOLINGS)
     _check_convnet(image_shape, width, depth, norm, pooling)
-    return _network(
-      ConvNet(num_classes, width, depth, norm, activation, pooling, init, convolution),
-      image_shape,
-      batch_norm=norm == "batch",
+  modules: dict[str, Callable[[], linen.Module]] = {
+    "convnet": lambda: ConvNet(
+      num_classes, width, depth, norm, activation, pooling, init, convolution
+    ),
+    "lenet": lambda: LeNet(num_classes, init, convolution),
+    "mlp": lambda: MLP(num_classes, init),
+    "alexnet": lambda: AlexNet(num_classes, norm, init, convolution),
+    "vgg11": lambda: VGG11(num_classes, norm, init, convolution),
+    "resnet18": lambda: ResNet18(num_classes, norm, False, init, convolution),
+    "resnet18_ap": lambda: ResNet18(num_classes, norm, True, init, convolution),
+  }
+  batch_norm = norm == "batch" and name not in ("lenet", "mlp")
+  return _network(modules[name](), image_shape, batch_norm)
+
+
+def _check_side(name: str, image_shape: tuple[int, int, int]) -> None:
+  """Refuses images that a network's poolings would leave nothing of."""
+  least = SMALLEST_SIDES.get(name, 1)
+  side = min(image_shape[:2])
+  padded = 32 if image_shape[0] == convnet.SMALL_SIDE else side
+  if padded < least:
+    raise UserError(
+      f"network.name: {name} takes images of {least} pixels or more, these have "
+      f"{image_shape[0]}x{image_shape[1]}; use convnet or mlp"
     )
-  if name == "lenet":
-    if min(image_shape[:2]) < SMALLEST_SIDE:
-      raise UserError(
-        f"network.name: lenet takes images of {SMALLEST_SIDE} pixels or more, these have "
-        f"{image_shape[0]}x{image_shape[1]}; use convnet or mlp"
-      )
-    return _network(LeNet(num_classes, init, convolution), image_shape)
-  return _network(MLP(num_classes, init), image_shape)
 
 
 def _network(

@@ -128,6 +128,7 @@ def _patches_kernel_gradient(images: Array, cotangent: Array, size: int, padding
 # kernel g and inputs d; and, as that is linear in g, its gradient is G^T [(A Y A^T) * (B^T d B)] G.
 
 NARROW = 8  # channels below which transforming the images costs more than it saves
+FEW = 128  # tiles below which transforming the kernel costs more than it saves
 _G = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 
 
@@ -184,7 +185,8 @@ def _outputs(places: list[Array], count: int, rows: int, cols: int) -> Array:
 
 
 def _winograd_suits(images: Array, size: int) -> bool:
-  return size == 3 and images.shape[-1] >= NARROW
+  count, rows, cols, channels = images.shape
+  return size == 3 and channels >= NARROW and count * rows * cols >= 4 * FEW
 
 
 def _winograd_convolve(images: Array, kernel: Array, padding: int) -> Array:
@@ -215,3 +217,26 @@ CONVOLUTIONS: dict[str, Convolve] = {
   "winograd": winograd_conv,
   "lax": lax_conv,
 }
+
+
+def halving(convolve: Convolve, images: Array, kernel: Array, padding: int) -> Array:
+  """A convolution of stride 2, made of one of stride 1 over blocks of 2x2 pixels.
+
+  Args:
+    convolve: an entry of `CONVOLUTIONS`.
+    images: `[N, H, W, C]`.
+    kernel: `[size, size, C, O]`, size 3 with padding 1, or size 1 with padding 0.
+    padding: zeros on each side of the images.
+
+  Returns:
+    `[N, ceil(H / 2), ceil(W / 2), O]`.
+  """
+  if kernel.shape[0] == 1:
+    return convolve(images[:, ::2, ::2], kernel, padding)
+  count, height, width, channels = images.shape
+  rows, cols = height // 2 + 1 + height % 2, width // 2 + 1 + width % 2
+  # An output's window begins with the last pixel of the block before its own.
+  blocks = _pad(images, 2, (height % 2, width % 2)).reshape(count, rows, 2, cols, 2, channels)
+  blocks = blocks.swapaxes(2, 3).reshape(count, rows, cols, 4 * channels)
+  kernel = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0))).reshape(2, 2, 2, 2, channels, -1)
+  return convolve(blocks, kernel.swapaxes(1, 2).reshape(2, 2, 4 * channels, -1), 0)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dcjax.nn.convolution import CONVOLUTIONS
+from dcjax.nn.convolution import CONVOLUTIONS, halving
 from dcjax.types import Array
 
 EPSILON = 1e-5  # added to the variance in every norm, as PyTorch does
@@ -38,13 +38,15 @@ INITIALISERS = ("torch", "kaiming")
 
 
 class Convolution(nn.Module):
-  """A square convolution of stride 1 with bias: `[N, H, W, C]` to `[N, H', W', filters]`."""
+  """A square convolution of stride 1 or 2: `[N, H, W, C]` to `[N, H', W', filters]`."""
 
   filters: int
   size: int
   padding: int
   convolution: str
   initializer: str
+  stride: int = 1
+  bias: bool = True
 
   @nn.compact
   def __call__(self, images: Array) -> Array:
@@ -52,9 +54,13 @@ class Convolution(nn.Module):
     kernel_init, bias_init = _initialisers(self.initializer, self.size**2 * channels)
     shape = (self.size, self.size, channels, self.filters)
     kernel = self.param("kernel", kernel_init, shape)
-    bias = self.param("bias", bias_init, (self.filters,))
-    outputs = CONVOLUTIONS[self.convolution](images, kernel, self.padding)
-    return outputs + bias[None, None, None]
+    convolve = CONVOLUTIONS[self.convolution]
+    if self.stride == 2:
+      convolve = partial(halving, convolve)
+    outputs = convolve(images, kernel, self.padding)
+    if not self.bias:
+      return outputs
+    return outputs + self.param("bias", bias_init, (self.filters,))[None, None, None]
 
 
 class Linear(nn.Module):

@@ -40,6 +40,13 @@ def count(params):
     ("lenet", (28, 28, 1), 84),
     ("mlp", (28, 28, 1), 128),
     ("mlp", (5, 7, 3), 128),
+    ("alexnet", (28, 28, 1), 4 * 4 * 192),  # padded to 32
+    ("alexnet", (8, 8, 3), 192),
+    ("vgg11", (28, 28, 1), 512),  # padded to 32
+    ("vgg11", (32, 32, 3), 512),
+    ("resnet18", (28, 28, 1), 512),
+    ("resnet18_ap", (28, 28, 1), 3 * 3 * 512),  # 28, 14, 7, 3
+    ("resnet18_ap", (32, 32, 3), 4 * 4 * 512),
   ],
 )
 def test_shapes_of_logits_and_features(name, image_shape, features):
@@ -56,6 +63,8 @@ def test_shapes_of_logits_and_features(name, image_shape, features):
     ("lenet", (32, 32, 3), 76 * 6 + 151 * 16 + 401 * 120 + 121 * 84 + 85 * 10),
     ("lenet", (28, 28, 1), 26 * 6 + 151 * 16 + 401 * 120 + 121 * 84 + 85 * 10),
     ("mlp", (28, 28, 1), 785 * 128 + 129 * 128 + 129 * 10),
+    # As the DSA authors' code prints for CIFAR-10: 11.17 million with a norm after the stem.
+    ("resnet18", (32, 32, 3), 11_173_962),
   ],
 )
 def test_parameter_counts(name, image_shape, total):
@@ -127,7 +136,12 @@ def test_init_draws_other_parameters_for_another_key():
   ("name", "options", "message"),
   [
     ("convnte", {}, "network.name: unknown 'convnte'; did you mean 'convnet'?"),
-    ("xyz", {}, "network.name: unknown 'xyz'; choose one of: convnet, lenet, mlp"),
+    (
+      "xyz",
+      {},
+      "network.name: unknown 'xyz'; choose one of: alexnet, convnet, lenet, mlp, resnet18, "
+      "resnet18_ap, vgg11",
+    ),
     ("convnet", {"norm": "instnce"}, "network.norm: unknown 'instnce'; did you mean 'instance'?"),
     ("convnet", {"activation": "rely"}, "network.activation: unknown 'rely'; did you mean 'relu'?"),
     ("convnet", {"pooling": "mux"}, "network.pooling: unknown 'mux'; did you mean 'max'?"),

@@ -13,7 +13,7 @@ from tests.golden import NETWORKS, Golden
 
 TOLERANCE = 1e-3  # relative to the largest number of an array, in float32
 # Compiling is what takes the time: each program runs at most three times.
-QUICK = {"xla_backend_optimization_level": 0}
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 CASES = [(name, "winograd") for name in NETWORKS] + [
   (name, convolution)
   for name in ("convnet_mnist", "lenet_cifar")

@@ -1,0 +1,37 @@
+"""AlexNet for small images: five convolutions, three poolings, one linear layer."""
+
+import flax.linen as nn
+
+from dcjax.nn import layers
+from dcjax.types import Array
+
+# Filters, kernel, and whether a pooling follows.
+BLOCKS = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))
+SMALL_SIDE = 28  # images of this side are padded to 32 by the first convolution
+SMALLEST_SIDE = 8  # below this the third pooling leaves nothing
+
+
+class AlexNet(nn.Module):
+  """Images `[N, H, W, C]` to logits `[N, classes]` and features `[N, (H / 8) (W / 8) 192]`.
+
+  Krizhevsky et al. (2012) as the authors of DC cut it down to 32x32 pixels, without norms; DM's
+  variant has batch norm after each convolution.
+  """
+
+  classes: int
+  norm: str
+  initializer: str
+  convolution: str
+
+  @nn.compact
+  def __call__(self, images: Array) -> tuple[Array, Array]:
+    padding = 4 if images.shape[1] == SMALL_SIDE else 2
+    for filters, size, pooled in BLOCKS:
+      images = layers.Convolution(filters, size, padding, self.convolution, self.initializer)(
+        images
+      )
+      images = nn.relu(layers.Norm(self.norm)(images))
+      images = layers.max_pool(images) if pooled else images
+      padding = 2 if filters == 128 else 1
+    features = images.reshape(images.shape[0], -1)
+    return layers.Linear(self.classes, self.initializer)(features), features

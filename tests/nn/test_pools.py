@@ -1,0 +1,47 @@
+"""Pools of networks, and networks with fields of their own."""
+
+import pytest
+
+from dcjax import UserError, nn
+from dcjax.nn import pools
+
+
+@pytest.mark.parametrize(
+  ("text", "fields"),
+  [
+    ("vgg11", {"name": "vgg11"}),
+    ("convnet:width=64:norm=batch", {"name": "convnet", "width": 64, "norm": "batch"}),
+    ("mlp:init=kaiming", {"name": "mlp", "init": "kaiming"}),
+  ],
+)
+def test_fields_follow_the_name(text, fields):
+  assert pools.parse(text) == fields
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("vgg", "network: unknown 'vgg'; did you mean 'vgg11'"),
+    ("width", "network: unknown 'width'; did you mean 'widths'"),
+    ("mlp:width=3", "network 'mlp:width=3': mlp has no 'width'; choose one of: init"),
+    ("convnet:width", "network 'convnet:width': 'width' is no setting; write width=VALUE"),
+    ("convnet:width=x", "'width=x' is no setting"),
+  ],
+)
+def test_what_is_no_network_is_named(text, message):
+  with pytest.raises(UserError, match=message):
+    pools.parse(text)
+
+
+def test_every_network_of_every_pool_builds():
+  for name in pools.expand(tuple(pools.POOLS)):
+    nn.create(image_shape=(32, 32, 3), num_classes=10, **pools.parse(name))
+
+
+def test_every_network_is_known_to_the_pools():
+  assert set(pools.FIELDS) == set(nn.NETWORKS)
+
+
+def test_pools_are_expanded_in_place_and_nothing_is_taken_twice():
+  assert pools.expand(("mlp", "architectures"))[:3] == ("mlp", "convnet", "lenet")
+  assert pools.expand(("depths", "convnet:depth=1")) == pools.POOLS["depths"]
