@@ -9,21 +9,9 @@ means over five sets (`--config.seed=0` to 4) and 20 networks each.
 
 from ml_collections import ConfigDict
 
-import dcjax.config
-
-# The papers' names of the datasets, and those of TensorFlow Datasets.
-DATASETS = {
-  "mnist": "mnist",
-  "fashion_mnist": "fashion_mnist",
-  "svhn": "svhn_cropped",
-  "cifar10": "cifar10",
-}
+from dcjax import presets
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
   """The preset; the argument names the dataset, `ipc=N`, and `smoke`, all optional."""
-  given = dcjax.config.arguments(argument, "mnist", tuple(DATASETS))
-  config = dcjax.config.default()
-  config.dataset.name = DATASETS[given["dataset"]]
-  config.ipc = given["ipc"]
-  return dcjax.config.smoke(config) if given["smoke"] else config
+  return presets.paper("dc", argument, "mnist")

@@ -8,13 +8,14 @@ instance norm would see 2x2 pixels.
 
 from ml_collections import ConfigDict
 
-import dcjax.config
+from dcjax import presets
+from dcjax.config import default
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
   """The preset; the argument may hold `ipc=N` and `smoke`."""
-  given = dcjax.config.arguments(argument, "digits", ("digits",))
-  config = dcjax.config.default()
+  given = presets.arguments(argument, "digits", ("digits",))
+  config = default()
   config.dataset.name = "digits"
   config.ipc = given["ipc"]
   config.iterations = 100
@@ -23,4 +24,4 @@ def get_config(argument: str | None = None) -> ConfigDict:
   config.network.depth = 2
   config.evaluate_every = 50
   config.evaluation.networks = 5
-  return dcjax.config.smoke(config) if given["smoke"] else config
+  return presets.smoke(config) if given["smoke"] else config

@@ -1,6 +1,7 @@
 """The driver: condenses a dataset into a folder, from a config, with nothing lost on the way."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -55,6 +56,21 @@ def condense(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     folder.close()
 
 
+def converged(losses: Sequence[float], window: int) -> bool:
+  """Whether the loss has stopped falling (DC, Appendix A: the optimisation can stop by itself).
+
+  Args:
+    losses: of all iterations so far.
+    window: iterations of a mean; of two windows, the later must be lower to go on.
+
+  Returns:
+    Whether the mean of the last window is no lower than that of the one before it.
+  """
+  if len(losses) < 2 * window:
+    return False
+  return np.mean(losses[-window:]) >= np.mean(losses[-2 * window : -window])
+
+
 class Run:
   """One run: what the config stands for, and how far it has come."""
 
@@ -70,7 +86,7 @@ class Run:
     self.method = experiment.method(config, dataset, layout)
     self.evaluation = Evaluation(config, dataset, layout, self.keys)
     self.loop = Loop(self.method, dataset, self.keys.loop, layout, config.compute.chunk)
-    self.iteration = 0
+    self.iteration, self.total = 0, config.iterations
     self.watch = Stopwatch()
     data.warn_small_classes(dataset, max(config.batch_real, config.ipc))
 
@@ -78,7 +94,7 @@ class Run:
     """Runs from wherever the folder says to the end."""
     self.interrupts = interrupts
     self.checkpoints = Checkpoints(self.path / "checkpoints")
-    self.state = self._restore(jax.jit(self.method.init)(self.keys.init, self.dataset))
+    self.state = self._start()
     self.metrics = Metrics(self.path / "metrics.jsonl", self.iteration)
     self.progress = Progress(self.path, self.config.iterations, self.iteration)
     try:
@@ -89,36 +105,53 @@ class Run:
       self.metrics.close()
       self.checkpoints.close()
 
-  def _restore(self, state: Any) -> Any:
+  def _start(self) -> Any:
     """The state of the last checkpoint, or the initial one."""
     self.iteration = self.checkpoints.latest
     if not self.iteration:
+      state = self.interrupts.wait(jax.jit(self.method.init)(self.keys.init, self.dataset))
+      self.method.check(state)
       return state
-    state, seconds = self.checkpoints.restore(state)
+    like = jax.eval_shape(self.method.init, self.keys.init, self.dataset)
+    state, seconds = self.checkpoints.restore(like)
     self.watch = Stopwatch(seconds)
     return state
 
   def _iterate(self) -> None:
     """All iterations that are left, with what is due between them."""
-    total = self.config.iterations
-    self._draw()
-    if self.iteration < total:
+    self._stop_if_converged()
+    self._draw_if_due()
+    if self.iteration < self.total:
       self.progress.say("compiling", force=True)
       self.watch.add("compile", self.loop.compile(self.state))
     self._evaluate_if_due()
-    while self.iteration < total:
-      self._advance(min(total, *(self._next(every) for every in self._periods())))
-      if self.iteration == total or self.iteration % self.config.checkpoint_every == 0:
+    while self.iteration < self.total:
+      self._advance(min(self.total, *(self._next(every) for every in self._periods())))
+      self._stop_if_converged()
+      if self._is_due(self.config.checkpoint_every):
         self._save()
+      self._draw_if_due()
       self._evaluate_if_due()
 
   def _periods(self) -> list[int]:
-    periods = (self.config.checkpoint_every, self.config.evaluate_every)
-    return [period for period in periods if period]
+    fields = ("checkpoint_every", "evaluate_every", "picture_every", "converged_after")
+    return [self.config[field] for field in fields if self.config[field]]
 
   def _next(self, every: int) -> int:
     """The next iteration after this one that is a multiple of `every`."""
     return (self.iteration // every + 1) * every
+
+  def _is_due(self, every: int) -> bool:
+    """Whether what happens after each `every` iterations, and after the last, happens now."""
+    if self.iteration == self.total:
+      return True
+    return bool(every and self.iteration) and self.iteration % every == 0
+
+  def _stop_if_converged(self) -> None:
+    """Makes this iteration the last one if the loss has stopped falling."""
+    every = self.config.converged_after
+    if every and self.iteration % every == 0 and converged(self.metrics.losses(), every):
+      self.total = self.iteration
 
   def _advance(self, limit: int) -> None:
     """Runs one chunk and logs it; when interrupted, saves what was done before it."""
@@ -151,10 +184,9 @@ class Run:
 
   def _evaluate_if_due(self) -> None:
     """Does the evaluations of this iteration that the log does not hold yet."""
-    if not self._due():
+    if not self.config.evaluation.networks or not self._is_due(self.config.evaluate_every):
       return
     self._save()
-    self._draw()
     iteration = self.iteration
     done = {(r["iteration"], r["set"], r["network"]) for r in self.metrics.evaluations()}
     for task in self.evaluation.tasks():
@@ -174,22 +206,20 @@ class Run:
     self.metrics.append({"iteration": self.iteration, "evaluation": record})
     self.progress.evaluation(self.iteration, record)
 
-  def _draw(self) -> None:
-    """Saves a picture of the initial images, or of those just evaluated, once."""
+  def _draw_if_due(self) -> None:
+    """Saves the initial images, those that are evaluated and those in between, and a picture."""
+    periods = (self.config.evaluate_every, self.config.picture_every)
     file = self.path / "images" / f"{self.iteration:06d}.png"
-    if not file.exists() and (self.iteration == 0 or self._due()):
-      file.parent.mkdir(exist_ok=True)
-      report.save_grid(self._synthetic_set(), file)
-
-  def _due(self) -> bool:
-    """Whether there is an evaluation at this iteration."""
-    every = self.config.evaluate_every
-    return self.iteration == self.config.iterations or bool(
-      every and self.iteration and self.iteration % every == 0
-    )
+    if file.exists() or (self.iteration and not any(map(self._is_due, periods))):
+      return
+    file.parent.mkdir(exist_ok=True)
+    self._synthetic_set().save(file.with_suffix(".npz"))
+    report.save_grid(self._synthetic_set(), file)
 
   def _synthetic_set(self) -> SyntheticSet:
-    return experiment.synthetic_set(self.config, self.dataset, self.state.images)
+    return experiment.synthetic_set(
+      self.config, self.dataset, self.state.images, iteration=self.iteration
+    )
 
   def _summarise(self) -> dict[str, Any]:
     """Writes the set and the summary."""
@@ -199,7 +229,7 @@ class Run:
       "method": config.method,
       "dataset": self.dataset.name,
       "ipc": config.ipc,
-      "iterations": config.iterations,
+      "iterations": self.iteration,
       "seed": config.seed,
       "hardware": environment.hardware(),
       "versions": environment.versions(),

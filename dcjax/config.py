@@ -4,39 +4,78 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from absl import logging
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from dcjax import evaluation
+from dcjax import augment, coreset, evaluation
 from dcjax.data import base_name
 from dcjax.errors import UserError, check_least, check_name, nearest
 from dcjax.loop import LONGEST_CHUNK
 from dcjax.matching import DISTANCES
-from dcjax.methods import dc
+from dcjax.methods import INITS, dc, dm
 
-METHODS = ("dc",)
+METHODS = ("dc", "dsa", "dm", *coreset.METHODS)
 SEEDS = 2**32
+RATES = {"lr_image": "0.1 (DC, DSA) or 1 (DM)", "lr_network": "0.01"}
+SIGNS = ("mnist", "svhn_cropped", "digits")  # datasets whose images mean something else mirrored
 
 
-def default() -> ConfigDict:
-  """DC's settings for MNIST and one image per class; a preset changes what differs.
+def default(method: str = "dc") -> ConfigDict:
+  """A method's settings for MNIST and one image per class; a preset changes what differs.
 
   Fields that are None are filled in by `resolve`.
+
+  Args:
+    method: one of `METHODS`; some fields belong to some methods only.
   """
   config = ConfigDict()
-  config.method = "dc"
+  config.method = method
   config.seed = 0
   config.ipc = 1  # images per class
-  config.iterations = 1000  # outer loop K (DC, Appendix B)
-  config.batch_real = 256  # real images of each class in one matching step (authors' code)
-  config.init = "noise"  # 'noise' or 'real' (DC, Appendix A: noise)
-  config.distance = "ours"  # 'ours' (DC, Eq. 10), 'mse' or 'cos' (Table T11)
-  config.lr_image = 0.1  # eta_S (authors' code); momentum is 0.5
-  config.lr_network = 0.01  # eta_theta (authors' code)
-  config.inner_loop = placeholder(int)  # T; None: by ipc, as the authors' code has it
-  config.network_epochs = placeholder(int)  # passes over S between matchings; None: by ipc
-  config.evaluate_every = 0  # outer iterations; 0: only at the end
-  config.checkpoint_every = 50  # outer iterations
+  if method in coreset.METHODS:
+    config.training = ConfigDict()
+    # Passes over the whole training set, for features and forgetting events. The papers do not say
+    # how many; these take minutes on two cores, and with a GPU more cost little
+    config.training.epochs = 5
+    config.selection = ConfigDict()
+    config.selection.candidates = 1000  # random subsets that optimal_random tries (DC, Table T12)
+    config.selection.validation = 5000  # training images that it ranks them on, and does not choose
+  else:
+    config.batch_real = 256  # real images of each class in one matching step (authors' code)
+    config.evaluate_every = 0  # outer iterations; 0: only at the end
+    # Outer iterations, besides those of evaluations; 0: no more than those
+    config.picture_every = 0
+    # Stop once the mean loss of so many iterations is no lower than that of as many before it;
+    # 0: never
+    config.converged_after = 0
+  if method in ("dc", "dsa"):
+    config.iterations = 1000  # outer loop K (DC, Appendix B)
+    config.checkpoint_every = 50  # outer iterations
+    config.distance = "ours"  # 'ours' (DC, Eq. 10), 'mse' or 'cos' (Table T11)
+    config.lr_image = 0.1  # eta_S (authors' code); momentum is 0.5
+    config.lr_network = 0.01  # eta_theta (authors' code)
+    config.inner_loop = placeholder(int)  # T; None: by ipc, as the authors' code has it
+    config.network_epochs = placeholder(int)  # passes over S between matchings; None: by ipc
+  if method == "dm":
+    config.iterations = 20000  # (authors' code)
+    config.checkpoint_every = 500  # iterations
+    config.embedding = "network"  # 'network', or 'pixels' (supplement, section 2.2)
+    config.lr_image = placeholder(float)  # None: 1, or 10 above 50 images per class
+    config.trained = ConfigDict()  # networks in place of random ones (supplement, section 3)
+    config.trained.low = placeholder(float)  # least accuracy, in [0, 1]; None: random networks
+    config.trained.high = 1.0  # highest accuracy
+    config.trained.networks = 20  # of which each iteration draws one
+  if method not in coreset.METHODS:
+    # 'noise' (DC, Appendix A) or 'real' (DSA, section 4.1; DM)
+    config.init = "noise" if method == "dc" else "real"
+  if method in ("dsa", "dm"):
+    config.dsa = ConfigDict()
+    # 'siamese', 'independent', 'real', 'synthetic' or 'none' (DSA, Table 4)
+    config.dsa.scheme = "siamese"
+    # Transforms joined by '_'; None: all six, without flip for digits (DSA, section 4.4)
+    config.dsa.strategy = placeholder(str)
+    config.dsa.draw = "one"  # 'one' of them for each batch, or all in 'sequence' (as IDC)
 
   config.dataset = ConfigDict()
   config.dataset.name = "mnist"  # 'digits', 'npz', 'folder', or a name in TensorFlow Datasets
@@ -46,21 +85,27 @@ def default() -> ConfigDict:
   config.dataset.classes = ()  # folders to load, comma-separated; empty: all
 
   config.network = ConfigDict()
-  config.network.name = "convnet"  # 'convnet', 'lenet' or 'mlp'
-  config.network.width = 128  # the next five are ConvNet's (DC, section 3.1)
+  # 'convnet', 'lenet', 'mlp', 'alexnet', 'vgg11', 'resnet18' or 'resnet18_ap'
+  config.network.name = "convnet"
+  config.network.width = 128  # the next four are ConvNet's alone (DC, section 3.1)
   config.network.depth = 3
-  config.network.norm = "instance"  # 'none', 'batch', 'layer', 'instance' or 'group'
   config.network.activation = "relu"  # 'sigmoid', 'relu', 'leaky_relu' or 'swish'
   config.network.pooling = "average"  # 'none', 'max' or 'average'
+  # 'none', 'batch', 'layer', 'instance' or 'group'; None: no norm in alexnet, else 'instance'
+  config.network.norm = placeholder(str)
   config.network.init = "torch"  # 'torch' (what published numbers rest on) or 'kaiming'
 
   config.evaluation = ConfigDict()
-  config.evaluation.protocol = "dc"
-  config.evaluation.networks = 20  # trained from scratch on each set (DC, section 3.1)
+  # 'dc', 'dsa' or 'dm'; coresets are DC's baselines
+  config.evaluation.protocol = "dc" if method in coreset.METHODS else method
+  config.evaluation.networks = 20  # trained from scratch on each set (DC, section 3.1); 0: none
   config.evaluation.epochs = placeholder(int)  # None: the protocol's
-  config.evaluation.augmentation = placeholder(str)  # 'none' or 'dc'; None: the protocol's
+  # 'none', 'dc', 'dc_batch_norm', or transforms of DSA joined by '_'; None: the protocol's
+  config.evaluation.augmentation = placeholder(str)
   config.evaluation.checks = 4  # tests of each network, evenly over its epochs, for 'best'
-  config.evaluation.architectures = ()  # names, comma-separated; empty: the network above
+  # Networks (`vgg11`, `convnet:width=64`) or pools of them (`widths`), comma-separated, see
+  # dcjax/nn/pools.py; empty: the network above, with instance norm in place of batch norm
+  config.evaluation.architectures = ()
   config.evaluation.whole = False  # also train on the whole training set
 
   config.compute = ConfigDict()  # None: what dcjax.strategy chooses for the backend
@@ -73,65 +118,23 @@ def default() -> ConfigDict:
   return config
 
 
-def smoke(config: ConfigDict) -> ConfigDict:
-  """Shrinks any config so that it runs in seconds; the accuracies then mean nothing."""
-  config.iterations = 2
-  config.batch_real = 8
-  config.inner_loop, config.network_epochs = 2, 1
-  config.checkpoint_every = 1
-  config.network.width = 8
-  config.evaluation.networks, config.evaluation.epochs, config.evaluation.checks = 1, 2, 1
-  config.evaluation.whole = False
-  return config
-
-
-def arguments(text: str | None, dataset: str, datasets: tuple[str, ...]) -> dict[str, Any]:
-  """Reads the argument of a preset: `mnist,ipc=10,smoke`, in any order.
-
-  Args:
-    text: what stands after the colon of `configs/X.py:...`.
-    dataset: what is meant when no dataset is named.
-    datasets: the names that may stand alone.
-
-  Returns:
-    `dataset`, `ipc` (1 if not given) and `smoke`.
-
-  Raises:
-    UserError: for anything else.
-  """
-  given: dict[str, Any] = {"dataset": None, "ipc": 1, "smoke": False}
-  for word in filter(None, (text or "").replace(" ", "").split(",")):
-    name, _, value = word.partition("=")
-    if word == "smoke":
-      given["smoke"] = True
-    elif word in datasets and given["dataset"] in (None, word):
-      given["dataset"] = word
-    elif word in datasets:
-      raise UserError(f"config argument: both '{given['dataset']}' and '{word}'; name one dataset")
-    elif name == "ipc" and value.isdecimal():
-      given["ipc"] = int(value)
-    else:
-      raise UserError(
-        f"config argument: unknown '{word}'; {nearest(word, (*datasets, 'ipc=10', 'smoke'))}"
-      )
-  given["dataset"] = given["dataset"] or dataset
-  return given
-
-
 def complete(fields: dict[str, Any]) -> ConfigDict:
-  """The default config with some fields replaced.
+  """The default config of a method with some fields replaced.
 
   Args:
-    fields: a config as nested dicts; it need not have all fields.
+    fields: a config as nested dicts; it need not have all fields. `method` says which default;
+      without it that is DC's.
 
   Raises:
     UserError: a field is unknown, or its value is of the wrong type.
   """
-  config = default()
+  method = fields.get("method", "dc")
+  check_name("method", method, METHODS)
+  config = default(method)
   known = dict(flatten(config.to_dict()))
   for name, value in flatten(fields):
     if name not in known:
-      raise UserError(f"config: no field '{name}'; {nearest(name, known)}")
+      raise UserError(f"config: {method} has no field '{name}'; {nearest(name, known)}")
     try:
       if value is None and known[name] is not None:
         raise TypeError
@@ -157,25 +160,15 @@ def resolve(config: ConfigDict) -> ConfigDict:
       "dcjax.config.default() makes, changed as need be"
     )
   config = complete(config.to_dict())
-  check_name("method", config.method, METHODS)
-  check_name("init", config.init, dc.INITS)
-  check_name("distance", config.distance, DISTANCES)
   check_name("evaluation.protocol", config.evaluation.protocol, evaluation.PROTOCOLS)
-  for field in ("ipc", "iterations", "batch_real", "checkpoint_every"):
-    check_least(field, config[field], 1)
-  check_least("evaluate_every", config.evaluate_every, 0)
-  for field in ("lr_image", "lr_network"):
-    if not 0 < config[field] < math.inf:
-      raise UserError(
-        f"{field}: {config[field]} is not a positive number; the default is {default()[field]}"
-      )
+  check_least("ipc", config.ipc, 1)
   if not 0 <= config.seed < SEEDS:
     raise UserError(f"seed: {config.seed} is not within 0..{SEEDS - 1}; give one that is")
-  _fill_schedule(config)
+  _resolve_method(config)
   with config.unlocked():
     config.dataset.classes = _names(config.dataset.classes)
     config.evaluation.architectures = _names(config.evaluation.architectures)
-    _fill_evaluation(config.evaluation, base_name(config.dataset.name))
+    _fill_evaluation(config)
   evaluation.check_settings(evaluation_settings(config.evaluation))
   if config.compute.chunk is not None:
     check_least("compute.chunk", config.compute.chunk, 1)
@@ -184,11 +177,84 @@ def resolve(config: ConfigDict) -> ConfigDict:
   return config
 
 
-def _fill_evaluation(fields: ConfigDict, dataset: str) -> None:
+def _resolve_method(config: ConfigDict) -> None:
+  """Checks and fills in what some methods only have, in place."""
+  if config.method in coreset.METHODS:
+    _check_selection(config)
+    return
+  _check_loop(config)
+  if config.method == "dm":
+    check_name("embedding", config.embedding, dm.EMBEDDINGS)
+    _check_trained(config)
+    if config.lr_image is None:
+      config.lr_image = 10.0 if config.ipc > 50 else 1.0
+  else:
+    check_name("distance", config.distance, DISTANCES)
+    _check_rate("lr_network", config)
+    _fill_schedule(config)
+  _check_rate("lr_image", config)
+  if config.method != "dc":
+    _fill_dsa(config.dsa, base_name(config.dataset.name))
+
+
+def _fill_dsa(fields: ConfigDict, dataset: str) -> None:
+  check_name("dsa.scheme", fields.scheme, augment.SCHEMES)
+  check_name("dsa.draw", fields.draw, augment.DRAWS)
+  if fields.strategy is None:
+    fields.strategy = default_strategy(dataset)
+  augment.check_strategy("dsa.strategy", fields.strategy)
+  _warn_of_flips("dsa.strategy", fields.strategy, dataset)
+
+
+def _warn_of_flips(field: str, strategy: str, dataset: str) -> None:
+  if dataset in SIGNS and "flip" in strategy.split("_"):
+    logging.warning(
+      "%s: '%s' flips images of %s, but a mirrored digit is another sign or none; leave flip out",
+      field, strategy, dataset,
+    )  # fmt: skip
+
+
+def _check_loop(config: ConfigDict) -> None:
+  """Checks what all methods of condensation have."""
+  check_name("init", config.init, INITS)
+  for field in ("iterations", "batch_real", "checkpoint_every"):
+    check_least(field, config[field], 1)
+  for field in ("evaluate_every", "picture_every", "converged_after"):
+    check_least(field, config[field], 0)
+
+
+def _check_selection(config: ConfigDict) -> None:
+  """Checks what all coresets have."""
+  check_least("training.epochs", config.training.epochs, 1)
+  for field in ("candidates", "validation"):
+    check_least(f"selection.{field}", config.selection[field], 1)
+
+
+def _check_trained(config: ConfigDict) -> None:
+  low, high = config.trained.low, config.trained.high
+  if low is None:
+    return
+  if not 0 <= low < high <= 1:
+    raise UserError(f"trained: {low} to {high} is no range of accuracies in [0, 1]; mend it")
+  check_least("trained.networks", config.trained.networks, 1)
+  if config.embedding == "pixels":
+    raise UserError("embedding: 'pixels' has no networks; leave trained.low out")
+
+
+def default_strategy(dataset: str) -> str:
+  """The transforms of DSA for a dataset: all six, without flip for digits (section 4.4)."""
+  names = augment.STRATEGY.split("_")
+  return "_".join(name for name in names if name != "flip" or dataset not in SIGNS)
+
+
+def _fill_evaluation(config: ConfigDict) -> None:
   """Fills in what the protocol says of epochs and augmentation, in place."""
+  fields, dataset = config.evaluation, base_name(config.dataset.name)
   protocol = evaluation.PROTOCOLS[fields.protocol]
   if fields.augmentation is None:
-    fields.augmentation = protocol.augmentation(dataset)
+    strategy = config.dsa.strategy if "dsa" in config else default_strategy(dataset)
+    fields.augmentation = protocol.augmentation(dataset, strategy)
+  _warn_of_flips("evaluation.augmentation", fields.augmentation, dataset)
   if fields.epochs is None:
     fields.epochs = protocol.default_epochs(fields.augmentation)
 
@@ -206,6 +272,13 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
       yield from flatten(value, f"{prefix}{name}.")
     else:
       yield f"{prefix}{name}", value
+
+
+def _check_rate(field: str, config: ConfigDict) -> None:
+  if not 0 < config[field] < math.inf:
+    raise UserError(
+      f"{field}: {config[field]} is not a positive number; the papers have {RATES[field]}"
+    )
 
 
 def _fill_schedule(config: ConfigDict) -> None:

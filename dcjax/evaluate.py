@@ -41,10 +41,12 @@ def evaluate(
   layout = experiment.strategy(config, dataset)
   evaluation = Evaluation(config, dataset, layout, Keys.from_seed(config.seed))
   images = synthetic.flat()[0].reshape(synthetic.images.shape)
+  # A coreset has no iterations.
+  iteration = synthetic.metadata.get("iteration", config.get("iterations", 0))
   records = []
   with Interrupts("nothing was saved") as interrupts:
     for task in evaluation.tasks():
-      for count, record in evaluation.run(task, images, config.iterations, interrupts.wait):
+      for count, record in evaluation.run(task, images, iteration, interrupts.wait):
         logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
       records.append(record)
   return records

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dcjax import training
-from dcjax.augment import AUGMENTATIONS
+from dcjax import augment, training
 from dcjax.data import Dataset
 from dcjax.errors import check_least, check_name
 from dcjax.nn import Network
@@ -18,6 +17,7 @@ from dcjax.strategy import Strategy, choose
 from dcjax.types import Array, Key, Params
 
 TEST_BLOCK = 256  # most test images that go through a network together
+STATISTICS_BATCHES = 10  # over which batch norm's statistics are averaged before a test
 
 
 class Protocol(NamedTuple):
@@ -30,7 +30,8 @@ class Protocol(NamedTuple):
     batch: images of one step.
     epochs: passes over the set without augmentation.
     augmented_epochs: passes over the set with augmentation.
-    augmented: datasets on which the paper augments, and with what.
+    augmented: datasets on which the paper augments with something special, and with what.
+    dsa: whether it augments all others by a strategy of DSA.
   """
 
   learning_rate: float
@@ -40,28 +41,35 @@ class Protocol(NamedTuple):
   epochs: int
   augmented_epochs: int
   augmented: dict[str, str]
+  dsa: bool
 
-  def augmentation(self, dataset: str) -> str:
-    """What the paper augments this dataset with: an entry of `augment.AUGMENTATIONS`."""
-    return self.augmented.get(dataset, "none")
+  def augmentation(self, dataset: str, strategy: str) -> str:
+    """What the paper augments this dataset with, as `augment.by_name` takes it.
+
+    Args:
+      dataset: its name.
+      strategy: that of DSA for this dataset.
+    """
+    return self.augmented.get(dataset, strategy if self.dsa else "none")
 
   def default_epochs(self, augmentation: str) -> int:
     """How long the paper trains."""
     return self.epochs if augmentation == "none" else self.augmented_epochs
 
 
-# By the values of the config field `evaluation.protocol`.
-PROTOCOLS = {
-  "dc": Protocol(
-    learning_rate=0.01,
-    momentum=0.9,
-    weight_decay=5e-4,
-    batch=256,
-    epochs=300,
-    augmented_epochs=1000,
-    augmented={"mnist": "dc"},
-  )
-}
+DC = Protocol(
+  learning_rate=0.01,
+  momentum=0.9,
+  weight_decay=5e-4,
+  batch=256,
+  epochs=300,
+  augmented_epochs=1000,
+  augmented={"mnist": "dc"},
+  dsa=False,
+)
+DSA = DC._replace(augmented={}, dsa=True)
+# By the values of the config field `evaluation.protocol`; DM evaluates as DSA does.
+PROTOCOLS = {"dc": DC, "dsa": DSA, "dm": DSA}
 
 
 class Settings(NamedTuple):
@@ -70,7 +78,7 @@ class Settings(NamedTuple):
   Attributes:
     protocol: an entry of `PROTOCOLS`.
     epochs: passes over the set.
-    augmentation: an entry of `augment.AUGMENTATIONS`.
+    augmentation: as `augment.by_name` takes it.
     networks: how many networks are trained.
     checks: how often each is tested, evenly over the epochs, the last one at the end.
   """
@@ -99,10 +107,10 @@ def summarise(accuracies: np.ndarray) -> dict[str, float]:
 
 def check_settings(settings: Settings) -> None:
   """Raises `UserError` for a setting that no evaluation can have."""
-  for field, choices in (("protocol", PROTOCOLS), ("augmentation", AUGMENTATIONS)):
-    check_name(f"evaluation.{field}", getattr(settings, field), choices)
-  for field in ("epochs", "networks", "checks"):
-    check_least(f"evaluation.{field}", getattr(settings, field), 1)
+  check_name("evaluation.protocol", settings.protocol, PROTOCOLS)
+  augment.check_name("evaluation.augmentation", settings.augmentation)
+  for field, least in (("epochs", 1), ("networks", 0), ("checks", 1)):
+    check_least(f"evaluation.{field}", getattr(settings, field), least)
 
 
 Evaluator = Callable[..., Iterator[Array]]
@@ -133,6 +141,9 @@ def evaluator(
     def one(images, key):
       return _train_and_test(network, settings, strategy, dataset, images, labels, key)
 
+    if together == 1:
+      # Under `vmap` every branch of an augmentation would be taken.
+      return one(images[0] if own_sets else images, keys[0])[None]
     return jax.vmap(one, in_axes=(0 if own_sets else None, 0))(images, keys)
 
   def evaluate(images: Array, labels: Array, key: Key, own_sets: bool = False) -> Iterator[Array]:
@@ -160,14 +171,22 @@ def _optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
   )
 
 
-class _Trainer(NamedTuple):
-  """The training of one network: `start()`, then `advance(carry, start, stop)` in epochs."""
+class Trainer(NamedTuple):
+  """The training of one network.
+
+  Attributes:
+    start: `start() -> carry`, which holds the parameters and the optimiser's state.
+    advance: `advance(carry, start, stop) -> carry`, in epochs.
+    statistics: `statistics(params) -> stats` to test with: what batch norm sees of augmented
+      batches on average (in place of PyTorch's running averages); empty without batch norm.
+  """
 
   start: Callable[[], tuple[Params, Any]]
   advance: Callable[..., tuple[Params, Any]]
+  statistics: Callable[[Params], Params]
 
 
-def _trainer(
+def make_trainer(
   network: Network,
   settings: Settings,
   strategy: Strategy,
@@ -175,12 +194,23 @@ def _trainer(
   labels: Array,
   key: Key,
   decode: Callable[[Array], Array] = lambda images: images,
-) -> _Trainer:
+) -> Trainer:
+  """Binds one training by the protocol; nothing is computed yet. For use inside jit.
+
+  Args:
+    network: what is trained.
+    settings: how; `networks` and `checks` do not matter.
+    strategy: how many images go together.
+    images: `[N, H, W, C]` as `decode` takes them.
+    labels: int32 `[N]`.
+    key: of the initial parameters, the order and the augmentation.
+    decode: `decode(images) -> images`, normalised.
+  """
   init_key, train_key = jax.random.split(key)
   batch = min(PROTOCOLS[settings.protocol].batch, images.shape[0])
   optimizer = _optimizer(settings, training.steps_per_epoch(images.shape[0], batch))
   passes = training.Settings(
-    batch, strategy.blocks(batch), decode, AUGMENTATIONS[settings.augmentation]
+    batch, strategy.blocks(batch), decode, augment.by_name(settings.augmentation)
   )
 
   def start():
@@ -192,7 +222,19 @@ def _trainer(
       network, optimizer, carry, images, labels, train_key, passes, start=start, stop=stop
     )
 
-  return _Trainer(start, advance)
+  def statistics(params):
+    if not network.batch_norm:
+      return {}
+
+    def of_one_batch(key):
+      order_key, augment_key = jax.random.split(key)
+      index = jax.random.permutation(order_key, images.shape[0])[:batch]
+      return network.statistics(params, passes.augment(augment_key, decode(images[index])))
+
+    keys = jax.random.split(jax.random.fold_in(train_key, settings.epochs), STATISTICS_BATCHES)
+    return jax.tree.map(lambda moments: moments.mean(0), jax.lax.map(of_one_batch, keys))
+
+  return Trainer(start, advance, statistics)
 
 
 def _train_and_test(
@@ -206,12 +248,14 @@ def _train_and_test(
 ) -> Array:
   """One network's test accuracies, `[checks]`."""
   decode = dataset.normalise if images.dtype == jnp.uint8 else lambda images: images
-  trainer = _trainer(network, settings, strategy, images, labels, key, decode)
+  trainer = make_trainer(network, settings, strategy, images, labels, key, decode)
   stops = jnp.round(jnp.linspace(0, settings.epochs, settings.checks + 1)).astype(jnp.int32)
 
   def piece(carry, limits):
     carry = trainer.advance(carry, *limits)
-    return carry, accuracy(network, carry[0], dataset, block=strategy.blocks(TEST_BLOCK))
+    stats = trainer.statistics(carry[0])
+    block = strategy.blocks(TEST_BLOCK)
+    return carry, accuracy(network, carry[0], dataset, block=block, stats=stats)
 
   return jax.lax.scan(piece, trainer.start(), (stops[:-1], stops[1:]))[1]
 
@@ -235,7 +279,7 @@ def train(
     key: of the initial parameters, the order and the augmentation.
     protocol: an entry of `PROTOCOLS`.
     epochs: passes over the set.
-    augmentation: an entry of `augment.AUGMENTATIONS`.
+    augmentation: as `augment.by_name` takes it.
 
   Returns:
     The parameters, for `network.apply(params, images)`.
@@ -249,13 +293,15 @@ def train(
 
   @jax.jit
   def run(images, labels, key):
-    trainer = _trainer(network, settings, layout, images, labels, key)
+    trainer = make_trainer(network, settings, layout, images, labels, key)
     return trainer.advance(trainer.start(), 0, epochs)[0]
 
   return run(jnp.asarray(images), jnp.asarray(labels), key)
 
 
-def accuracy(network: Network, params: Params, dataset: Dataset, *, block: int) -> Array:
+def accuracy(
+  network: Network, params: Params, dataset: Dataset, *, block: int, stats: Params | None = None
+) -> Array:
   """Fraction of the test images that a network classifies right, a scalar in [0, 1].
 
   Args:
@@ -263,12 +309,12 @@ def accuracy(network: Network, params: Params, dataset: Dataset, *, block: int) 
     params: its parameters.
     dataset: whose test split is used.
     block: test images that go through together.
+    stats: frozen statistics for batch norm.
   """
 
-  def right(example):
-    image, label = example
-    logits, _ = network.apply(params, dataset.normalise(image[None]))
-    return logits[0].argmax() == label
+  def predict(images):
+    logits, _ = network.apply(params, dataset.normalise(images), stats)
+    return logits.argmax(-1)
 
-  examples = (dataset.test_images, dataset.test_labels)
-  return jax.lax.map(right, examples, batch_size=block).mean()
+  predicted = training.in_blocks(predict, dataset.test_images, block=block)
+  return (predicted == dataset.test_labels).mean()

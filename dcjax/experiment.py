@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from dcjax import augment, coreset, data, evaluation, nn
 from dcjax import config as config_lib
-from dcjax import data, evaluation, nn
 from dcjax.data import Dataset
 from dcjax.errors import UserError
-from dcjax.methods import Method, dc
+from dcjax.methods import Method, dc, dm, pool
+from dcjax.nn import pools
 from dcjax.strategy import Strategy, choose
 from dcjax.synthetic import SyntheticSet
 from dcjax.types import Array, Key
@@ -55,9 +56,24 @@ def network(config: ConfigDict, dataset: Dataset, layout: Strategy, **changes: A
 
 
 def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
-  """The method of a config."""
-  settings = dc.Settings(*(config[field] for field in dc.Settings._fields))
-  return dc.dc(network(config, dataset, layout), settings, layout)
+  """The method of a config.
+
+  Raises:
+    UserError: it selects real images.
+  """
+  if config.method in coreset.METHODS:
+    raise UserError(f"method: {config.method} selects real images; use dcjax select")
+  phi = network(config, dataset, layout)
+  augmentations = augment.augmentations(**config.dsa) if "dsa" in config else augment.NOTHING
+  if config.method != "dm":
+    return dc.dc(phi, _settings(dc.Settings, config), layout, augmentations)
+  trained = None if config.trained.low is None else pool.Settings(**config.trained)
+  return dm.dm(phi, _settings(dm.Settings, config), layout, augmentations, trained)
+
+
+def _settings(kind: type[Any], config: ConfigDict) -> Any:
+  """The fields of a config that a method's settings name."""
+  return kind(*(config[field] for field in kind._fields))
 
 
 class Evaluation:
@@ -71,7 +87,7 @@ class Evaluation:
     """
     self._config, self._dataset, self._keys = config, dataset, keys
     self._settings = config_lib.evaluation_settings(config.evaluation)
-    names = config.evaluation.architectures or (config.network.name,)
+    names = pools.expand(config.evaluation.architectures) or (config.network.name,)
     self._evaluators = {
       name: evaluation.evaluator(
         _evaluation_network(config, dataset, layout, name), self._settings, layout, dataset
@@ -137,18 +153,20 @@ class Evaluation:
       "networks": len(accuracies),
       "decoded_ipc": None if name == WHOLE else ipc,
       **evaluation.summarise(accuracies),
+      "last": np.round(accuracies[:, -1], 6).tolist(),  # of each network
     }
 
 
 def _evaluation_network(
-  config: ConfigDict, dataset: Dataset, layout: Strategy, name: str
+  config: ConfigDict, dataset: Dataset, layout: Strategy, text: str
 ) -> nn.Network:
+  """A network of `config.evaluation.architectures`; what it does not say is as in the config."""
   # With few images batch statistics are not reliable (DC, Appendix A).
-  norm = {"batch": "instance"}.get(config.network.norm, config.network.norm)
+  norm = None if config.network.norm == "batch" else config.network.norm
   try:
-    return network(config, dataset, layout, name=name, norm=norm)
+    return network(config, dataset, layout, **{"norm": norm, **pools.parse(text)})
   except UserError as error:
-    raise UserError(f"evaluation.architectures: '{name}': {error}") from None
+    raise UserError(f"evaluation.architectures: '{text}': {error}") from None
 
 
 def _flat(images: Array | np.ndarray) -> tuple[Array, Array]:
@@ -157,8 +175,8 @@ def _flat(images: Array | np.ndarray) -> tuple[Array, Array]:
   return jnp.asarray(images).reshape(-1, *images.shape[2:]), jnp.repeat(jnp.arange(classes), ipc)
 
 
-def synthetic_set(config: ConfigDict, dataset: Dataset, images: Array) -> SyntheticSet:
-  """A set of normalised images with all that is known about it."""
+def synthetic_set(config: ConfigDict, dataset: Dataset, images: Array, **more: Any) -> SyntheticSet:
+  """A set of normalised images with all that is known about it; `more` are further metadata."""
   classes, ipc = images.shape[:2]
   labels = np.repeat(np.arange(classes, dtype=np.int32)[:, None], ipc, axis=1)
   metadata = {
@@ -173,5 +191,6 @@ def synthetic_set(config: ConfigDict, dataset: Dataset, images: Array) -> Synthe
     "config": config.to_dict(),
     "seed": config.seed,
     "version": __version__,
+    **more,
   }
   return SyntheticSet(np.asarray(images, np.float32), labels, metadata)

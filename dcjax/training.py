@@ -27,6 +27,29 @@ class Settings(NamedTuple):
   augment: Callable[[Key, Array], Array] = lambda key, images: images
 
 
+def in_blocks(function: Callable[[Array], Array], images: Array, *, block: int) -> Array:
+  """Applies a function of a batch to many images, a block at a time.
+
+  Args:
+    function: takes `[block, H, W, C]`; its result has a leading axis of that length, too.
+    images: `[N, H, W, C]`.
+    block: images that go through together; at most N.
+
+  Returns:
+    What the function returns for all images, `[N, ...]`.
+  """
+  count = images.shape[0]
+  blocks = _fill(images, block).reshape(-1, block, *images.shape[1:])
+  results = jax.lax.map(function, blocks)
+  return results.reshape(-1, *results.shape[2:])[:count]
+
+
+def _fill(array: Array, block: int) -> Array:
+  """Appends zeros until the length is a multiple of `block`."""
+  fill = -array.shape[0] % block
+  return jnp.pad(array, ((0, fill),) + ((0, 0),) * (array.ndim - 1)) if fill else array
+
+
 def summed_loss(
   network: Network,
   params: Params,
@@ -71,10 +94,8 @@ def gradient(
   if whole or block >= count:
     return block_gradient(images, labels, weights)
   # Images of weight zero fill up the last block.
-  fill = -count % block
   blocks = jax.tree.map(
-    lambda x: jnp.concatenate([x, jnp.zeros_like(x[:fill])]).reshape(-1, block, *x.shape[1:]),
-    (images, labels, weights),
+    lambda x: _fill(x, block).reshape(-1, block, *x.shape[1:]), (images, labels, weights)
   )
 
   def add(total, batch):

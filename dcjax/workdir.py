@@ -116,6 +116,10 @@ class Metrics:
     """Brings the log to the disk; a checkpoint must not know more than the log."""
     os.fsync(self._file.fileno())
 
+  def losses(self) -> list[float]:
+    """The loss of every iteration so far, in order."""
+    return [record["loss"] for record in self.records if "loss" in record]
+
   def evaluations(self) -> list[dict[str, Any]]:
     """All evaluations so far, in order."""
     return [record["evaluation"] for record in self.records if "evaluation" in record]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
-from dcjax.config import default, flatten
+from dcjax.config import METHODS, default, flatten
 from dcjax.errors import UserError, nearest
 
 
@@ -46,6 +46,7 @@ def parse(
     _, wrapped, message = str(error).rpartition("UserError: ")
     raise UserError(message if wrapped else f"{error}; see dcjax {command} --help") from None
   except Exception as error:  # a preset of the user's own may raise anything
+    _check_missing(error, arguments)
     raise UserError(f"--config: the preset fails with {type(error).__name__}: {error}") from None
   if extra:
     raise UserError(f"{command}: '{extra[0]}' is not a flag; write --name=value")
@@ -59,11 +60,26 @@ def parse(
 
 def _check_fields(arguments: list[str]) -> None:
   """Raises `UserError` for `--config.field=value` with a field that no config has."""
-  known = dict(flatten(default().to_dict()))
-  for argument in arguments:
-    prefix, dot, field = argument.partition("=")[0].lstrip("-").partition(".")
-    if argument.startswith("-") and prefix == "config" and dot and field not in known:
+  known = {name for method in METHODS for name, _ in flatten(default(method).to_dict())}
+  for field in _given_fields(arguments):
+    if field not in known:
       raise UserError(f"--config: no field '{field}'; {nearest(field, known)}")
+
+
+def _check_missing(error: Exception, arguments: list[str]) -> None:
+  """Raises `UserError` if what failed is a field that other methods have."""
+  missing = str(error).strip("\"'")
+  for field in _given_fields(arguments):
+    if isinstance(error, AttributeError | KeyError) and missing in field.split("."):
+      raise UserError(
+        f"--config: the preset has no field '{field}', only those of its method; leave it out"
+      ) from None
+
+
+def _given_fields(arguments: list[str]) -> list[str]:
+  """The fields that `--config.field=value` sets, by their dotted names."""
+  flags_given = [a.lstrip("-").partition("=")[0] for a in arguments if a.startswith("-")]
+  return [name.removeprefix("config.") for name in flags_given if name.startswith("config.")]
 
 
 def _find_presets(arguments: list[str]) -> list[str]:

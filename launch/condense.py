@@ -1,5 +1,7 @@
 """`dcjax condense`: the flags of a run."""
 
+from typing import Any
+
 from absl import flags
 from dcjax.launch import command_line
 from ml_collections import config_flags
@@ -35,7 +37,18 @@ def _flags(arguments: list[str]) -> flags.FlagValues:
 
 
 def _help_on_fields() -> str:
-  """All fields of the config, for `--help`."""
-  defaults = dcjax.config.default().to_dict()
-  lines = [f"  --config.{name}={value}" for name, value in dcjax.config.flatten(defaults)]
-  return "\n".join([FIELDS_HEADING, *lines])
+  """All fields of the config, for `--help`: DC's, then what differs for the other methods."""
+  fields = {method: _fields(method) for method in ("dc", "dsa", "dm")}
+  lines = [FIELDS_HEADING, *_lines(fields["dc"])]
+  for method in ("dsa", "dm"):
+    differing = dict(sorted(fields[method].items() - fields["dc"].items(), key=str))
+    lines += [f"For {method.upper()}:", *_lines(differing)]
+  return "\n".join(lines)
+
+
+def _fields(method: str) -> dict[str, Any]:
+  return dict(dcjax.config.flatten(dcjax.config.default(method).to_dict()))
+
+
+def _lines(fields: dict[str, Any]) -> list[str]:
+  return [f"  --config.{name}={value}" for name, value in fields.items() if name != "method"]

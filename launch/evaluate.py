@@ -10,6 +10,8 @@ from dcjax import report
 from dcjax.errors import UserError
 from dcjax.evaluate import evaluate
 from dcjax.files import expand
+from dcjax.nn import NETWORKS
+from dcjax.nn.pools import POOLS
 from dcjax.workdir import write_json
 
 
@@ -41,8 +43,8 @@ def _flags() -> flags.FlagValues:
   text = {
     "synthetic": "File of the set: a run's synthetic.npz.",
     "data_dir": "Where the dataset is on this machine.",
-    "protocol": "Protocol of the evaluation: dc.",
-    "augmentation": "What networks are trained with: none or dc.",
+    "protocol": "Protocol of the evaluation: dc, dsa or dm.",
+    "augmentation": "What networks are trained with: none, dc, or transforms such as crop_flip.",
     "output": "JSON file for the results; must not be there yet.",
   }
   number = {
@@ -55,6 +57,7 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_string(name, None, meaning, flag_values=values)
   for name, meaning in number.items():
     flags.DEFINE_integer(name, None, meaning, flag_values=values)
-  flags.DEFINE_list("architectures", None, "Networks: convnet, lenet, mlp.", flag_values=values)
+  networks = f"Networks ({', '.join(NETWORKS)}; convnet:width=64) or pools: {', '.join(POOLS)}."
+  flags.DEFINE_list("architectures", None, networks, flag_values=values)
   flags.DEFINE_bool("whole", None, "Also train on the whole training set.", flag_values=values)
   return values

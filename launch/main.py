@@ -15,16 +15,19 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
 
   dcjax condense --config configs/X.py --workdir W [--config.field=value ...]
       Condenses a dataset into W. Started again with the same command, it goes on.
+  dcjax select --method herding --workdir W [--config configs/coreset.py:cifar10,ipc=10 ...]
+      Chooses real images instead: random, herding, k_center, forgetting or optimal_random.
   dcjax evaluate --synthetic W/synthetic.npz [--architectures convnet,mlp,lenet ...]
       Trains networks on a saved set and tests them on real images.
   dcjax COMMAND --help
       Shows the flags of a command.
 
-Presets: configs/quickstart.py (handwritten digits, a minute on two cores) and
-configs/dc.py:DATASET,ipc=N with mnist, fashion_mnist, svhn or cifar10; add `smoke` to
-try one in seconds. Outside a checkout the same names mean the presets of the package.
+Presets: configs/quickstart.py (handwritten digits, a minute on two cores), and
+configs/dc.py, dsa.py, dm.py and coreset.py:DATASET,ipc=N with mnist, fashion_mnist, svhn,
+cifar10 or cifar100; add `smoke` to try one in seconds.
+Outside a checkout the same names mean the presets of the package.
 """
-COMMANDS = ("condense", "evaluate")
+COMMANDS = ("condense", "select", "evaluate")
 BAD_INPUT = 2  # exit code
 STOPPED = 130  # by Ctrl-C, as shells count
 

@@ -3,11 +3,12 @@
 from ml_collections import ConfigDict
 
 import dcjax.config
+from dcjax import presets
 
 
 def tiny(**changes) -> ConfigDict:
   """A config whose run takes a second beyond its compilation; `changes` name fields by path."""
-  config = dcjax.config.smoke(dcjax.config.default())
+  config = presets.smoke(dcjax.config.default())
   config.dataset.name = "digits"
   config.network.depth, config.network.width = 1, 4
   config.iterations = 6

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from dcjax import SyntheticSet, UserError, experiment
-from dcjax.condense import condense
+from dcjax.condense import condense, converged
 from dcjax.interrupt import Interrupted, Interrupts
 from dcjax.loop import Loop
 from tests.runs import tiny
@@ -63,9 +63,8 @@ def test_writes_everything(finished):
   assert json.loads((folder / "summary.json").read_text()) == summary
   assert json.loads((folder / "config.json").read_text())["evaluation"]["epochs"] == 2
   assert list(folder.glob("events.out.tfevents*"))
-  assert sorted(file.name for file in (folder / "images").iterdir()) == [
-    "000000.png", "000003.png", "000006.png",
-  ]  # fmt: skip
+  names = [f"00000{iteration}.{kind}" for iteration in (0, 3, 6) for kind in ("npz", "png")]
+  assert sorted(file.name for file in (folder / "images").iterdir()) == names
   assert len(losses(folder)) == 6
   assert summary["method"] == "dc" and summary["dataset"] == "digits"
   assert set(summary["seconds"]) == {"compile", "condense", "evaluate"}
@@ -344,3 +343,58 @@ def test_signals_are_noted_once_and_handlers_come_back():
     interrupts.check()
   assert caught.value.exit_code == 143
   assert signal.getsignal(signal.SIGTERM) == former
+
+
+# --- Sets on the way, and an early end -------------------------------------------------------
+
+
+def test_sets_on_the_way_are_saved_without_evaluations(tmp_path):
+  summary = condense(tiny(picture_every=2, evaluation__networks=0), tmp_path)
+  assert summary["evaluations"] == []
+  sets = [SyntheticSet.load(file) for file in sorted((tmp_path / "images").glob("*.npz"))]
+  assert [each.metadata["iteration"] for each in sets] == [0, 2, 4, 6]
+  last = SyntheticSet.load(tmp_path / "synthetic.npz")
+  np.testing.assert_array_equal(sets[-1].images, last.images)
+  assert not np.array_equal(sets[0].images, last.images)
+
+
+@pytest.mark.parametrize(
+  ("losses", "window", "expected"),
+  [
+    ([3, 2, 1], 2, False),  # two windows are not full
+    ([4, 3, 2, 1], 2, False),
+    ([4, 2, 1, 5], 2, True),
+    ([9, 9, 4, 4, 4, 4], 2, True),
+    ([9, 9, 5, 5, 4, 5], 2, False),
+  ],
+)
+def test_converged_when_a_mean_is_no_lower_than_the_one_before(losses, window, expected):
+  assert converged(losses, window) == expected
+
+
+@pytest.fixture(scope="module")
+def converging(tmp_path_factory):
+  """A run whose image rate is so low that its loss does not fall for long."""
+  config = tiny(iterations=60, converged_after=4, lr_image=1e-6, evaluate_every=50)
+  folder = tmp_path_factory.mktemp("converging")
+  return config, folder, condense(config, folder)
+
+
+def test_a_converged_run_ends_and_is_evaluated(converging):
+  _, folder, summary = converging
+  found = losses(folder)
+  assert summary["iterations"] == len(found) < 60 and len(found) % 4 == 0
+  ends = [end for end in range(8, len(found) + 1, 4) if converged(found[:end], 4)]
+  assert ends == [len(found)]
+  assert {record["iteration"] for record in summary["evaluations"]} == {len(found), 0}
+  assert SyntheticSet.load(folder / "synthetic.npz").metadata["iteration"] == len(found)
+
+
+def test_a_stopped_run_converges_where_it_would_have(converging, tmp_path, monkeypatch):
+  config, folder, _ = converging
+  with monkeypatch.context() as patch:
+    interrupt_after(patch, chunks=2)
+    with pytest.raises(Interrupted):
+      condense(config, tmp_path)
+  condense(config, tmp_path)
+  assert_same_result(folder, tmp_path)

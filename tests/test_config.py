@@ -3,7 +3,7 @@
 import importlib
 
 import pytest
-from dcjax.configs import dc, quickstart
+from dcjax.configs import dc, dm, dsa, quickstart
 from ml_collections import ConfigDict
 
 import dcjax.config
@@ -46,14 +46,68 @@ def test_presets_are_the_papers():
   assert config.dataset.name == "svhn_cropped"
   assert (config.iterations, config.batch_real, config.init) == (1000, 256, "noise")
   assert (config.lr_image, config.lr_network, config.evaluation.networks) == (0.1, 0.01, 20)
-  assert (config.network.width, config.network.depth, config.network.norm) == (128, 3, "instance")
+  assert (config.network.width, config.network.depth, config.network.norm) == (128, 3, None)
 
 
-@pytest.mark.parametrize("name", ["quickstart", "dc"])
+@pytest.mark.parametrize("name", ["quickstart", "dc", "dsa", "dm", "coreset"])
 def test_smoke_shrinks_every_preset(name):
   config = importlib.import_module(f"dcjax.configs.{name}").get_config("smoke")
-  assert config.iterations <= 2 and config.evaluation.epochs <= 2 and config.network.width <= 8
+  assert config.get("iterations", 0) <= 2 and config.evaluation.epochs <= 2
+  assert config.network.width <= 8
   dcjax.config.resolve(config)
+
+
+@pytest.mark.parametrize(("ipc", "rate"), [(1, 1.0), (50, 1.0), (100, 10.0)])
+def test_the_image_rate_of_dm_follows_the_images_per_class(ipc, rate):
+  assert dcjax.config.resolve(dm.get_config(f"ipc={ipc}")).lr_image == rate
+
+
+@pytest.mark.parametrize("preset", [dsa, dm])
+@pytest.mark.parametrize(
+  ("dataset", "strategy"),
+  [
+    ("cifar10", "color_crop_cutout_flip_scale_rotate"),
+    ("fashion_mnist", "color_crop_cutout_flip_scale_rotate"),
+    ("mnist", "color_crop_cutout_scale_rotate"),
+    ("svhn", "color_crop_cutout_scale_rotate"),
+  ],
+)
+def test_digits_are_not_flipped_in_either_stage(preset, dataset, strategy):
+  config = dcjax.config.resolve(preset.get_config(dataset))
+  assert (config.dsa.strategy, config.evaluation.augmentation) == (strategy, strategy)
+  assert (config.dsa.scheme, config.init, config.evaluation.epochs) == ("siamese", "real", 1000)
+
+
+@pytest.mark.parametrize("field", ["dsa.strategy", "evaluation.augmentation"])
+@pytest.mark.parametrize(
+  ("dataset", "warns"), [("mnist", True), ("svhn", True), ("cifar10", False)]
+)
+def test_flipped_digits_are_warned_of(caplog, field, dataset, warns):
+  config = dsa.get_config(dataset)
+  config.update_from_flattened_dict({field: "crop_flip"})
+  with caplog.at_level("WARNING"):
+    dcjax.config.resolve(config)
+  assert (f"{field}: 'crop_flip' flips images" in caplog.text) == warns
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"dsa.scheme": "simaese"}, "dsa.scheme: unknown 'simaese'; did you mean 'siamese'"),
+    ({"dsa.draw": "al"}, "dsa.draw: unknown 'al'; choose one of: one, sequence"),
+    ({"dsa.strategy": "color_corp"}, "dsa.strategy: unknown transform 'corp' in 'color_corp'"),
+    ({"embedding": "pixel"}, "embedding: unknown 'pixel'; did you mean 'pixels'"),
+    ({"trained.low": 0.8, "trained.high": 0.2}, "trained: 0.8 to 0.2 is no range of accuracies"),
+    ({"trained.low": 0.3, "trained.networks": 0}, "trained.networks: 0 is too small"),
+    ({"trained.low": 0.3, "embedding": "pixels"}, "embedding: 'pixels' has no networks"),
+    ({"converged_after": -1}, "converged_after: -1 is too small"),
+  ],
+)
+def test_bad_values_of_dm_are_named(fields, message):
+  config = dm.get_config()
+  config.update_from_flattened_dict(fields)
+  with pytest.raises(UserError, match=message):
+    dcjax.config.resolve(config)
 
 
 def test_two_datasets_are_refused():
@@ -110,7 +164,7 @@ def test_unknown_argument_is_named(argument):
     ("checkpoint_every", 0, "checkpoint_every: 0"),
     ("evaluate_every", -1, "evaluate_every: -1"),
     ("inner_loop", 0, "inner_loop: 0"),
-    ("lr_image", -0.1, "lr_image: -0.1 is not a positive number; the default is 0.1"),
+    ("lr_image", -0.1, "lr_image: -0.1 is not a positive number; the papers have 0.1"),
     ("lr_network", float("nan"), "lr_network: nan"),
     ("lr_image", float("inf"), "lr_image: inf is not a positive number"),
     ("seed", -1, "seed: -1 is not within"),
@@ -119,8 +173,8 @@ def test_unknown_argument_is_named(argument):
     ("init", "nose", "init: unknown 'nose'; did you mean 'noise'"),
     ("distance", "our", "distance: unknown 'our'; did you mean 'ours'"),
     ("evaluation.protocol", "cd", "evaluation.protocol: unknown 'cd'"),
-    ("evaluation.augmentation", "crop", "evaluation.augmentation: unknown 'crop'"),
-    ("evaluation.networks", 0, "evaluation.networks: 0"),
+    ("evaluation.augmentation", "corp", "evaluation.augmentation: unknown 'corp'"),
+    ("evaluation.networks", -1, "evaluation.networks: -1"),
     ("evaluation.epochs", 0, "evaluation.epochs: 0"),
     ("compute.chunk", 0, "compute.chunk: 0"),
     ("compute.chunk", 101, "compute.chunk: 101 is too long; 100 at most"),

@@ -130,6 +130,19 @@ def test_a_shuffled_set_with_its_labels_is_learned_too(one_by_one, sets):
   assert accuracies[:, -1].min() > 0.5
 
 
+def test_batch_norm_is_tested_with_statistics_of_the_set(dataset, sets):
+  """Else the accuracy would depend on which test images go through together."""
+  phi = nn.create("convnet", (8, 8, 1), 10, width=4, depth=1, norm="batch")
+  settings = SETTINGS._replace(networks=1, epochs=30, checks=1)
+  layouts = (Strategy(image_block=0), Strategy(image_block=7))
+  accuracies = [
+    all_of(evaluator(phi, settings, layout, dataset), sets[0][0], sets[1], KEY)
+    for layout in layouts
+  ]
+  assert accuracies[0].min() > 0.3
+  assert_same_accuracies(accuracies[0], accuracies[1])
+
+
 # --- Accuracy ------------------------------------------------------------------------------
 
 
@@ -178,12 +191,21 @@ def test_sgd_equals_pytorchs_and_its_rate_drops_to_a_tenth_at_half(epochs, steps
     np.testing.assert_allclose(params, expected, atol=1e-6)
 
 
-def test_mnist_alone_is_augmented_and_then_trained_for_longer():
-  protocol = PROTOCOLS["dc"]
-  assert protocol.augmentation("mnist") == "dc"
-  assert protocol.augmentation("cifar10") == "none"
-  assert protocol.default_epochs("dc") == 1000
-  assert protocol.default_epochs("none") == 300
+STRATEGY = "color_crop_cutout_scale_rotate"
+
+
+@pytest.mark.parametrize(
+  ("protocol", "dataset", "augmentation"),
+  [("dc", "mnist", "dc"), ("dc", "cifar10", "none")]
+  + [(name, dataset, STRATEGY) for name in ("dsa", "dm") for dataset in ("mnist", "cifar10")],
+)
+def test_dc_augments_mnist_alone_and_dsa_all_alike(protocol, dataset, augmentation):
+  assert PROTOCOLS[protocol].augmentation(dataset, STRATEGY) == augmentation
+
+
+@pytest.mark.parametrize(("augmentation", "epochs"), [("none", 300), ("dc", 1000), ("crop", 1000)])
+def test_augmentation_takes_longer(augmentation, epochs):
+  assert all(p.default_epochs(augmentation) == epochs for p in PROTOCOLS.values())
 
 
 def test_augmentation_reaches_the_training(dataset, sets, expected):
@@ -195,10 +217,10 @@ def test_augmentation_reaches_the_training(dataset, sets, expected):
 @pytest.mark.parametrize(
   ("field", "value", "message"),
   [
-    ("protocol", "cd", "unknown 'cd'; did you mean 'dc'?"),
+    ("protocol", "dcc", "unknown 'dcc'; did you mean 'dc'?"),
     ("augmentation", "nine", "unknown 'nine'; did you mean 'none'?"),
     ("epochs", 0, "0 is too small; give 1 or more"),
-    ("networks", 0, "0 is too small; give 1 or more"),
+    ("networks", -1, "-1 is too small; give 0 or more"),
     ("checks", -1, "-1 is too small; give 1 or more"),
   ],
 )

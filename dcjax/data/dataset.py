@@ -29,6 +29,7 @@ class Dataset:
 
   images: Array  # [N, H, W, C] uint8, sorted by class
   labels: Array  # [N] int32, never decreasing
+  source: Array  # [N] int32, the place of each image in the training split as it was loaded
   offsets: Array  # [classes + 1] int32: class k is images[offsets[k]:offsets[k + 1]]
   mean: Array  # [C] float32, of pixels in [0, 1]
   std: Array  # [C] float32, of pixels in [0, 1], positive
@@ -103,11 +104,12 @@ def from_arrays(
   class_names = arrays.as_class_names(class_names, y_train)
   arrays.check_in_range("y_test", y_test, len(class_names))
   mean, std = _statistics(x_train, mean, std)
-  x_train, y_train = _sort_by_class(x_train, y_train)
+  x_train, y_train, source = _sort_by_class(x_train, y_train)
   offsets = np.searchsorted(y_train, np.arange(len(class_names) + 1))
   return Dataset(
     images=jnp.array(x_train),
     labels=jnp.array(y_train.astype(np.int32)),
+    source=jnp.array(source.astype(np.int32)),
     offsets=jnp.array(offsets.astype(np.int32)),
     mean=jnp.array(mean),
     std=jnp.array(std),
@@ -132,12 +134,14 @@ def _statistics(
   return mean, std
 
 
-def _sort_by_class(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Sorts stably by label, and copies nothing that is sorted already."""
+def _sort_by_class(
+  images: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Sorts stably by label and says where each came from; copies nothing that is sorted already."""
   if (labels[1:] >= labels[:-1]).all():
-    return images, labels
+    return images, labels, np.arange(len(labels))
   order = np.argsort(labels, kind="stable")
-  return images[order], labels[order]
+  return images[order], labels[order], order
 
 
 def sample(dataset: Dataset, key: Key, label: Array | int, *, n: int) -> jax.Array:

@@ -1,6 +1,9 @@
 """DC: dataset condensation with gradient matching (Zhao, Mopuri and Bilen, ICLR 2021).
 
-The paper's symbols: synthetic images S `[classes, ipc, H, W, C]`, network parameters theta,
+And DSA, which is DC with differentiable siamese augmentation (Zhao and Bilen, ICML 2021): its
+Algorithm 1 differs from DC's in the augmentations A_omega of line 7 and A of line 9 alone.
+
+The papers' symbols: synthetic images S `[classes, ipc, H, W, C]`, network parameters theta,
 `inner_loop` T, `network_epochs` (opt-alg_theta's steps, as passes over S), `lr_image` eta_S,
 `lr_network` eta_theta, and D, the distance of two gradients (`dcjax.matching`). The outer loop
 of K iterations belongs to the caller.
@@ -13,18 +16,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dcjax import data, training
+from dcjax import augment, data, training
+from dcjax.augment import Augmentations
 from dcjax.data import Dataset
 from dcjax.matching import DISTANCES
-from dcjax.methods import Method
+from dcjax.methods import Method, State, image_optimizer, initialiser, step_images
 from dcjax.nn import Network
 from dcjax.strategy import Strategy, map_classes
 from dcjax.types import Array, Key, Params
 
 # (inner_loop, network_epochs) by images per class.
 SCHEDULE = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
-INITS = ("noise", "real")
-MOMENTUM_IMAGE = 0.5
 BATCH_SYNTHETIC = 256  # images of one network step
 STATISTICS_BATCH = 16  # real images a class that freeze batch norm's statistics
 
@@ -53,63 +55,117 @@ class Settings(NamedTuple):
   lr_network: float
 
 
-class State(NamedTuple):
-  """What DC carries from one outer iteration to the next."""
-
-  images: Array  # [classes, ipc, H, W, C] float32, normalised
-  optimizer: Any  # the image optimiser's state: momentum shaped as the images
-
-
-def dc(network: Network, settings: Settings, strategy: Strategy) -> Method:
-  """Dataset condensation with gradient matching (DC, Algorithm 1).
+def dc(
+  network: Network,
+  settings: Settings,
+  strategy: Strategy,
+  augmentations: Augmentations = augment.NOTHING,
+) -> Method:
+  """Dataset condensation with gradient matching (DC and DSA, Algorithm 1 of each).
 
   Args:
     network: phi; its parameters are drawn anew in every outer iteration.
     settings: hyper-parameters.
     strategy: how the work is laid out on the machine.
+    augmentations: of what is matched and trained on; nothing for DC.
 
   Returns:
     The method; its metrics are `loss`, the distance D averaged over classes and inner steps.
   """
-  image_optimizer = optax.sgd(settings.lr_image, momentum=MOMENTUM_IMAGE)
-  train = _network_training(network, settings, strategy)
-
-  def init(key: Key, dataset: Dataset) -> State:
-    images = initial_images(key, dataset, ipc=settings.ipc, init=settings.init)
-    return State(images, image_optimizer.init(images))
+  optimizer = image_optimizer(settings.lr_image)
+  train = _network_training(network, settings, strategy, augmentations.network)
 
   def update(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
-    network_key, steps_key = jax.random.split(key)
-    params = network.init(network_key)  # theta_0 ~ P
-
-    def inner_step(carry, t):
-      state, params = carry
-      match_key, train_key = jax.random.split(jax.random.fold_in(steps_key, t))
+    def step(state, params, key):
       losses, gradients = match(
-        network, params, state.images, dataset, match_key, settings, strategy
+        network, params, state.images, dataset, key, settings, strategy, augmentations
       )
-      updates, optimizer = image_optimizer.update(gradients, state.optimizer)
-      state = State(optax.apply_updates(state.images, updates), optimizer)
-      # The last inner step needs no trained network: the next iteration draws a new one.
-      params = jax.lax.cond(
-        t < settings.inner_loop - 1,
-        lambda: train(params, state.images, train_key),
-        lambda: params,
-      )
-      return (state, params), losses.mean()
+      return step_images(optimizer, state, gradients), losses.mean()
 
-    steps = jnp.arange(settings.inner_loop)
-    (state, _), losses = jax.lax.scan(inner_step, (state, params), steps)
+    state, losses = _inner_loop(network, settings.inner_loop, train, step, state, key)
     return state, {"loss": losses.mean()}
 
-  return Method(init, update)
+  return Method(initialiser(optimizer, ipc=settings.ipc, init=settings.init), update)
 
 
-def initial_images(key: Key, dataset: Dataset, *, ipc: int, init: str) -> Array:
-  """S before the first iteration: `[classes, ipc, H, W, C]` float32, normalised."""
-  if init == "real":
-    return data.random_subset(dataset, key, ipc=ipc)
-  return jax.random.normal(key, (dataset.num_classes, ipc, *dataset.image_shape))
+def gradient_norms(
+  network: Network,
+  images: Array,
+  dataset: Dataset,
+  key: Key,
+  settings: Settings,
+  strategy: Strategy,
+  augmentations: Augmentations = augment.NOTHING,
+) -> tuple[Array, Array]:
+  """The magnitudes of the gradients that one outer iteration compares (DSA, Figure 5).
+
+  The inner loop is that of `update` with the same key, except that the images stay as they are.
+
+  Args:
+    network: phi; its parameters are drawn from the key and trained on S between the steps.
+    images: S, `[classes, ipc, H, W, C]`.
+    dataset: the real images T.
+    key: of one outer iteration.
+    settings: hyper-parameters.
+    strategy: how the classes are mapped.
+    augmentations: of what is matched and trained on.
+
+  Returns:
+    For real and for synthetic images `[inner_loop, classes]`: l2 norms, over all parameters, of
+    the gradient of one class' mean loss.
+  """
+
+  def norms(synthetic, ours, target):
+    return optax.tree.norm(target), optax.tree.norm(ours(synthetic))
+
+  def step(state, params, key):
+    return state, _map_gradients(
+      norms, network, params, state.images, dataset, key, settings, strategy, augmentations
+    )
+
+  train = _network_training(network, settings, strategy, augmentations.network)
+  state = State(images, optimizer=())
+  return _inner_loop(network, settings.inner_loop, train, step, state, key)[1]
+
+
+def _inner_loop(
+  network: Network,
+  inner_loop: int,
+  train: Callable[[Params, Array, Key], Params],
+  step: Callable[[State, Params, Key], tuple[State, Any]],
+  state: State,
+  key: Key,
+) -> tuple[State, Any]:
+  """Lines 3 to 9 of Algorithm 1: a network is drawn, and trained after each step but the last.
+
+  Args:
+    network: phi.
+    inner_loop: T.
+    train: as `_network_training` makes it.
+    step: `step(state, params, key) -> (state, results)`, lines 5 to 8.
+    state: with S.
+    key: of one outer iteration.
+
+  Returns:
+    The last state, and the results of all steps along a leading axis.
+  """
+  network_key, steps_key = jax.random.split(key)
+  params = network.init(network_key)  # theta_0 ~ P
+
+  def step_and_train(carry, t):
+    state, params = carry
+    match_key, train_key = jax.random.split(jax.random.fold_in(steps_key, t))
+    state, results = step(state, params, match_key)
+    # The last inner step needs no trained network: the next iteration draws a new one.
+    params = jax.lax.cond(
+      t < inner_loop - 1,
+      lambda: train(params, state.images, train_key),
+      lambda: params,
+    )
+    return (state, params), results
+
+  (state, _), results = jax.lax.scan(step_and_train, (state, params), jnp.arange(inner_loop))
+  return state, results
 
 
 def match(
@@ -120,6 +176,7 @@ def match(
   key: Key,
   settings: Settings,
   strategy: Strategy,
+  augmentations: Augmentations = augment.NOTHING,
 ) -> tuple[Array, Array]:
   """Steps 5 to 8 of Algorithm 1 for all classes: the distances and their image gradients.
 
@@ -128,30 +185,64 @@ def match(
     params: theta_t.
     images: S, `[classes, ipc, H, W, C]`.
     dataset: the real images T.
-    key: of the real batches; each class draws its own.
+    key: of the real batches and their augmentation; each class draws its own.
     settings: hyper-parameters.
     strategy: how the classes are mapped.
+    augmentations: of the real and the synthetic images.
 
   Returns:
     D of each class `[classes]`, and the gradient of D to S, shaped as S.
   """
-  batch_key, statistics_key = jax.random.split(key)
-  stats = _frozen_statistics(network, params, dataset, statistics_key)
 
-  def one_class(shared, label, synthetic):
-    params, stats, dataset, key = shared
-    index = data.sample(dataset, jax.random.fold_in(key, label), label, n=settings.batch_real)
-    real = dataset.normalise(dataset.images[index])
-    target = _class_gradient(network, params, real, label, stats, strategy)
-
+  def compare(synthetic, ours, target):
     def distance(synthetic):
-      ours = _class_gradient(network, params, synthetic, label, stats)
-      return DISTANCES[settings.distance](ours, target)
+      return DISTANCES[settings.distance](ours(synthetic), target)
 
     return jax.value_and_grad(distance)(synthetic)
 
+  return _map_gradients(
+    compare, network, params, images, dataset, key, settings, strategy, augmentations
+  )
+
+
+def _map_gradients(
+  compare: Callable[[Array, Callable[[Array], Params], Params], Any],
+  network: Network,
+  params: Params,
+  images: Array,
+  dataset: Dataset,
+  key: Key,
+  settings: Settings,
+  strategy: Strategy,
+  augmentations: Augmentations,
+) -> Any:
+  """Calls `compare(synthetic, ours, target)` for every class, with arguments as `match` has them.
+
+  Args:
+    compare: takes the synthetic images of a class, `ours(synthetic)`, which is their gradient
+      after augmentation, and the gradient of the class' real batch.
+
+  Returns:
+    The results, stacked along a leading class axis.
+  """
+  batch_key, statistics_key, augment_key = jax.random.split(key, 3)
+  stats = _frozen_statistics(network, params, dataset, statistics_key)
+
+  def one_class(shared, label, synthetic):
+    params, stats, dataset, batch_key, augment_key = shared
+    batch_key, omega = (jax.random.fold_in(key, label) for key in (batch_key, augment_key))
+    index = data.sample(dataset, batch_key, label, n=settings.batch_real)
+    real = augmentations.real(omega, dataset.normalise(dataset.images[index]))
+    target = _class_gradient(network, params, real, label, stats, strategy)
+
+    def ours(synthetic):
+      augmented = augmentations.synthetic(omega, synthetic)
+      return _class_gradient(network, params, augmented, label, stats)
+
+    return compare(synthetic, ours, target)
+
   labels = jnp.arange(dataset.num_classes)
-  shared = (params, stats, dataset, batch_key)
+  shared = (params, stats, dataset, batch_key, augment_key)
   return map_classes(strategy, one_class, shared, (labels, images))
 
 
@@ -179,7 +270,7 @@ def _frozen_statistics(network: Network, params: Params, dataset: Dataset, key: 
 
 
 def _network_training(
-  network: Network, settings: Settings, strategy: Strategy
+  network: Network, settings: Settings, strategy: Strategy, augmentation: augment.Augmentation
 ) -> Callable[[Params, Array, Key], Params]:
   """Step 9 of Algorithm 1: `train(params, images, key) -> params`, on the whole of S."""
   optimizer = optax.sgd(settings.lr_network)
@@ -194,7 +285,7 @@ def _network_training(
       images.reshape(-1, *images.shape[2:]),
       jnp.repeat(jnp.arange(classes), ipc),
       key,
-      training.Settings(batch=batch, block=strategy.blocks(batch)),
+      training.Settings(batch=batch, block=strategy.blocks(batch), augment=augmentation),
       start=0,
       stop=settings.network_epochs,
     )

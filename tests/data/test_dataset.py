@@ -38,6 +38,7 @@ def test_sorts_by_class_and_keeps_the_order_within_a_class(dataset):
   order = np.argsort(given["y_train"], kind="stable")
   np.testing.assert_array_equal(dataset.images, given["x_train"][order])
   np.testing.assert_array_equal(dataset.labels, given["y_train"][order])
+  np.testing.assert_array_equal(dataset.source, order)
   np.testing.assert_array_equal(dataset.offsets, np.cumsum((0, *SIZES)))
   np.testing.assert_array_equal(dataset.test_images, given["x_test"])
   np.testing.assert_array_equal(dataset.test_labels, given["y_test"])
@@ -47,7 +48,7 @@ def test_types_and_static_fields(dataset):
   types = [dataset.images, dataset.labels, dataset.offsets, dataset.mean, dataset.std]
   assert [str(x.dtype) for x in types] == ["uint8", "int32", "int32", "float32", "float32"]
   assert dataset.test_images.dtype == jnp.uint8 and dataset.test_labels.dtype == jnp.int32
-  assert len(jax.tree.leaves(dataset)) == 7
+  assert len(jax.tree.leaves(dataset)) == 8
   assert (dataset.num_classes, dataset.image_shape) == (4, (4, 5, 3))
   assert (dataset.name, dataset.largest_class) == ("toy", 12)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcjax.augment import AUGMENTATIONS, shift_scale_or_rotate
+from dcjax.augment import none, shift_or_noise, shift_scale_or_rotate
 
 SIDE, COUNT = 20, 400
 CENTRE = (SIDE - 1) / 2
@@ -129,4 +129,16 @@ def test_images_of_one_batch_are_drawn_on_their_own(maps):
 
 def test_none_changes_nothing():
   images = random_images(2, 4, 4, 1)
-  np.testing.assert_array_equal(AUGMENTATIONS["none"](jax.random.key(0), images), images)
+  np.testing.assert_array_equal(none(jax.random.key(0), images), images)
+
+
+def test_shift_or_noise_does_one_of_the_two():
+  ramp = np.arange(2.0 * 12 * 12, dtype=np.float32).reshape(2, 12, 12, 1)
+  images = np.repeat(ramp[:1], 200, 0)
+  outputs = np.asarray(jax.jit(shift_or_noise)(jax.random.key(0), images))
+  noisy = np.abs(outputs - images).max((1, 2, 3)) < 0.01
+  shifts = np.unique((outputs - images)[~noisy, 6, 6, 0])
+  assert 0.4 < noisy.mean() < 0.6
+  np.testing.assert_allclose((outputs - images)[noisy].std(), 0.001, rtol=0.05)
+  np.testing.assert_allclose(shifts, np.round(shifts), atol=1e-3)
+  assert shifts.min() >= -4 * 13 and shifts.max() <= 4 * 13 and len(shifts) > 30

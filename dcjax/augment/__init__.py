@@ -1,0 +1,108 @@
+"""Stateless augmentation: `f(key, images) -> images`, differentiable in the images.
+
+What DC trains networks with (`augment.dc`), and the transforms of DSA (`augment.dsa`), by which a
+batch of real and one of synthetic images are augmented alike. Images are `[N, H, W, C]`,
+normalised.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from dcjax.augment.dc import shift_or_noise, shift_scale_or_rotate
+from dcjax.augment.dsa import DRAWS, STRATEGY, TRANSFORMS, check_strategy, transform
+from dcjax.errors import UserError, nearest
+from dcjax.types import Array, Key
+
+__all__ = [
+  "DRAWS",
+  "NAMED",
+  "NOTHING",
+  "SCHEMES",
+  "STRATEGY",
+  "TRANSFORMS",
+  "Augmentation",
+  "Augmentations",
+  "augmentations",
+  "by_name",
+  "check_name",
+  "check_strategy",
+  "none",
+  "shift_or_noise",
+  "shift_scale_or_rotate",
+  "transform",
+]
+
+Augmentation = Callable[[Key, Array], Array]
+
+
+def none(key: Key, images: Array) -> Array:
+  """Leaves the images as they are."""
+  del key
+  return images
+
+
+# What networks can be trained with, beside the strategies of DSA.
+NAMED = {"none": none, "dc": shift_scale_or_rotate, "dc_batch_norm": shift_or_noise}
+
+
+def by_name(name: str) -> Augmentation:
+  """An entry of `NAMED`, or a strategy of DSA with parameters for each image."""
+  return NAMED[name] if name in NAMED else transform(name, shared=False)
+
+
+def check_name(field: str, name: str) -> None:
+  """Raises `UserError` for a name that `by_name` does not know; `field` is to blame."""
+  if name in NAMED:
+    return
+  if not set(name.split("_")) & set(TRANSFORMS):
+    raise UserError(f"{field}: unknown '{name}'; {nearest(name, (*NAMED, *TRANSFORMS))}")
+  check_strategy(field, name)
+
+
+class Augmentations(NamedTuple):
+  """How the images of a condensation are augmented (DSA, Algorithm 1, lines 7 and 9).
+
+  Attributes:
+    real: a batch of real images, when it is matched.
+    synthetic: the synthetic images that are matched with it, called with the same key.
+    network: the synthetic images that the network is trained on.
+  """
+
+  real: Augmentation
+  synthetic: Augmentation
+  network: Augmentation
+
+
+NOTHING = Augmentations(none, none, none)
+# By the values of the config field `dsa.scheme` (DSA, Table 4).
+SCHEMES = ("none", "siamese", "independent", "real", "synthetic")
+
+
+def augmentations(*, scheme: str, strategy: str, draw: str = "one") -> Augmentations:
+  """What DSA does to the images of a condensation.
+
+  Args:
+    scheme: 'siamese' transforms both batches alike (Ours), 'independent' every image of both for
+      itself (F), 'real' (C) and 'synthetic' (D) every image of one of them, 'none' neither.
+    strategy: transforms joined by '_'.
+    draw: as `transform` takes it.
+
+  Returns:
+    The augmentations. Networks are trained on augmented images where synthetic images are
+    augmented in matching.
+  """
+  alike = transform(strategy, draw=draw, shared=True)
+  each = transform(strategy, draw=draw, shared=False)
+
+  def apart(place):
+    return lambda key, images: each(jax.random.split(key)[place], images)
+
+  return {
+    "none": NOTHING,
+    "siamese": Augmentations(alike, alike, each),
+    "independent": Augmentations(apart(0), apart(1), each),
+    "real": Augmentations(each, none, none),
+    "synthetic": Augmentations(none, each, each),
+  }[scheme]

@@ -1,0 +1,179 @@
+"""The transforms of DSA (section 4.4), differentiable in the images, and what draws them.
+
+A transform is of one image `[H, W, C]` with its parameters; images are normalised.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dcjax.augment.warp import rotation, warp
+from dcjax.errors import UserError, nearest
+from dcjax.types import Array, Key
+
+CROP = 0.125  # of a side: the furthest shift, either way
+CUTOUT = 0.5  # of a side: the side of the square
+SCALE = 1.2  # sides are scaled within [1 / SCALE, SCALE]
+DEGREES = 15.0  # of rotation, either way
+
+
+def brightness(image: Array, u: Array) -> Array:
+  """Adds u - 0.5, for u in [0, 1]."""
+  return image + (u - 0.5)
+
+
+def saturation(image: Array, u: Array) -> Array:
+  """Scales every pixel by 2 u about the mean of its channels, for u in [0, 1]."""
+  mean = image.mean(-1, keepdims=True)
+  return (image - mean) * (2 * u) + mean
+
+
+def contrast(image: Array, u: Array) -> Array:
+  """Scales the image by u + 0.5 about its mean, for u in [0, 1]."""
+  mean = image.mean(keepdims=True)
+  return (image - mean) * (u + 0.5) + mean
+
+
+def color(image: Array, u: Array) -> Array:
+  """Brightness, saturation and contrast in this order, for u `[3]` in [0, 1]."""
+  return contrast(saturation(brightness(image, u[0]), u[1]), u[2])
+
+
+def crop(image: Array, shift: Array) -> Array:
+  """Moves the window by whole pixels `[rows, columns]`, within `CROP`; outside is zero."""
+  rows, cols = (_furthest(side) for side in image.shape[:2])
+  padded = jnp.pad(image, ((rows, rows), (cols, cols), (0, 0)))
+  return jax.lax.dynamic_slice(padded, (rows + shift[0], cols + shift[1], 0), image.shape)
+
+
+def _furthest(side: int) -> int:
+  return int(side * CROP + 0.5)
+
+
+def cutout(image: Array, centre: Array) -> Array:
+  """Sets a square of half the side to zero, about `[row, column]`, as far as it is inside."""
+
+  def inside(side, middle):
+    size = _cutout_size(side)
+    first = middle - size // 2
+    places = jnp.arange(side)
+    return (places >= first) & (places < first + size)
+
+  height, width, _ = image.shape
+  hole = inside(height, centre[0])[:, None] & inside(width, centre[1])[None]
+  return jnp.where(hole[..., None], 0, image)
+
+
+def _cutout_size(side: int) -> int:
+  return int(side * CUTOUT + 0.5)
+
+
+def flip(image: Array, mirrored: Array) -> Array:
+  """Mirrors left and right where `mirrored` is true."""
+  return jnp.where(mirrored, image[:, ::-1], image)
+
+
+def scale(image: Array, factors: Array) -> Array:
+  """Samples at places multiplied by `[columns, rows]` factors about the centre."""
+  return warp(image, jnp.diag(factors[::-1]), jnp.zeros(2, factors.dtype), _zero(image))
+
+
+def rotate(image: Array, degrees: Array) -> Array:
+  """Samples at places turned about the centre."""
+  return warp(image, rotation(-degrees), jnp.zeros(2, degrees.dtype), _zero(image))
+
+
+def _zero(image: Array) -> Array:
+  return jnp.zeros(image.shape[-1], image.dtype)
+
+
+# --- What draws the parameters -------------------------------------------------------------
+
+
+class Transform(NamedTuple):
+  """A transform of one image.
+
+  Attributes:
+    draw: `draw(key, height, width) -> parameters`.
+    apply: `apply(image, parameters) -> image`, for an image `[H, W, C]`.
+  """
+
+  draw: Callable[[Key, int, int], Any]
+  apply: Callable[[Array, Any], Array]
+
+
+def _draw_shift(key: Key, height: int, width: int) -> Array:
+  furthest = jnp.array([_furthest(height), _furthest(width)])
+  return jax.random.randint(key, (2,), -furthest, furthest + 1)
+
+
+def _draw_centre(key: Key, height: int, width: int) -> Array:
+  # One more place for squares of an even side, which have no middle pixel.
+  ends = jnp.array([side + 1 - _cutout_size(side) % 2 for side in (height, width)])
+  return jax.random.randint(key, (2,), 0, ends)
+
+
+TRANSFORMS = {
+  "color": Transform(lambda key, *_: jax.random.uniform(key, (3,)), color),
+  "crop": Transform(_draw_shift, crop),
+  "cutout": Transform(_draw_centre, cutout),
+  "flip": Transform(lambda key, *_: jax.random.bernoulli(key), flip),
+  "scale": Transform(
+    lambda key, *_: jax.random.uniform(key, (2,), minval=1 / SCALE, maxval=SCALE), scale
+  ),
+  "rotate": Transform(
+    lambda key, *_: jax.random.uniform(key, (), minval=-DEGREES, maxval=DEGREES), rotate
+  ),
+}
+STRATEGY = "_".join(TRANSFORMS)  # DSA's default: all of them
+# By the values of the config field `dsa.draw`: how a batch takes the transforms of a strategy.
+DRAWS = ("one", "sequence")
+
+
+def check_strategy(field: str, strategy: str) -> None:
+  """Raises `UserError` for what is not transforms joined by '_'; `field` is to blame."""
+  for name in strategy.split("_"):
+    if name not in TRANSFORMS:
+      raise UserError(
+        f"{field}: unknown transform '{name}' in '{strategy}'; {nearest(name, TRANSFORMS)}"
+      )
+
+
+def transform(strategy: str, *, draw: str = "one", shared: bool) -> Callable[[Key, Array], Array]:
+  """DSA's family of transforms as one augmentation.
+
+  Args:
+    strategy: transforms joined by '_'.
+    draw: 'one' draws one of them for each batch (DSA, section 4.4), 'sequence' does all of them
+      in the order given (as IDC does).
+    shared: whether all images of a batch get the same parameters, which then depend on nothing
+      but the key and the size of an image, or each image its own.
+
+  Returns:
+    The augmentation.
+  """
+  transforms = [TRANSFORMS[name] for name in strategy.split("_")]
+
+  def apply(transform, key, images):
+    count, height, width, _ = images.shape
+    if shared:
+      parameters = transform.draw(key, height, width)
+      return jax.vmap(transform.apply, (0, None))(images, parameters)
+    keys = jax.random.split(key, count)
+    parameters = jax.vmap(lambda key: transform.draw(key, height, width))(keys)
+    return jax.vmap(transform.apply)(images, parameters)
+
+  def one(key, images):
+    choice_key, key = jax.random.split(key)
+    choice = jax.random.randint(choice_key, (), 0, len(transforms))
+    return jax.lax.switch(choice, [partial(apply, t) for t in transforms], key, images)
+
+  def sequence(key, images):
+    for t, step_key in zip(transforms, jax.random.split(key, len(transforms)), strict=True):
+      images = apply(t, step_key, images)
+    return images
+
+  return {"one": one, "sequence": sequence}[draw]

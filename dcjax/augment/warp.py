@@ -1,0 +1,31 @@
+"""Affine maps of an image, bilinearly sampled."""
+
+import jax
+import jax.numpy as jnp
+
+from dcjax.types import Array
+
+
+def warp(image: Array, matrix: Array, shift: Array, fill: Array) -> Array:
+  """Samples an image `[H, W, C]` bilinearly at mapped places, `fill` `[C]` outside it.
+
+  The map from output to input places is about the centre: matrix `[2, 2]`, shift `[2]`, both for
+  (row, column). Pixel centres are at half-integers, which is PyTorch's `align_corners=False`.
+  """
+  height, width, _ = image.shape
+  centre = jnp.array([height - 1, width - 1]) / 2
+  grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)
+  offsets = grid.astype(matrix.dtype) - centre[None, None]
+  rows, cols = jnp.moveaxis(offsets @ matrix.T + (centre + shift)[None, None], -1, 0)
+
+  def channel(plane, value):
+    places = [rows, cols]
+    return jax.scipy.ndimage.map_coordinates(plane - value, places, order=1) + value
+
+  return jax.vmap(channel, in_axes=-1, out_axes=-1)(image, fill)
+
+
+def rotation(degrees: Array) -> Array:
+  """The matrix `[2, 2]` of a rotation of places (row, column)."""
+  sine, cosine = jnp.sin(jnp.deg2rad(degrees)), jnp.cos(jnp.deg2rad(degrees))
+  return jnp.array([[cosine, -sine], [sine, cosine]])

@@ -1,0 +1,114 @@
+"""Networks that real data have trained up to an accuracy, in place of random ones.
+
+DM learns images with such networks as well (supplement, section 3, Figure F2).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dcjax import training
+from dcjax.data import Dataset
+from dcjax.errors import UserError
+from dcjax.nn import Network
+from dcjax.strategy import Strategy
+from dcjax.types import Array, Key, Params
+
+BATCH = 256  # real images of a step
+RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4  # of SGD, as networks are trained on a set
+SAMPLE = 1000  # training images that the accuracy is measured on
+EVERY = 5  # steps between two measurements
+LONGEST = 20_000  # steps after which a network will not get any better
+
+
+class Settings(NamedTuple):
+  """Which networks to train.
+
+  Attributes:
+    low: the least accuracy, in [0, 1]; training ends as soon as it is reached.
+    high: the highest accuracy, in [0, 1].
+    networks: how many.
+  """
+
+  low: float
+  high: float
+  networks: int
+
+
+def train(
+  network: Network, dataset: Dataset, key: Key, settings: Settings, strategy: Strategy
+) -> tuple[Params, Array]:
+  """Trains networks from scratch, each until it is as accurate as `settings.low`.
+
+  Args:
+    network: what is trained.
+    dataset: whose training images are used.
+    key: of initial parameters, batches and samples.
+    settings: how many, and how far.
+    strategy: how many images go together.
+
+  Returns:
+    Parameters with a leading axis of networks, and accuracies `[networks]` on `SAMPLE` training
+    images, which are below `settings.low` where that was not reached in `LONGEST` steps.
+  """
+  block = strategy.blocks(BATCH)
+  optimizer = optax.chain(
+    optax.add_decayed_weights(WEIGHT_DECAY), optax.sgd(RATE, momentum=MOMENTUM)
+  )
+  count = dataset.images.shape[0]
+
+  def step(number, carry, key):
+    params, state = carry
+    index = jax.random.randint(jax.random.fold_in(key, number), (BATCH,), 0, count)
+    images, weights = dataset.normalise(dataset.images[index]), jnp.full(BATCH, 1 / BATCH)
+    gradients = training.gradient(
+      network, params, images, dataset.labels[index], weights, block=block
+    )
+    updates, state = optimizer.update(gradients, state, params)
+    return optax.apply_updates(params, updates), state
+
+  def measure(params, index):
+    def predict(images):
+      return network.apply(params, dataset.normalise(images))[0].argmax(-1)
+
+    predicted = training.in_blocks(predict, dataset.images[index], block=block)
+    return (predicted == dataset.labels[index]).mean()
+
+  def one(key):
+    init_key, sample_key, steps_key = jax.random.split(key, 3)
+    sample = jax.random.permutation(sample_key, count)[:SAMPLE]
+    params = network.init(init_key)
+
+    def further(carry):
+      trained, number, _ = carry
+      trained = jax.lax.fori_loop(
+        number, number + EVERY, lambda t, carry: step(t, carry, steps_key), trained
+      )
+      return trained, number + EVERY, measure(trained[0], sample)
+
+    def wanting(carry):
+      return (carry[2] < settings.low) & (carry[1] < LONGEST)
+
+    start = ((params, optimizer.init(params)), jnp.int32(0), measure(params, sample))
+    (params, _), _, accuracy = jax.lax.while_loop(wanting, further, start)
+    return params, accuracy
+
+  return jax.lax.map(one, jax.random.split(key, settings.networks))
+
+
+def check(accuracies: Array, settings: Settings) -> None:
+  """Raises `UserError` if a network has missed the range of accuracies `[networks]`."""
+  found = np.asarray(accuracies)
+  if (found < settings.low).any():
+    raise UserError(
+      f"trained.low: {settings.low} was not reached in {LONGEST} steps, only {found.min():.3f}; "
+      "lower it"
+    )
+  if (found > settings.high).any():
+    raise UserError(
+      f"trained.high: {settings.high} was passed within {EVERY} steps, which ended at "
+      f"{found.max():.3f}; widen the range"
+    )

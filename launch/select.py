@@ -1,0 +1,59 @@
+"""`dcjax select`: the flags of a selection of real images."""
+
+from absl import flags
+from dcjax.launch import command_line
+from ml_collections import config_flags
+
+import dcjax.config
+from dcjax import coreset, report
+from dcjax.select import select
+
+PRESET = "configs/coreset.py"
+FIELDS_HEADING = "Fields of the config with their defaults, explained in dcjax/config.py:"
+
+
+def main(arguments: list[str]) -> None:
+  """Runs `dcjax select` with its arguments, and prints the table of accuracies."""
+  arguments = _with_preset(arguments)
+  values = command_line.parse(
+    lambda: _flags(arguments), arguments, required=("workdir",), more=_help_on_fields()
+  )
+  if values.method is not None:
+    values.config.method = values.method
+  summary = select(values.config, values.workdir)
+  if summary["evaluations"]:
+    print(report.table(summary["evaluations"]))
+  print(f"Everything is in {values.workdir}")
+
+
+def _with_preset(arguments: list[str]) -> list[str]:
+  """The arguments with `--config`, if they have none."""
+  names = {argument.lstrip("-").partition("=")[0] for argument in arguments[1:]}
+  preset = [] if "config" in names else [f"--config={PRESET}"]
+  return [arguments[0], *preset, *arguments[1:]]
+
+
+def _flags(arguments: list[str]) -> flags.FlagValues:
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file(
+    "config",
+    None,
+    f"Preset: a file with get_config(), and its argument after a colon; by default {PRESET}.",
+    flag_values=values,
+    sys_argv=arguments,
+  )
+  methods = ", ".join(coreset.METHODS)
+  text = {
+    "method": f"How to choose: {methods}; by default what the preset says.",
+    "workdir": "Folder of the selection, made if need be.",
+  }
+  for name, meaning in text.items():
+    flags.DEFINE_string(name, None, meaning, flag_values=values)
+  return values
+
+
+def _help_on_fields() -> str:
+  """All fields of the config, for `--help`."""
+  defaults = dcjax.config.default("herding").to_dict()
+  lines = [f"  --config.{name}={value}" for name, value in dcjax.config.flatten(defaults)]
+  return "\n".join([FIELDS_HEADING, *lines])
