@@ -1,0 +1,138 @@
+"""What a table of a paper is: rows and columns of config fields, and the figures printed there."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dcjax.errors import UserError, nearest
+
+Fields = Mapping[str, Any]  # config fields by their dotted names
+WHOLE = "whole"  # as `method`: the whole training set
+
+
+class Figure(NamedTuple):
+  """Mean and deviation, in percent."""
+
+  mean: float
+  std: float
+
+
+class Line(NamedTuple):
+  """A row or a column.
+
+  Attributes:
+    labels: as the paper has them; a column has one.
+    fields: what the experiments of its cells have in common.
+    name: by which it is chosen.
+    missing: why none of its cells can be run; empty where they can.
+  """
+
+  labels: tuple[str, ...]
+  fields: Fields
+  name: str
+  missing: str
+
+
+class Cell(NamedTuple):
+  """One experiment of a table.
+
+  Attributes:
+    row: name of the row.
+    column: name of the column.
+    fields: of its config, with `method`, which may be `WHOLE`.
+    paper: the paper's figure; None where it has none.
+    missing: why it cannot be run; empty where it can.
+  """
+
+  row: str
+  column: str
+  fields: dict[str, Any]
+  paper: Figure | None
+  missing: str
+
+  @property
+  def runnable(self) -> bool:
+    """Whether there is something to run, and something to compare it with."""
+    return self.paper is not None and not self.missing
+
+
+class Table(NamedTuple):
+  """A table of a paper.
+
+  Attributes:
+    name: by which it is chosen, such as 'dc/2'.
+    title: the paper's number and subject of it.
+    headings: above the labels of the rows.
+    base: fields of all cells; those of the row, of the column and `special` replace them.
+    rows: from top to bottom.
+    columns: from left to right.
+    figures: the paper's, `[rows][columns]`; None for '-'.
+    special: further fields of single cells, by names of row and column.
+  """
+
+  name: str
+  title: str
+  headings: tuple[str, ...]
+  base: Fields
+  rows: tuple[Line, ...]
+  columns: tuple[Line, ...]
+  figures: tuple[tuple[Figure | None, ...], ...]
+  special: Mapping[tuple[str, str], Fields] = {}
+
+  def cells(self) -> Iterator[Cell]:
+    """All cells, row by row."""
+    for row, figures in zip(self.rows, self.figures, strict=True):
+      for column, figure in zip(self.columns, figures, strict=True):
+        special = self.special.get((row.name, column.name), {})
+        fields = {**self.base, **row.fields, **column.fields, **special}
+        yield Cell(row.name, column.name, fields, figure, row.missing or column.missing)
+
+  def varied(self) -> set[str]:
+    """The fields that are not the same in all cells."""
+    lines = [line.fields for line in (*self.rows, *self.columns)]
+    return set().union(*lines, *self.special.values())
+
+
+def line(*labels: str, fields: Fields | None = None, name: str = "", missing: str = "") -> Line:
+  """A row or column; without a `name` it is chosen by its labels."""
+  return Line(labels, fields or {}, name or slug(" ".join(labels)), missing)
+
+
+def slug(text: str) -> str:
+  """A text in lower case, with hyphens for all that is neither letter nor digit."""
+  return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def figures(text: str) -> tuple[tuple[Figure | None, ...], ...]:
+  """Reads the figures of a table: a line a row, `91.7±0.5` or `-` a cell."""
+  return tuple(tuple(map(_figure, row.split())) for row in text.strip().splitlines())
+
+
+def _figure(text: str) -> Figure | None:
+  if text == "-":
+    return None
+  mean, _, std = text.partition("±")
+  return Figure(float(mean), float(std))
+
+
+def choose(what: str, lines: Sequence[Line], names: Sequence[str] | None) -> set[str]:
+  """The names of the lines that are asked for.
+
+  Args:
+    what: the flag, for errors.
+    lines: the rows or columns of a table.
+    names: as a user writes them; `mnist` also means `mnist-1`, `mnist-10` and so on. None: all.
+
+  Raises:
+    UserError: no line has such a name, or none is named.
+  """
+  known = [line.name for line in lines]
+  if names is None:
+    return set(known)
+  if not names:
+    raise UserError(f"{what}: none given; choose from {', '.join(known)}")
+  chosen = {name: [k for k in known if f"{k}-".startswith(f"{slug(name)}-")] for name in names}
+  for name, found in chosen.items():
+    if not found:
+      raise UserError(f"{what}: unknown '{name}'; {nearest(slug(name), known)}")
+  return {name for found in chosen.values() for name in found}

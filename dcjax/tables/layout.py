@@ -1,0 +1,143 @@
+"""A table as Markdown in the layout of its paper, and as CSV with a line for each cell."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dcjax.tables.definition import Cell, Figure, Table
+
+COLUMNS = (
+  "table", "row", "column", "mean", "std", "sets", "networks", "paper_mean", "paper_std",
+  "difference", "status", "protocol", "epochs", "augmentation",
+)  # fmt: skip
+DONE, PARTIAL, NOT_RUN, MISSING, ABSENT = "done", "partial", "not run", "not implemented", "-"
+
+
+class Result(NamedTuple):
+  """What has been measured for a cell.
+
+  Attributes:
+    accuracies: in [0, 1], of the last epoch, of all networks of all sets that are done.
+    sets: how many sets are done.
+    wanted: how many there are to be.
+    protocol: of the evaluation.
+    epochs: of the evaluation.
+    augmentation: of the evaluation.
+  """
+
+  accuracies: tuple[float, ...]
+  sets: int
+  wanted: int
+  protocol: str
+  epochs: int
+  augmentation: str
+
+  @property
+  def figure(self) -> Figure:
+    """Mean and deviation over all of them, in percent."""
+    return Figure(100 * float(np.mean(self.accuracies)), 100 * float(np.std(self.accuracies)))
+
+
+Results = Mapping[tuple[str, str], Result]  # by names of row and column
+
+
+def markdown(table: Table, results: Results, budget: str = "") -> str:
+  """The table as its paper has it, each cell beside the paper's figure.
+
+  Args:
+    table: which.
+    results: of the cells that have been run.
+    budget: what to say of it below the title.
+  """
+  cells = list(table.cells())
+  texts = iter([_text(cell, results.get((cell.row, cell.column))) for cell in cells])
+  head = (*table.headings, *(column.labels[0] for column in table.columns))
+  rows = [(*row.labels, *(next(texts) for _ in table.columns)) for row in table.rows]
+  paragraphs = [f"# {table.title}", budget, _grid([head, *rows]), _legend(cells, results)]
+  return "\n\n".join(filter(None, paragraphs)) + "\n"
+
+
+def comma_separated(table: Table, results: Results) -> str:
+  """The table in long form, accuracies in percent; `networks` are those of each set."""
+  stream = io.StringIO()
+  writer = csv.writer(stream, lineterminator="\n")
+  writer.writerow(COLUMNS)
+  for cell in table.cells():
+    writer.writerow(_record(table, cell, results.get((cell.row, cell.column))))
+  return stream.getvalue()
+
+
+def status(cell: Cell, result: Result | None) -> str:
+  """How far a cell is."""
+  if cell.paper is None:
+    return ABSENT
+  if cell.missing:
+    return MISSING
+  if result is None:
+    return NOT_RUN
+  return DONE if result.sets == result.wanted else PARTIAL
+
+
+def _difference(figure: Figure, paper: Figure) -> float:
+  """Of the means as they are printed; never -0.0."""
+  return round(round(figure.mean, 1) - paper.mean, 1) + 0.0
+
+
+def _percent(figure: Figure) -> str:
+  return f"{figure.mean:.1f} ± {figure.std:.1f}"
+
+
+def _text(cell: Cell, result: Result | None) -> str:
+  """A cell of the Markdown."""
+  if cell.paper is None:
+    return ABSENT
+  state, paper = status(cell, result), f"paper {_percent(cell.paper)}"
+  if result is None or state == MISSING:
+    return f"{state} ({paper})"
+  part = f", {result.sets} of {result.wanted} sets" if state == PARTIAL else ""
+  difference = _difference(result.figure, cell.paper)
+  return f"{_percent(result.figure)}{part} ({paper}, {difference:+.1f})"
+
+
+def _grid(rows: Sequence[Sequence[str]]) -> str:
+  """A Markdown table that also reads well as plain text; the first row is its head."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = [
+    "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+    for row in rows
+  ]
+  rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+  return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _legend(cells: Sequence[Cell], results: Results) -> str:
+  """What the cells mean."""
+  states = {status(cell, results.get((cell.row, cell.column))) for cell in cells}
+  reasons = dict.fromkeys(cell.missing for cell in cells if cell.paper and cell.missing)
+  sentences = [
+    "Test accuracy (%) after the last epoch: mean ± standard deviation over all networks of all "
+    "sets (the paper's figure, difference of the means)."
+  ]
+  if reasons:
+    sentences.append(f"{MISSING}: {'; '.join(reasons)}.")
+  if ABSENT in states:
+    sentences.append(f"{ABSENT}: the paper has no figure.")
+  if any(cell.column == "whole" for cell in cells):
+    sentences.append("Whole Dataset: one set, so one seed.")
+  return " ".join(sentences)
+
+
+def _record(table: Table, cell: Cell, result: Result | None) -> list[str]:
+  """A line of the CSV; what there is not is left empty."""
+  paper = [f"{value:.1f}" for value in cell.paper] if cell.paper else ["", ""]
+  measured, protocol, difference = [""] * 4, [""] * 3, ""
+  if result is not None and cell.paper is not None:
+    networks = len(result.accuracies) // result.sets
+    measured = [*(f"{v:.1f}" for v in result.figure), str(result.sets), str(networks)]
+    protocol = [result.protocol, str(result.epochs), result.augmentation]
+    difference = f"{_difference(result.figure, cell.paper):.1f}"
+  names = [table.name, cell.row, cell.column]
+  return [*names, *measured, *paper, difference, status(cell, result), *protocol]

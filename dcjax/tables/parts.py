@@ -1,0 +1,108 @@
+"""What several tables of the papers have in common."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dcjax.presets import DATASETS
+from dcjax.tables.definition import WHOLE, Fields, Line, Table, figures, line
+
+MNIST_1: dict[str, Any] = {"dataset.name": "mnist", "ipc": 1}
+
+# What condenses and what is trained on the set, by the papers' names (DC, Table 2 and Appendix A).
+CONDENSED_ON: dict[str, dict[str, Any]] = {
+  "MLP": {"network.name": "mlp"},
+  "ConvNet": {"network.name": "convnet"},
+  "LeNet": {"network.name": "lenet"},
+  "AlexNet": {"network.name": "alexnet"},
+  "VGG": {"network.name": "vgg11", "network.norm": "batch"},
+  "ResNet": {"network.name": "resnet18_ap", "network.norm": "batch"},
+}
+TRAINED_ON = {
+  "MLP": "mlp",
+  "ConvNet": "convnet",
+  "LeNet": "lenet",
+  "AlexNet": "alexnet",
+  "VGG": "vgg11",
+  "ResNet": "resnet18",
+}
+
+# The papers' names of the datasets with ten classes; images per class, and percent of them.
+_RATIOS = {
+  "MNIST": {1: "0.017", 10: "0.17", 50: "0.83"},
+  "FashionMNIST": {1: "0.017", 10: "0.17", 50: "0.83"},
+  "SVHN": {1: "0.014", 10: "0.14", 50: "0.7"},
+  "CIFAR10": {1: "0.02", 10: "0.2", 50: "1"},
+}
+_PRESETS = {"FashionMNIST": "fashion_mnist"}
+
+
+def dataset_fields(label: str) -> dict[str, Any]:
+  """The dataset that a paper calls so."""
+  return {"dataset.name": DATASETS[_PRESETS.get(label, label.lower())]}
+
+
+def dataset_rows() -> tuple[Line, ...]:
+  """Four datasets with 1, 10 and 50 images per class each."""
+  return tuple(
+    line(
+      label, str(ipc), ratio,
+      fields=dataset_fields(label) | {"ipc": ipc},
+      name=f"{label.lower()}-{ipc}",
+    )
+    for label, ratios in _RATIOS.items()
+    for ipc, ratio in ratios.items()
+  )  # fmt: skip
+
+
+def method(label: str, name: str) -> Line:
+  """A column of a method, evaluated by its own protocol; that of coresets is DC's."""
+  return line(label, fields={"method": name})
+
+
+# The papers print it once for all numbers of images per class. Of MNIST, coresets and condensed
+# sets only are augmented (DC, Appendix A).
+WHOLE_COLUMN = line(
+  "Whole Dataset", fields={"method": WHOLE, "evaluation.augmentation": "none"}, name="whole"
+)
+
+
+def cross(networks: Mapping[str, str]) -> tuple[Line, ...]:
+  """Columns of networks that are trained on the set, by their labels."""
+  return tuple(
+    line(label, fields={"evaluation.architectures": (name,)}) for label, name in networks.items()
+  )
+
+
+def stages(
+  name: str,
+  title: str,
+  field: str,
+  values: Mapping[str, Any],
+  text: str,
+  trained: Mapping[str, Fields] | None = None,
+) -> Table:
+  """A table of one field of ConvNet, by what it is when condensing (C) and when training (T).
+
+  Args:
+    name: see `Table`.
+    title: see `Table`; the setting is added.
+    field: of `config.network`.
+    values: by label.
+    text: the figures, as `figures` takes them.
+    trained: further fields of some columns, by label.
+  """
+  rows = tuple(line(label, fields={f"network.{field}": value}) for label, value in values.items())
+  columns = cross({label: f"convnet:{field}={value}" for label, value in values.items()})
+  more = trained or {}
+  return Table(
+    name=name,
+    title=f"{title}, 1 image per class of MNIST",
+    headings=("C\\T",),
+    base=MNIST_1 | {"method": "dc"},
+    rows=rows,
+    columns=tuple(
+      column._replace(fields={**column.fields, **more.get(column.labels[0], {})})
+      for column in columns
+    ),
+    figures=figures(text),
+  )

@@ -1,0 +1,264 @@
+"""What has to be run for a table: a config for each set and each training on it, and their names.
+
+A set is made without evaluation, so that all cells that train on it share it. Its name, and that
+of an evaluation, is a digest of all that the numbers depend on: another budget is another name.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from dcjax import config as config_lib
+from dcjax import coreset
+from dcjax.errors import UserError, check_least, check_name, nearest
+from dcjax.nn import pools
+from dcjax.tables.definition import WHOLE, Cell, Table, slug
+
+# Fields on which no figure depends.
+INDIFFERENT = (
+  "compute.", "dataset.cache_dir", "dataset.data_dir", "checkpoint_every", "evaluate_every",
+  "picture_every", "evaluation.checks",
+)  # fmt: skip
+# Fields that a table has to itself, and what to give instead.
+_OWN = {
+  "method": "choose columns with --columns",
+  "seed": "give --seeds",
+  "evaluation.architectures": "choose columns with --columns",
+  "evaluation.whole": "choose the column 'whole' with --columns",
+}
+# How the network is trained that looks for the images of a coreset.
+_OF_CORESETS = ("evaluation.protocol", "evaluation.augmentation")
+_DIGITS = 10  # of a digest
+
+
+class Trial(NamedTuple):
+  """One set of a cell, and the networks that are trained on it.
+
+  Attributes:
+    config: with which they are trained, resolved.
+    condensation: of the set; None for the whole training set.
+  """
+
+  config: ConfigDict
+  condensation: ConfigDict | None
+
+  @property
+  def set_folder(self) -> str:
+    """Where the set lies among all sets."""
+    if self.condensation is None:
+      return ""
+    name = f"{_title(self.condensation)}-{digest(_without_seed(self.condensation))}"
+    return f"{name}/seed{self.config.seed}"
+
+  @property
+  def network(self) -> dict[str, Any]:
+    """The network that is trained, as `experiment.Evaluation` makes it."""
+    fields = self.config.network.to_dict()
+    norm = None if fields["norm"] == "batch" else fields["norm"]
+    (text,) = self.config.evaluation.architectures or (fields["name"],)
+    return _network({**fields, "norm": norm, **pools.parse(text)})
+
+  @property
+  def experiment(self) -> dict[str, Any]:
+    """All that its accuracies depend on."""
+    made = self.condensation
+    evaluation = self.config.evaluation
+    return {
+      "set": f"whole {self.config.dataset.name}" if made is None else identity(made),
+      "seed": self.config.seed,
+      "network": self.network,
+      **{name: evaluation[name] for name in ("protocol", "augmentation", "epochs", "networks")},
+    }
+
+  @property
+  def name(self) -> str:
+    """Of its file among all cells."""
+    whole = f"{slug(self.config.dataset.name)}-whole"
+    made = whole if self.condensation is None else _title(self.condensation)
+    on = slug(self.network["name"])
+    return f"{made}-seed{self.config.seed}-on-{on}-{digest(self.experiment)}"
+
+
+def trials(cell: Cell, changes: Mapping[str, Any], seeds: Sequence[int]) -> list[Trial]:
+  """The trials of a cell that can be run.
+
+  Args:
+    cell: which.
+    changes: config fields that replace the paper's, where the cell's method has them.
+    seeds: one for each set; the whole training set is one set, and has the first seed only.
+
+  Raises:
+    UserError: a field has no such value.
+  """
+  if cell.fields["method"] == WHOLE:
+    seeds = seeds[:1]
+  return [_trial(cell, changes, seed) for seed in seeds]
+
+
+def _trial(cell: Cell, changes: Mapping[str, Any], seed: int) -> Trial:
+  config = cell_config(cell, changes)
+  config.seed = seed
+  config = config_lib.resolve(config)
+  whole = cell.fields["method"] == WHOLE
+  return Trial(config, None if whole else condensation(config))
+
+
+def cell_config(cell: Cell, changes: Mapping[str, Any]) -> ConfigDict:
+  """The config of a cell, not resolved yet; that of the whole set is like that of a coreset."""
+  fields = dict(cell.fields)
+  if fields["method"] == WHOLE:
+    fields["method"] = "random"
+  known = _known(fields["method"])
+  given = {name: value for name, value in changes.items() if name in known}
+  # The papers report the last epoch only.
+  return config_lib.complete({"evaluation.checks": 1, **fields, **given})
+
+
+def condensation(config: ConfigDict) -> ConfigDict:
+  """The config of the run that makes a set; the same for all that need the same set.
+
+  Args:
+    config: resolved.
+  """
+  fields = config.to_dict()
+  fields["evaluation"] = {"networks": 0}
+  if config.method in coreset.METHODS:
+    names = [name.removeprefix("evaluation.") for name in _OF_CORESETS]
+    fields["evaluation"] |= {name: config.evaluation[name] for name in names}
+  if config.get("dsa", {}).get("scheme") == "none":  # then the transforms do not matter
+    fields["dsa"] = {"scheme": "none"}
+  return config_lib.resolve(config_lib.complete(fields))
+
+
+def identity(config: ConfigDict) -> dict[str, Any]:
+  """All that a set depends on: fields of its `condensation`, by their dotted names."""
+  fields = config.to_dict() | {"network": _network(config.network.to_dict())}
+  kept = _OF_CORESETS if config.method in coreset.METHODS else ()
+  left_out = (*INDIFFERENT, "evaluation.")
+  return {
+    name: value
+    for name, value in config_lib.flatten(fields)
+    if name in kept or not name.startswith(left_out)
+  }
+
+
+def _network(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """The fields of `config.network` that a network has, with the norm that None stands for."""
+  name = fields["name"]
+  check_name("network.name", name, pools.FIELDS)
+  own = {field: fields[field] for field in ("name", *pools.FIELDS[name])}
+  if "norm" in own and own["norm"] is None:
+    own["norm"] = "none" if name == "alexnet" else "instance"  # see `nn.create`
+  return own
+
+
+def digest(fields: Mapping[str, Any]) -> str:
+  """A short name for some fields and their values."""
+  text = json.dumps(fields, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def _without_seed(config: ConfigDict) -> dict[str, Any]:
+  return {name: value for name, value in identity(config).items() if name != "seed"}
+
+
+def _title(config: ConfigDict) -> str:
+  """What a person wants to know of a set."""
+  parts = (config.dataset.name, config.method, config.network.name, f"ipc{config.ipc}")
+  return "-".join(map(slug, parts))
+
+
+def _known(method: str) -> dict[str, Any]:
+  """The fields of a method, with their defaults."""
+  return dict(config_lib.flatten(config_lib.default(method).to_dict()))
+
+
+def _methods(cells: Iterable[Cell]) -> list[str]:
+  """The methods of the cells that can be run."""
+  names = dict.fromkeys(cell.fields["method"] for cell in cells if cell.runnable)
+  return ["random" if name == WHOLE else name for name in names]
+
+
+def parse_changes(table: Table, cells: Sequence[Cell], texts: Mapping[str, str]) -> dict[str, Any]:
+  """Config fields that replace the paper's, with values of the right types.
+
+  Args:
+    table: whose cells they are for.
+    cells: those that are to be run.
+    texts: by dotted name, as a user writes them.
+
+  Raises:
+    UserError: a field is the table's own, or none of these cells has it, or not such a value.
+  """
+  methods = _methods(cells)
+  known = {name for method in methods for name in _known(method)}
+  elsewhere = {name for method in config_lib.METHODS for name in _known(method)} - known
+  for name in texts:
+    _check_free(table, name)
+    if name not in known:
+      remedy = "leave it out" if name in elsewhere else nearest(name, known)
+      raise UserError(f"--config: no cell that is to be run has a field '{name}'; {remedy}")
+  return {name: _value(methods, name, text) for name, text in texts.items()}
+
+
+def _check_free(table: Table, name: str) -> None:
+  """Raises `UserError` for a field that a user cannot change."""
+  if name in _OWN:
+    raise UserError(f"--config: '{name}' belongs to the table; {_OWN[name]}")
+  if name in table.varied():
+    raise UserError(
+      f"--config: '{name}' is what tells the cells of {table.name} apart; choose some of them with "
+      "--rows and --columns"
+    )
+
+
+def _value(methods: Sequence[str], name: str, text: str) -> Any:
+  """A value as the config has it, by the type of the field."""
+  value: Any = text
+  for method in methods:
+    if name not in _known(method):
+      continue
+    *groups, field = name.split(".")
+    section = config_lib.default(method)
+    for group in groups:
+      section = section[group]
+    if section.get_type(field) is not str or text == "None":
+      value = _literal(text)
+    complete = config_lib.complete({"method": method, name: value})  # which checks its type
+    value = dict(config_lib.flatten(complete.to_dict()))[name]
+  if name == "evaluation.networks":
+    check_least(name, value, 1)
+  return value
+
+
+def _literal(text: str) -> Any:
+  """A number, a boolean, None or a tuple; else the text itself."""
+  try:
+    return ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
+  except (ValueError, SyntaxError):
+    return text
+
+
+def differences(
+  cells: Iterable[Cell], changes: Mapping[str, Any], seeds: Sequence[int], paper_sets: int
+) -> Iterator[str]:
+  """What of the budget is not the paper's, such as 'iterations 2 (paper: 1000)'.
+
+  Args:
+    cells: those that can be run.
+    changes: see `trials`.
+    seeds: see `trials`.
+    paper_sets: of each cell.
+  """
+  configs = [config_lib.resolve(cell_config(cell, {})) for cell in cells]
+  flat = [dict(config_lib.flatten(config.to_dict())) for config in configs]
+  for name, value in changes.items():
+    theirs = dict.fromkeys(fields[name] for fields in flat if name in fields)
+    if not name.startswith(INDIFFERENT) and list(theirs) != [value]:
+      yield f"{name} {value} (paper: {', '.join(map(str, theirs))})"
+  if len(seeds) != paper_sets:
+    yield f"{len(seeds)} set{'s' * (len(seeds) > 1)} (paper: {paper_sets})"

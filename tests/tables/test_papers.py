@@ -1,0 +1,151 @@
+"""The tables of the papers: their shapes, figures taken from the text by hand, their configs."""
+
+import pytest
+
+from dcjax.nn import pools
+from dcjax.tables import TABLES, plan
+
+SHAPES = {
+  "dc/1": (12, 6), "dc/2": (6, 6), "dc/3": (4, 3), "dc/T6": (3, 3), "dc/T7": (3, 3),
+  "dc/T8": (5, 5), "dc/T9": (4, 4), "dc/T10": (4, 4), "dc/T11": (3, 6),
+  "dsa/1": (12, 8), "dsa/2": (2, 6), "dsa/3": (6, 6), "dsa/4": (7, 4), "dsa/5": (4, 8),
+}  # fmt: skip
+# MNIST, ConvNet, 1 image per class: the same experiment in eight tables, 91.7 ± 0.5 in all.
+DEFAULTS = {
+  "dc/1": ("mnist-1", "ours"),
+  "dc/2": ("convnet", "convnet"),
+  "dc/T6": ("relu", "relu"),
+  "dc/T7": ("avgpooling", "avgpooling"),
+  "dc/T8": ("instancenorm", "instancenorm"),
+  "dc/T9": ("3", "3"),
+  "dc/T10": ("128", "128"),
+  "dc/T11": ("ours", "convnet"),
+  "dsa/1": ("mnist-1", "dc"),
+}
+
+
+def cell(table, row, column):
+  (found,) = (c for c in TABLES[table].cells() if (c.row, c.column) == (row, column))
+  return found
+
+
+def trial(table, row, column, seed=0):
+  (found,) = plan.trials(cell(table, row, column), {}, [seed])
+  return found
+
+
+def test_shapes():
+  shapes = {name: (len(table.rows), len(table.columns)) for name, table in TABLES.items()}
+  assert shapes == SHAPES
+  for table in TABLES.values():
+    assert len(table.figures) == len(table.rows)
+    assert all(len(row) == len(table.columns) for row in table.figures)
+    assert all(len(row.labels) == len(table.headings) for row in table.rows)
+    for lines in (table.rows, table.columns):
+      assert len({each.name for each in lines}) == len(lines)
+    places = {(each.row, each.column) for each in table.cells()}
+    assert set(table.special) <= places
+
+
+@pytest.mark.parametrize(
+  ("table", "row", "column", "figure"),
+  [
+    ("dc/1", "mnist-50", "k-center", (97.4, 0.3)),
+    ("dc/1", "fashionmnist-10", "forgetting", (53.9, 2.0)),
+    ("dc/1", "svhn-10", "herding", (50.5, 3.3)),
+    ("dc/1", "cifar10-50", "random", (43.4, 1.0)),
+    ("dc/1", "cifar10-10", "whole", (84.8, 0.1)),
+    ("dc/2", "mlp", "alexnet", (70.9, 11.6)),
+    ("dc/2", "resnet", "vgg", (83.4, 2.4)),
+    ("dc/3", "mnist-10", "ours", (93.9, 0.6)),
+    ("dc/T8", "instancenorm", "batchnorm", (56.7, 6.5)),
+    ("dc/T9", "4", "3", (91.9, 0.5)),
+    ("dc/T11", "cosine", "resnet", (68.8, 7.8)),
+    ("dsa/1", "mnist-50", "herding", (94.8, 0.2)),
+    ("dsa/1", "cifar10-50", "dsa", (60.6, 0.5)),
+    ("dsa/2", "10", "dsa", (32.3, 0.3)),
+    ("dsa/3", "mlp", "vgg", (58.7, 6.5)),
+    ("dsa/4", "c", "crop", (42.8, 0.7)),
+    ("dsa/4", "e", "rotation", (46.3, 0.5)),
+    ("dsa/5", "svhn", "cutout", (73.1, 0.6)),
+  ],
+)
+def test_figures(table, row, column, figure):
+  assert cell(table, row, column).paper == figure
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_cell_is_a_config(name):
+  for each in TABLES[name].cells():
+    if each.runnable:
+      (found,) = plan.trials(each, {}, [0])
+      assert found.network["name"] in pools.FIELDS
+      assert found.config.evaluation.networks == 20
+
+
+def test_one_experiment_in_many_tables_is_run_once():
+  found = [trial(table, *place) for table, place in DEFAULTS.items()]
+  assert len({each.name for each in found}) == 1
+  assert len({each.set_folder for each in found}) == 1
+  assert {cell(table, *place).paper for table, place in DEFAULTS.items()} == {(91.7, 0.5)}
+
+
+def test_the_whole_set_does_not_depend_on_images_per_class():
+  names = {trial(table, f"mnist-{n}", "whole").name for table in ("dc/1", "dsa/1") for n in (1, 50)}
+  assert len(names) == 1
+  assert len(plan.trials(cell("dc/1", "mnist-1", "whole"), {}, [3, 4])) == 1
+
+
+def test_augmentation_and_epochs_are_those_of_the_papers():
+  def evaluation(*place):
+    fields = trial(*place).config.evaluation
+    return fields.protocol, fields.augmentation, fields.epochs
+
+  assert evaluation("dc/1", "mnist-1", "herding") == ("dc", "dc", 1000)
+  assert evaluation("dc/1", "cifar10-1", "ours") == ("dc", "none", 300)
+  assert evaluation("dc/1", "mnist-1", "whole") == ("dc", "none", 300)
+  assert evaluation("dsa/1", "cifar10-1", "dc") == ("dc", "none", 300)
+  assert evaluation("dsa/2", "1", "dsa") == ("dsa", "color_crop_cutout_flip_scale_rotate", 1000)
+  assert evaluation("dsa/5", "svhn", "combination") == (
+    "dsa", "color_crop_cutout_scale_rotate", 1000,
+  )  # fmt: skip
+  assert evaluation("dc/T8", "none", "batchnorm") == ("dc", "dc_batch_norm", 1000)
+  assert evaluation("dsa/4", "a", "crop") == ("dsa", "none", 300)
+  assert evaluation("dsa/4", "b", "flip") == ("dsa", "flip", 1000)
+
+
+def test_networks_of_the_two_stages():
+  made = trial("dc/2", "resnet", "vgg")
+  assert made.condensation.network.name == "resnet18_ap"
+  assert made.condensation.network.norm == "batch"
+  assert made.network == {"name": "vgg11", "norm": "instance", "init": "torch"}
+  assert trial("dc/T11", "cosine", "resnet").network["name"] == "resnet18"
+  assert trial("dc/T8", "groupnorm", "batchnorm").network["norm"] == "batch"
+  assert trial("dc/T9", "4", "1").condensation.network.depth == 4
+  assert trial("dc/T9", "4", "1").network["depth"] == 1
+
+
+def test_rates_of_mlp():
+  def rate(*place):
+    return trial(*place).condensation.lr_image
+
+  assert [rate("dc/T11", row, "mlp") for row in ("euclidean", "cosine", "ours")] == [0.1, 0.1, 0.01]
+  assert rate("dc/2", "mlp", "convnet") == 0.01 and rate("dc/2", "convnet", "mlp") == 0.1
+  assert rate("dsa/3", "mlp", "mlp") == 0.1
+
+
+def test_schemes_of_dsa_share_their_sets():
+  crop = {
+    row: trial("dsa/4", row, "crop").set_folder for row in ["ours", "a", "b", "c", "d", "e", "f"]
+  }
+  assert crop["ours"] == crop["e"] and crop["a"] == crop["b"]
+  assert len(set(crop.values())) == 5
+  assert crop["a"] == trial("dsa/4", "a", "flip").set_folder
+  assert crop["a"] == trial("dsa/5", "cifar10", "none").set_folder
+  assert crop["ours"] == trial("dsa/5", "cifar10", "crop").set_folder
+
+
+def test_what_cannot_be_run_says_why():
+  assert cell("dc/3", "cifar10-10", "ours").missing == "dcjax has no AlexCifarNet"
+  assert cell("dsa/1", "mnist-10", "dd").missing == "dcjax has no DD"
+  assert cell("dsa/5", "mnist", "flip").paper is None
