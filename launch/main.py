@@ -19,6 +19,8 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
       Chooses real images instead: random, herding, k_center, forgetting or optimal_random.
   dcjax evaluate --synthetic W/synthetic.npz [--architectures convnet,mlp,lenet ...]
       Trains networks on a saved set and tests them on real images.
+  dcjax plot KIND --workdirs W[,W2 ...] --output FILE
+      Draws runs as PNG and PDF: grid, strip, gradients or ipc.
   dcjax table [--table dc/2 --workdir W --rows convnet --columns mlp,convnet --seeds 0,1 ...]
       Fills a table of the papers, cell by cell; without --table it lists them.
   dcjax COMMAND --help
@@ -29,7 +31,7 @@ configs/dc.py, dsa.py, dm.py and coreset.py:DATASET,ipc=N with mnist, fashion_mn
 cifar10 or cifar100; add `smoke` to try one in seconds.
 Outside a checkout the same names mean the presets of the package.
 """
-COMMANDS = ("condense", "select", "evaluate", "table")
+COMMANDS = ("condense", "select", "evaluate", "plot", "table")
 BAD_INPUT = 2  # exit code
 STOPPED = 130  # by Ctrl-C, as shells count
 

@@ -1,0 +1,332 @@
+"""The driver of `dcjax plot`: gathers from the folders of runs what `dcjax.pictures` draws."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from dcjax import augment, curves, data, experiment, pictures
+from dcjax import config as config_lib
+from dcjax.config import flatten
+from dcjax.curves import method_name
+from dcjax.errors import UserError, check_least, check_name, nearest
+from dcjax.experiment import Keys
+from dcjax.files import expand
+from dcjax.methods import dc
+from dcjax.progress import LOG_SECONDS, logger
+from dcjax.synthetic import SyntheticSet
+
+SUFFIXES = (".png", ".pdf")
+MATCHING = ("dc", "dsa")  # methods that compare gradients
+# Fields of a config that may differ between runs whose accuracies are averaged.
+HARMLESS = (
+  "seed",
+  "checkpoint_every",
+  "evaluate_every",
+  "picture_every",
+  "evaluation.networks",
+  "evaluation.architectures",
+  "evaluation.whole",
+  "dataset.data_dir",
+  "dataset.cache_dir",
+)
+
+
+def plot(
+  kind: str,
+  workdirs: Sequence[str | os.PathLike],
+  output: str | os.PathLike,
+  **options: Any,
+) -> list[Path]:
+  """Draws a picture of runs, as PNG and as PDF.
+
+  Args:
+    kind: an entry of `KINDS`.
+    workdirs: folders of runs.
+    output: the file; `.png` and `.pdf` are put in place of either suffix, or behind any other.
+    **options: of the function in `KINDS`.
+
+  Returns:
+    The two files.
+
+  Raises:
+    UserError: a folder or an option is not usable, or one of the files is there already.
+  """
+  check_name("plot", kind, KINDS)
+  files = _files(output)
+  if not workdirs:
+    raise UserError("workdirs: none given; name at least one folder of a run")
+  figure = KINDS[kind]([_folder(path) for path in workdirs], **options)
+  for file in files:
+    pictures.save(figure, file)
+  return files
+
+
+def _files(output: str | os.PathLike) -> list[Path]:
+  """The files to write, which must not be there yet."""
+  path = expand("output", output)
+  if not path.name:
+    raise UserError(f"output: {path} is no name of a file; give one")
+  base = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+  files = [base.with_name(f"{base.name}{suffix}") for suffix in SUFFIXES]
+  for file in files:
+    if file.exists():
+      raise UserError(f"output: {file} is there already; give a new name")
+  if not os.access(base.parent, os.W_OK):
+    raise UserError(f"output: no folder {base.parent} that can be written to; make it first")
+  return files
+
+
+def _folder(path: str | os.PathLike) -> Path:
+  folder = expand("workdirs", path)
+  if not folder.is_dir():
+    raise UserError(f"workdirs: no folder {folder}; give the --workdir of a run")
+  return folder
+
+
+# --- Images --------------------------------------------------------------------------------
+
+
+def grid(folders: Sequence[Path], *, classes: Sequence[str] = ()) -> Figure:
+  """The images of one run before its first iteration and now; of a coreset, its images.
+
+  Args:
+    folders: of the run.
+    classes: names of the classes to show; all by default.
+  """
+  if len(folders) > 1:
+    raise UserError(f"workdirs: a grid shows one run, not {len(folders)}; name one")
+  files = _images(folders[0])
+  shown = {"before": min(files), _after(max(files)): max(files)} if len(files) > 1 else {}
+  sets = [(title, SyntheticSet.load(files[iteration])) for title, iteration in shown.items()]
+  if not sets:
+    final = SyntheticSet.load(folders[0] / "synthetic.npz")
+    sets = [(method_name(final.metadata["method"]), final)]
+  return pictures.grid([(title, _choose(synthetic, classes)) for title, synthetic in sets])
+
+
+def _after(iteration: int) -> str:
+  return f"after {iteration} iteration{'s' if iteration > 1 else ''}"
+
+
+def strip(
+  folders: Sequence[Path], *, labels: Sequence[str] = (), classes: Sequence[str] = ()
+) -> Figure:
+  """The first image of each class in the course of the iterations (DSA, Figure 6).
+
+  Args:
+    folders: of the runs, one panel each.
+    labels: titles of the panels; by default the methods, or the folders.
+    classes: names of the classes to show; all by default.
+  """
+  titles = _titles(folders, labels)
+  sequences = []
+  for folder in folders:
+    files = _images(folder)
+    if len(files) < 2:
+      raise UserError(
+        f"workdirs: {folder} holds images of fewer than two iterations; give a run of dcjax "
+        "condense, with picture_every for more of them"
+      )
+    sequences.append({i: _choose(SyntheticSet.load(file), classes) for i, file in files.items()})
+  return pictures.strip(list(zip(titles, sequences, strict=True)))
+
+
+def _images(folder: Path) -> dict[int, Path]:
+  """The sets that a run has saved, by iteration, in order."""
+  files = (folder / "images").glob("*.npz")
+  return {int(file.stem): file for file in sorted(files) if file.stem.isdecimal()}
+
+
+def _choose(synthetic: SyntheticSet, classes: Sequence[str]) -> SyntheticSet:
+  """The rows of some classes only, in the order asked for."""
+  if not classes:
+    return synthetic
+  names = [str(name) for name in synthetic.metadata["class_names"]]
+  for name in classes:
+    if name not in names:
+      raise UserError(f"classes: no class '{name}'; {nearest(name, names)}")
+  rows = [names.index(name) for name in classes]
+  metadata = {**synthetic.metadata, "class_names": list(classes)}
+  return SyntheticSet(synthetic.images[rows], synthetic.labels[rows], metadata)
+
+
+# --- Gradients -----------------------------------------------------------------------------
+
+
+def gradients(
+  folders: Sequence[Path],
+  *,
+  labels: Sequence[str] = (),
+  networks: int = 10,
+  data_dir: str | None = None,
+) -> Figure:
+  """How large the gradients are that the last iteration matches (DSA, Figure 5).
+
+  Args:
+    folders: of the runs, one panel each.
+    labels: titles of the panels; by default the methods, or the folders.
+    networks: how many are drawn, those of the iterations that would come next. Each gives
+      `inner_loop` times the number of classes gradients.
+    data_dir: where the dataset is on this machine; by default where it was at condensation.
+  """
+  check_least("networks", networks, 1)
+  titles = _titles(folders, labels)
+  configs = [_matching_config(folder, data_dir) for folder in folders]
+  norms = [
+    _gradient_norms(config, folder, networks)
+    for folder, config in zip(folders, configs, strict=True)
+  ]
+  return pictures.gradient_histogram(
+    [(title, *both) for title, both in zip(titles, norms, strict=True)]
+  )
+
+
+def _matching_config(folder: Path, data_dir: str | None) -> ConfigDict:
+  """The config of a run that matches gradients, for this machine."""
+  fields = _read(folder, "config.json")
+  if fields.get("method") not in MATCHING:
+    raise UserError(
+      f"workdirs: {folder} is a run of {fields.get('method')}, which matches no gradients; give "
+      f"one of {' or '.join(MATCHING)}"
+    )
+  config = config_lib.complete(fields)
+  config.compute = config_lib.default().compute
+  if data_dir is not None:
+    config.dataset.data_dir = data_dir
+  return config_lib.resolve(config)
+
+
+def _gradient_norms(
+  config: ConfigDict, folder: Path, networks: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """For real and for synthetic images `[networks, inner_loop, classes]`."""
+  iteration, synthetic = _last(folder)
+  dataset = data.load(config.dataset)
+  _check_fits(folder, synthetic, dataset)
+  layout = experiment.strategy(config, dataset)
+  network = experiment.network(config, dataset, layout)
+  settings = dc.Settings(*(config[field] for field in dc.Settings._fields))
+  augmentations = augment.augmentations(**config.dsa) if "dsa" in config else augment.NOTHING
+
+  @jax.jit
+  def norms(images, dataset, key):
+    return dc.gradient_norms(network, images, dataset, key, settings, layout, augmentations)
+
+  images = synthetic.flat()[0].reshape(synthetic.images.shape)
+  loop, found, logged = Keys.from_seed(config.seed).loop, [], 0.0
+  for number in range(networks):
+    key = jax.random.fold_in(loop, iteration + number)
+    found.append(jax.device_get(norms(images, dataset, key)))
+    if time.monotonic() - logged >= LOG_SECONDS or len(found) == networks:
+      logged = time.monotonic()
+      logger.info("%s: gradients of %d of %d networks", folder, len(found), networks)
+  real, ours = (np.stack(part) for part in zip(*found, strict=True))
+  return real, ours
+
+
+def _last(folder: Path) -> tuple[int, SyntheticSet]:
+  """The latest images of a run, and how many iterations made them."""
+  files = _images(folder)
+  if files:
+    return max(files), SyntheticSet.load(files[max(files)])
+  return 0, SyntheticSet.load(folder / "synthetic.npz")
+
+
+def _check_fits(folder: Path, synthetic: SyntheticSet, dataset: data.Dataset) -> None:
+  names, shape = list(dataset.class_names), dataset.image_shape
+  if synthetic.metadata["class_names"] != names or synthetic.images.shape[2:] != shape:
+    raise UserError(
+      f"data_dir: dataset '{dataset.name}' there has other classes or images than the run in "
+      f"{folder}; give the data_dir of the dataset that it was made from"
+    )
+
+
+# --- Accuracies ----------------------------------------------------------------------------
+
+
+def ipc(folders: Sequence[Path]) -> Figure:
+  """Accuracy against images per class (DC, Figure 3), one line a dataset and method.
+
+  Runs that differ by their seed alone are averaged. The relative accuracies need the whole
+  dataset's, from any run of that dataset with `evaluation.whole`.
+
+  Args:
+    folders: of finished runs.
+  """
+  summaries = [_summary(folder) for folder in folders]
+  _check_alike(folders, summaries)
+  return pictures.accuracies(curves.from_summaries(summaries))
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+  summary = _read(folder, "summary.json")
+  if not any(record["set"] == experiment.SYNTHETIC for record in summary.get("evaluations", ())):
+    raise UserError(f"workdirs: {folder} was not evaluated; give a run with evaluation.networks")
+  return summary
+
+
+def _check_alike(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -> None:
+  """Raises `UserError` for two runs that would be averaged, but are not the same but for seeds."""
+  seen: dict[Any, tuple[Path, dict[str, Any]]] = {}
+  for folder, summary in zip(folders, summaries, strict=True):
+    fields = dict(flatten(_read(folder, "config.json")))
+    point = tuple(summary[name] for name in ("dataset", "method", "ipc"))
+    other, others = seen.setdefault(point, (folder, fields))
+    different = sorted(
+      name
+      for name in fields.keys() | others.keys()
+      if fields.get(name) != others.get(name)
+      and not (name in HARMLESS or name.startswith("compute."))
+    )
+    if different:
+      raise UserError(
+        f"workdirs: {other} and {folder} are both {' '.join(map(str, point))} but differ in "
+        f"{', '.join(different)}; name one of them"
+      )
+
+
+# --- What the pictures share -----------------------------------------------------------------
+
+
+def _titles(folders: Sequence[Path], labels: Sequence[str]) -> Sequence[str]:
+  """The labels given, or else the methods if these differ, or the names of the folders."""
+  if labels and len(labels) != len(folders):
+    raise UserError(f"labels: {len(labels)} for {len(folders)} runs; give one for each")
+  if labels:
+    return labels
+  methods = [method_name(_read(folder, "config.json").get("method", "")) for folder in folders]
+  names = [folder.resolve().name for folder in folders]
+  for titles in (methods, names):
+    if len(set(titles)) == len(folders):
+      return titles
+  return [str(folder) for folder in folders]
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+  """A JSON file of a run."""
+  try:
+    content = json.loads((folder / name).read_bytes())
+  except FileNotFoundError:
+    remedy = "let the run finish" if name == "summary.json" else "give the --workdir of a run"
+    raise UserError(f"workdirs: {folder} holds no {name}; {remedy}") from None
+  except ValueError:
+    content = None
+  if not isinstance(content, dict):
+    raise UserError(f"workdirs: {folder / name} is not a JSON object; give another run")
+  return content
+
+
+KINDS: dict[str, Callable[..., Figure]] = {
+  "grid": grid,
+  "strip": strip,
+  "gradients": gradients,
+  "ipc": ipc,
+}

@@ -1,0 +1,57 @@
+"""`dcjax plot`: the flags of a picture."""
+
+from collections.abc import Callable
+from functools import partial
+
+from absl import flags
+from dcjax.launch import command_line
+
+from dcjax.errors import UserError, check_name
+from dcjax.plot import KINDS, plot
+
+HELP = """dcjax plot KIND --workdirs W[,W2 ...] --output FILE
+  grid       the images of a run before its first iteration and after its last
+  strip      one image of each class in the course of the iterations
+  gradients  how large the gradients of real and synthetic images are, of DC or DSA
+  ipc        accuracy against images per class
+  dcjax plot KIND --help shows the flags of a kind.
+"""
+
+
+def main(arguments: list[str]) -> None:
+  """Runs `dcjax plot` with its arguments, and says what it wrote."""
+  command, *rest = arguments
+  if rest[:1] in (["--help"], ["-help"], ["-h"]):
+    print(HELP)
+    return
+  if not rest or rest[0].startswith("-"):
+    raise UserError(f"plot: no kind of picture; begin with one of: {', '.join(KINDS)}")
+  kind = rest.pop(0)
+  check_name("plot", kind, KINDS)
+  values = command_line.parse(
+    partial(_flags, kind), [f"{command} {kind}", *rest], required=("workdirs", "output")
+  )
+  options = {name: value for name, value in values.flag_values_dict().items() if value is not None}
+  files = plot(kind, options.pop("workdirs"), options.pop("output"), **options)
+  print(f"Wrote {' and '.join(map(str, files))}")
+
+
+def _flags(kind: str) -> flags.FlagValues:
+  """The flags of a kind; those that are not given leave the defaults of its function."""
+  values = flags.FlagValues()
+  several = "Folder of the run." if kind == "grid" else "Folders of runs, with commas between."
+  flags.DEFINE_list("workdirs", None, several, flag_values=values)
+  text = "File to write as .png and as .pdf; neither must be there yet."
+  flags.DEFINE_string("output", None, text, flag_values=values)
+  for name, (define, kinds, meaning) in _OPTIONS.items():
+    if kind in kinds:
+      define(name, None, meaning, flag_values=values)
+  return values
+
+
+_OPTIONS: dict[str, tuple[Callable[..., object], tuple[str, ...], str]] = {
+  "classes": (flags.DEFINE_list, ("grid", "strip"), "Names of the classes to show."),
+  "labels": (flags.DEFINE_list, ("strip", "gradients"), "Titles of the panels, one a run."),
+  "networks": (flags.DEFINE_integer, ("gradients",), "Networks whose gradients are taken."),
+  "data_dir": (flags.DEFINE_string, ("gradients",), "Where the dataset is on this machine."),
+}
