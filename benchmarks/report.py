@@ -8,7 +8,7 @@ from typing import Any
 from dcjax import environment
 
 HEADER = (
-  "setting",
+  "problem",
   "PyTorch / dcjax (min..max)",
   "s dcjax",
   "s PyTorch",
@@ -45,9 +45,9 @@ def table(results: dict[str, Any]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-  setting, ratios, memory = row["setting"], row["ratios"], row["memory"]
+  ratios, memory = row["ratios"], row["memory"]
   return (
-    f"{setting['name']}, ipc {setting['ipc']}, {setting['real']} real",
+    row["label"],
     f"{row['ratio']:.2f} ({min(ratios):.2f}..{max(ratios):.2f})",
     f"{row['median_seconds']['dcjax']:.3g}",
     f"{row['median_seconds']['torch']:.3g}",
@@ -74,5 +74,5 @@ def _measured_with(results: dict[str, Any]) -> str:
   return (
     f"{on}; JAX {about['dcjax']['version']}, PyTorch {about['torch']['version']}; "
     f"{hardware['date']}; {results['arguments']['rounds']} rounds ({disturbed} disturbed ones left "
-    f"out); PyTorch takes {block} real images of a class at a time{environment}."
+    f"out); PyTorch takes {block} images of a batch at a time{environment}."
   )

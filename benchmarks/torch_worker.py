@@ -2,13 +2,23 @@
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks import problem, process, torch_dc
+from benchmarks import problem, process
 from benchmarks.problem import Setting
+from benchmarks.torch_matching import DistributionMatching, GradientMatching, Matching
+from benchmarks.torch_training import Training
+
+STEPS: dict[str, type[Matching] | type[Training]] = {
+  "dc": GradientMatching,
+  "dsa": GradientMatching,
+  "dm": DistributionMatching,
+  "training": Training,
+}
 
 
 class Worker:
@@ -18,11 +28,9 @@ class Worker:
     """Makes the data; the memory in use then is the baseline."""
     self._on_gpu = torch.cuda.is_available()
     self._device = torch.device("cuda" if self._on_gpu else "cpu")
-    self._block = block
     torch.manual_seed(problem.SEED)
     torch.backends.cudnn.benchmark = True
-    network = torch_dc.convnet(setting.image_shape).to(self._device)
-    self._step = torch_dc.Step(network, setting, self._device, block)
+    self._step = STEPS[setting.problem](setting, self._device, block)
     self._baseline = self._in_use()
 
   def about(self) -> dict[str, Any]:
@@ -34,17 +42,10 @@ class Worker:
       "threads": torch.get_num_threads(),
     }
 
-  def load(self, params: dict[str, Any]) -> None:
-    """Takes over dcjax's parameters."""
-    torch_dc.load(self._step.network, params)
-
-  def match(self, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
-    """What another setting's first step finds: distances `[classes]`, image gradients."""
+  def numbers(self, params: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """What both frameworks must find from dcjax's parameters: by name, in parts."""
     _set_precision(exact=True)
-    step = torch_dc.Step(self._step.network, setting, self._device, self._block)
-    distances = step.match()
-    gradients = step.images.grad.permute(0, 1, 3, 4, 2)
-    return distances.cpu().numpy(), gradients.cpu().numpy()
+    return self._step.numbers(params)
 
   def prepare(self) -> float:
     """Takes one step, in the precision that JAX has by default; nothing to compile: 0 seconds."""
@@ -53,14 +54,14 @@ class Worker:
     return 0.0
 
   def step(self) -> float:
-    """Takes one image step; returns its seconds."""
+    """Takes one step; returns its seconds."""
     self._wait()
     start = time.perf_counter()
     loss = self._step()
     self._wait()
     seconds = time.perf_counter() - start
     if not math.isfinite(loss):
-      raise FloatingPointError(f"PyTorch: the distance is {loss}")
+      raise FloatingPointError(f"PyTorch: the loss is {loss}")
     return seconds
 
   def product(self, rows: int, inner: int, columns: int) -> float:

@@ -1,39 +1,49 @@
-"""Times one image step of DC in dcjax and in eager PyTorch, in turns: see `README.md` here.
+"""Times dcjax beside eager PyTorch, in turns: see `README.md` here.
 
-python -m benchmarks.dc_step [--real 256] [--rounds 5] [--torch_block 0] [--out FILE.json]
+python -m benchmarks.run [--only dc,dsa,dm,training] [--real 256] [--rounds 5] [--torch_block 0]
+  [--out FILE.json]
 """
 
 import importlib.util
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import app, flags
 
-from benchmarks import problem, report, timing
+from benchmarks import agreement, problem, report, timing
 from benchmarks.errors import BenchmarkError
 from benchmarks.problem import Setting
 from benchmarks.process import Process
 
+ONLY = flags.DEFINE_list("only", [*problem.PROBLEMS], "What to time, with commas between.")
 REAL = flags.DEFINE_integer("real", 256, "Real images of each class in one step.", lower_bound=1)
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Pairs of steps that are timed.", lower_bound=1)
 TORCH_BLOCK = flags.DEFINE_integer(
-  "torch_block", 0, "Real images that PyTorch takes together; 0: the whole batch.", lower_bound=0
+  "torch_block",
+  0,
+  "Real images, or images to train on, that PyTorch takes together; 0: the whole batch.",
+  lower_bound=0,
 )
 OUT = flags.DEFINE_string("out", None, "JSON file for the figures.")
-TOLERANCES = (1e-3, 1e-3, 1e-2)  # relative: see `_check`
 
 
-def run(real: int, rounds: int, torch_block: int) -> dict[str, Any]:
-  """Runs the benchmark at all settings.
+@flags.validator("only", f"give some of {', '.join(problem.PROBLEMS)}, with commas between")
+def _known(names: Sequence[str]) -> bool:
+  return bool(names) and set(names) <= set(problem.PROBLEMS)
+
+
+def run(problems: Sequence[str], real: int, rounds: int, torch_block: int) -> dict[str, Any]:
+  """Runs the benchmark at all settings of some problems.
 
   Args:
+    problems: some of `problem.PROBLEMS`.
     real: real images of each class.
     rounds: pairs of steps.
-    torch_block: real images that PyTorch takes together; 0 for the whole batch.
+    torch_block: images that PyTorch takes together; 0 for the whole batch.
 
   Returns:
     `hardware`, `arguments` and `rows`, one for each setting.
@@ -41,8 +51,8 @@ def run(real: int, rounds: int, torch_block: int) -> dict[str, Any]:
   Raises:
     BenchmarkError: the frameworks find different numbers or use different devices.
   """
-  rows = [_row(setting, rounds, torch_block) for setting in problem.settings(real)]
-  arguments = {"real": real, "rounds": rounds, "torch_block": torch_block}
+  rows = [_row(setting, rounds, torch_block) for setting in problem.settings(problems, real)]
+  arguments = {"only": problems, "real": real, "rounds": rounds, "torch_block": torch_block}
   return {"hardware": report.hardware(), "arguments": arguments, "rows": rows}
 
 
@@ -57,39 +67,14 @@ def _row(setting: Setting, rounds: int, torch_block: int) -> dict[str, Any]:
         "install the same kind of both, or hide the GPU with JAX_PLATFORMS=cpu "
         "CUDA_VISIBLE_DEVICES="
       )
-    differences = _check(dcjax, torch, setting)
+    differences = agreement.check(dcjax, torch, setting)
     times = timing.in_turns({"dcjax": dcjax, "torch": torch}, rounds)
     memory = {"dcjax": dcjax.call("memory"), "torch": torch.call("memory")}
   finally:
     dcjax.close()
     torch.close()
-  row = {"setting": setting._asdict(), "differences": differences, "memory": memory}
-  return row | times | _summary(setting, times) | {"about": about}
-
-
-def _check(dcjax: Process, torch: Process, setting: Setting) -> dict[str, float]:
-  """Gives both the same parameters, and refuses to time what does not agree.
-
-  A ReLU whose input rounds to the other side of zero changes the gradient of its class by up to
-  some thousandths, in either framework as against float64. Hence the bound on the median class.
-  """
-  torch.call("load", dcjax.call("parameters"))
-  small = problem.small(setting)
-  ours, theirs = (worker.call("match", small) for worker in (dcjax, torch))
-  by_class = [_difference(a, b) for a, b in zip(ours[1], theirs[1], strict=True)]
-  differences = {
-    "distances": _difference(ours[0], theirs[0]),
-    "image gradients, median class": statistics.median(by_class),
-    "image gradients, worst class": max(by_class),
-  }
-  for (what, found), bound in zip(differences.items(), TOLERANCES, strict=True):
-    if not found < bound:
-      raise BenchmarkError(f"{setting.name}: {what}: a relative difference of {found:.1e}")
-  return differences
-
-
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-  return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+  row = {"label": setting.label(), "setting": setting._asdict(), "differences": differences}
+  return row | {"memory": memory} | times | _summary(setting, times) | {"about": about}
 
 
 def _summary(setting: Setting, times: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +104,7 @@ def main(argv: list[str]) -> None:
   if importlib.util.find_spec("torch") is None:
     sys.exit(_failed("PyTorch is not installed: pip install 'dcjax[bench]'"))
   try:
-    results = run(REAL.value, ROUNDS.value, TORCH_BLOCK.value)
+    results = run(ONLY.value, REAL.value, ROUNDS.value, TORCH_BLOCK.value)
   except BenchmarkError as error:
     sys.exit(_failed(error))
   print(report.table(results))
@@ -128,7 +113,7 @@ def main(argv: list[str]) -> None:
 
 
 def _failed(message: object) -> int:
-  print(f"benchmarks.dc_step: {message}", file=sys.stderr)
+  print(f"benchmarks.run: {message}", file=sys.stderr)
   return 2
 
 

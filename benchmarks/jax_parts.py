@@ -1,0 +1,52 @@
+"""What the problems share on dcjax's side."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import problem
+from benchmarks.problem import Setting
+from dcjax import augment, data, nn
+from dcjax.nn import Network
+from dcjax.strategy import Strategy, choose
+from dcjax.types import Array
+
+
+def strategy() -> Strategy:
+  """The default of the backend, on one device, as PyTorch takes one."""
+  return choose(jax.default_backend(), problem.CLASSES, devices=1)
+
+
+def network(setting: Setting, strategy: Strategy) -> Network:
+  """The default ConvNet."""
+  return nn.create(
+    "convnet", setting.image_shape, problem.CLASSES, convolution=strategy.convolution
+  )
+
+
+def dataset(setting: Setting) -> data.Dataset:
+  """The real images, and one image to test networks on."""
+  images, labels = problem.real_images(setting)
+  mean, std = (np.full(images.shape[-1], x, np.float32) for x in (problem.MEAN, problem.STD))
+  return data.from_arrays(
+    images, labels, images[:1], labels[:1], name=setting.name, mean=mean, std=std
+  )
+
+
+def transformed(images: Array, name: str, parameters: np.ndarray) -> Array:
+  """Images `[N, ...]` under a transform of DSA with parameters `[N, ...]`, or `[1, ...]`."""
+  shape = (images.shape[0], *parameters.shape[1:])
+  each = jnp.broadcast_to(jnp.asarray(parameters), shape)
+  return jax.vmap(augment.TRANSFORMS[name].apply)(images, each)
+
+
+def transforms(images: Array, draws: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+  """What each transform makes of images, and of these in reverse order as a cotangent."""
+  outputs, gradients = [], []
+  for name, parameters in draws.items():
+    output, pull = jax.vjp(partial(transformed, name=name, parameters=parameters), images)
+    outputs.append(np.asarray(output))
+    gradients.append(np.asarray(pull(images[::-1])[0]))
+  return {"transformed images": outputs, "gradients of transforms": gradients}

@@ -1,0 +1,162 @@
+"""The steps of DC, DSA and DM in eager PyTorch, written from the papers: a loop over the classes.
+
+They take what is fastest among ways that eager code is written: the real images are normalised
+and in memory as floats before the clock starts; gradients that are not needed are not asked for
+(those that Eq. 10 does not count, that of the distance to the parameters, and any to the
+parameters in DM). A class' real images go through as a whole batch, as the algorithms have it,
+unless `block` says otherwise.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks import problem, torch_augment, torch_network
+from benchmarks.problem import Setting
+
+EPSILON = 1e-6  # in the denominator of Eq. 10
+Augment = Callable[[Tensor], Tensor]
+
+
+class Matching:
+  """What the methods share: the real images of a class, the synthetic ones and their optimiser."""
+
+  def __init__(self, setting: Setting, device: torch.device, block: int):
+    """Makes the data; `block` real images go through together, 0 for the whole batch."""
+    self.network = torch_network.convnet(setting.image_shape, device)
+    self._setting, self._device, self._block = setting, device, block or setting.real
+    self._data, labels = _normalised(setting, device)
+    self._places = [torch.nonzero(labels == c).flatten() for c in range(problem.CLASSES)]
+    images = torch.from_numpy(problem.synthetic_images(setting)).permute(0, 1, 4, 2, 3)
+    self.images = images.contiguous().to(device).requires_grad_()
+    self._optimizer = torch.optim.SGD(
+      [self.images], lr=problem.LR_IMAGE[setting.problem], momentum=problem.MOMENTUM_IMAGE
+    )
+
+  def __call__(self) -> float:
+    """One image step; returns the mean distance."""
+    loss = self.match(self._draw).mean()
+    self._optimizer.step()
+    return loss.item()
+
+  def match(self, draw: Callable[[], Augment]) -> Tensor:
+    """Leaves the gradient in `images.grad`; returns the distances `[classes]`.
+
+    Args:
+      draw: for each class, what its real and its synthetic images both go through.
+    """
+    self.images.grad = torch.empty_like(self.images)
+    distances = []
+    for label, images in enumerate(self.images.detach()):
+      augment = draw()
+      real = augment(self._real(label))
+      images.requires_grad_()
+      found = self._distance(label, real, augment(images))
+      self.images.grad[label] = torch.autograd.grad(found, images)[0]
+      distances.append(found.detach())
+    return torch.stack(distances)
+
+  def numbers(self, params: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """Distances and image gradients of `jax_matching.Matching.numbers`."""
+    step = type(self)(problem.small(self._setting), self._device, self._block)
+    torch_network.load(step.network, params)
+    distances = step.match(step._fixed if self._setting.augmented else step._nothing)
+    gradients = step.images.grad.permute(0, 1, 3, 4, 2)
+    transforms = {}
+    if self._setting.augmented:
+      transforms = torch_augment.numbers(self.images.detach().flatten(0, 1), problem.draws(1))
+    return {
+      "distances": [distances.cpu().numpy()],
+      "image gradients": list(gradients.cpu().numpy()),
+      **transforms,
+    }
+
+  def _real(self, label: int) -> Tensor:
+    places = self._places[label]
+    order = torch.randperm(len(places), device=self._device)[: self._setting.real]
+    return self._data[places[order]]
+
+  def _draw(self) -> Augment:
+    if not self._setting.augmented:
+      return self._nothing()
+    return torch_augment.draw(1, self._setting.image_shape[0], self._device)
+
+  def _nothing(self) -> Augment:
+    return lambda images: images
+
+  def _fixed(self) -> Augment:
+    draws = problem.draws(1)
+
+    def apply(images):
+      for name in problem.CHECK_TRANSFORMS:
+        images = torch_augment.transformed(images, name, draws[name])
+      return images
+
+    return apply
+
+  def _distance(self, label: int, real: Tensor, synthetic: Tensor) -> Tensor:
+    raise NotImplementedError
+
+
+class GradientMatching(Matching):
+  """DC and DSA: the distance of the gradients of one class' mean loss."""
+
+  def __init__(self, setting: Setting, device: torch.device, block: int):
+    super().__init__(setting, device, block)
+    self._weights = [p for p in self.network.parameters() if p.dim() > 1]
+
+  def _distance(self, label: int, real: Tensor, synthetic: Tensor) -> Tensor:
+    target = self._real_gradient(label, real)
+    ours = self._gradient(synthetic, label, len(synthetic), create_graph=True)
+    return _layerwise(ours, target)
+
+  def _real_gradient(self, label: int, real: Tensor) -> tuple[Tensor, ...]:
+    first, *others = real.split(self._block)
+    total = self._gradient(first, label, len(real))
+    for images in others:
+      gradient = self._gradient(images, label, len(real))
+      total = tuple(a + b for a, b in zip(total, gradient, strict=True))
+    return total
+
+  def _gradient(
+    self, images: Tensor, label: int, count: int, create_graph: bool = False
+  ) -> tuple[Tensor, ...]:
+    labels = torch.full((len(images),), label, device=self._device)
+    loss = functional.cross_entropy(self.network(images), labels, reduction="sum") / count
+    return torch.autograd.grad(loss, self._weights, create_graph=create_graph)
+
+
+def _layerwise(ours: tuple[Tensor, ...], targets: tuple[Tensor, ...]) -> Tensor:
+  """Eq. 10 of DC: 1 - cos for each output unit, summed over units and layers."""
+  total = torch.zeros((), device=ours[0].device)
+  for a, b in zip(ours, targets, strict=True):
+    a, b = a.flatten(1), b.flatten(1)
+    norms = a.norm(dim=1) * b.norm(dim=1)
+    total = total + (1 - (a * b).sum(1) / (norms + EPSILON)).sum()
+  return total
+
+
+class DistributionMatching(Matching):
+  """DM: the squared distance of a class' mean features, under a new network in every step."""
+
+  def __call__(self) -> float:
+    """One image step of a network drawn for it; returns the mean distance."""
+    self.network = torch_network.convnet(self._setting.image_shape, self._device)
+    return super().__call__()
+
+  def _distance(self, label: int, real: Tensor, synthetic: Tensor) -> Tensor:
+    del label
+    embed = self.network[:-1]
+    with torch.no_grad():
+      target = sum(embed(images).sum(0) for images in real.split(self._block)) / len(real)
+    return ((embed(synthetic).mean(0) - target) ** 2).sum()
+
+
+def _normalised(setting: Setting, device: torch.device) -> tuple[Tensor, Tensor]:
+  images, labels = problem.real_images(setting)
+  images = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+  images = (images.float().contiguous() / 255 - problem.MEAN) / problem.STD
+  return images, torch.from_numpy(labels).to(device)

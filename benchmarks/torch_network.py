@@ -1,0 +1,36 @@
+"""The default ConvNet in eager PyTorch.
+
+Group norm with one group for each channel stands for instance norm: the same numbers, and
+`nn.InstanceNorm2d` is slower.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks import problem
+
+
+def convnet(image_shape: tuple[int, int, int], device: torch.device) -> nn.Sequential:
+  """DC's default: three blocks of 128 filters, then one linear layer; drawn by `torch`'s seed."""
+  layers: list[nn.Module] = []
+  channels, padding = image_shape[2], problem.first_padding(image_shape[0])
+  for _ in range(problem.DEPTH):
+    layers += [
+      nn.Conv2d(channels, problem.WIDTH, problem.KERNEL, padding=padding),
+      nn.GroupNorm(problem.WIDTH, problem.WIDTH),
+      nn.ReLU(),
+      nn.AvgPool2d(2),
+    ]
+    channels, padding = problem.WIDTH, 1
+  features = problem.WIDTH * problem.last_side(image_shape[0]) ** 2
+  return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, problem.CLASSES)).to(device)
+
+
+@torch.no_grad()
+def load(network: nn.Sequential, params: Sequence[np.ndarray]) -> None:
+  """Copies parameters as `layout.to_torch` gives them."""
+  for parameter, array in zip(network.parameters(), params, strict=True):
+    parameter.copy_(torch.tensor(array))
