@@ -7,10 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcjax.nn.convolution import CONVOLUTIONS, NARROW, lax_conv, patches_conv, winograd_conv
+from dcjax.nn import convolution as module
+from dcjax.nn.convolution import (
+  CONVOLUTIONS,
+  NARROW,
+  halving,
+  lax_conv,
+  patches_conv,
+  winograd_conv,
+)  # fmt: skip
 
 BATCH, HEIGHT, WIDTH = 2, 7, 6
 FILTERS = NARROW + 1
+
+
+@pytest.fixture(autouse=True)
+def _few_tiles_are_enough(monkeypatch):
+  """Lets Winograd's method have these small images."""
+  monkeypatch.setattr(module, "FEW", 1)
 
 
 def random(*shape, seed=0):
@@ -82,3 +96,25 @@ def test_under_vmap_over_kernels_equal_lax_one_by_one(convolution):
   for i, kernel in enumerate(kernels):
     alone = all_orders(images, kernel, weights, convolution=lax_conv, padding=1)
     assert_trees_close(jax.tree.map(lambda x, i=i: x[i], batched), alone, 1e-4)
+
+
+@pytest.mark.parametrize(("size", "padding"), [(1, 0), (3, 1)])
+@pytest.mark.parametrize(("height", "width"), [(8, 6), (7, 5), (4, 7)])
+@pytest.mark.parametrize("convolution", CONVOLUTIONS.values())
+def test_stride_two_equals_lax(convolution, height, width, size, padding):
+  images, kernel = random(2, height, width, NARROW), random(size, size, NARROW, 3, seed=1)
+  expected = jax.lax.conv_general_dilated(
+    images, kernel, (2, 2), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+  ours = halving(convolution, jnp.asarray(images), jnp.asarray(kernel), padding)
+  np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_images_of_few_tiles_go_as_patches(monkeypatch):
+  monkeypatch.setattr(module, "FEW", 16)
+  images, kernel = jnp.ones((1, 8, 8, NARROW)), jnp.ones((3, 3, NARROW, 2))
+  products = [
+    str(jax.make_jaxpr(winograd_conv, static_argnums=2)(images[:, :side], kernel, 1))
+    for side in (8, 6)
+  ]
+  assert [text.count("dot_general") > 4 for text in products] == [True, False]
