@@ -213,8 +213,9 @@ class Run:
     if file.exists() or (self.iteration and not any(map(self._is_due, periods))):
       return
     file.parent.mkdir(exist_ok=True)
-    self._synthetic_set().save(file.with_suffix(".npz"))
-    report.save_grid(self._synthetic_set(), file)
+    synthetic = self._synthetic_set()
+    synthetic.save(file.with_suffix(".npz"))
+    report.save_grid(synthetic, file)
 
   def _synthetic_set(self) -> SyntheticSet:
     return experiment.synthetic_set(

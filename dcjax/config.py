@@ -18,6 +18,15 @@ from dcjax.methods import INITS, dc, dm
 METHODS = ("dc", "dsa", "dm", *coreset.METHODS)
 SEEDS = 2**32
 RATES = {"lr_image": "0.1 (DC, DSA) or 1 (DM)", "lr_network": "0.01"}
+# Fields, or beginnings of them, that change no figure of a run.
+INDIFFERENT = (
+  "compute.",
+  "dataset.cache_dir",
+  "dataset.data_dir",
+  "checkpoint_every",
+  "evaluate_every",
+  "picture_every",
+)
 SIGNS = ("mnist", "svhn_cropped", "digits")  # datasets whose images mean something else mirrored
 
 
@@ -33,89 +42,130 @@ def default(method: str = "dc") -> ConfigDict:
   config.method = method
   config.seed = 0
   config.ipc = 1  # images per class
-  if method in coreset.METHODS:
-    config.training = ConfigDict()
-    # Passes over the whole training set, for features and forgetting events. The papers do not say
-    # how many; these take minutes on two cores, and with a GPU more cost little
-    config.training.epochs = 5
-    config.selection = ConfigDict()
-    config.selection.candidates = 1000  # random subsets that optimal_random tries (DC, Table T12)
-    config.selection.validation = 5000  # training images that it ranks them on, and does not choose
-  else:
-    config.batch_real = 256  # real images of each class in one matching step (authors' code)
-    config.evaluate_every = 0  # outer iterations; 0: only at the end
-    # Outer iterations, besides those of evaluations; 0: no more than those
-    config.picture_every = 0
-    # Stop once the mean loss of so many iterations is no lower than that of as many before it;
-    # 0: never
-    config.converged_after = 0
-  if method in ("dc", "dsa"):
-    config.iterations = 1000  # outer loop K (DC, Appendix B)
-    config.checkpoint_every = 50  # outer iterations
-    config.distance = "ours"  # 'ours' (DC, Eq. 10), 'mse' or 'cos' (Table T11)
-    config.lr_image = 0.1  # eta_S (authors' code); momentum is 0.5
-    config.lr_network = 0.01  # eta_theta (authors' code)
-    config.inner_loop = placeholder(int)  # T; None: by ipc, as the authors' code has it
-    config.network_epochs = placeholder(int)  # passes over S between matchings; None: by ipc
-  if method == "dm":
-    config.iterations = 20000  # (authors' code)
-    config.checkpoint_every = 500  # iterations
-    config.embedding = "network"  # 'network', or 'pixels' (supplement, section 2.2)
-    config.lr_image = placeholder(float)  # None: 1, or 10 above 50 images per class
-    config.trained = ConfigDict()  # networks in place of random ones (supplement, section 3)
-    config.trained.low = placeholder(float)  # least accuracy, in [0, 1]; None: random networks
-    config.trained.high = 1.0  # highest accuracy
-    config.trained.networks = 20  # of which each iteration draws one
-  if method not in coreset.METHODS:
-    # 'noise' (DC, Appendix A) or 'real' (DSA, section 4.1; DM)
-    config.init = "noise" if method == "dc" else "real"
-  if method in ("dsa", "dm"):
-    config.dsa = ConfigDict()
-    # 'siamese', 'independent', 'real', 'synthetic' or 'none' (DSA, Table 4)
-    config.dsa.scheme = "siamese"
-    # Transforms joined by '_'; None: all six, without flip for digits (DSA, section 4.4)
-    config.dsa.strategy = placeholder(str)
-    config.dsa.draw = "one"  # 'one' of them for each batch, or all in 'sequence' (as IDC)
+  config.update(_selection() if method in coreset.METHODS else _condensation(method))
+  config.dataset = _dataset()
+  config.network = _network()
+  # Coresets are DC's baselines.
+  config.evaluation = _evaluation("dc" if method in coreset.METHODS else method)
+  config.compute = _compute()
+  return config
 
-  config.dataset = ConfigDict()
-  config.dataset.name = "mnist"  # 'digits', 'npz', 'folder', or a name in TensorFlow Datasets
-  config.dataset.data_dir = ""  # TFDS' folder (empty: its own default), the .npz, the image folder
-  config.dataset.cache_dir = ""  # where decoded images are kept; empty: ~/.cache/dcjax
-  config.dataset.side = 64  # height and width of images from a folder
-  config.dataset.classes = ()  # folders to load, comma-separated; empty: all
 
-  config.network = ConfigDict()
+def _selection() -> ConfigDict:
+  """The fields of coresets alone."""
+  config = ConfigDict()
+  config.training = ConfigDict()
+  # Passes over the whole training set, for features and forgetting events. The papers do not say
+  # how many; these take minutes on two cores, and with a GPU more cost little
+  config.training.epochs = 5
+  config.selection = ConfigDict()
+  config.selection.candidates = 1000  # random subsets that optimal_random tries (DC, Table T12)
+  config.selection.validation = 5000  # training images that it ranks them on, and does not choose
+  return config
+
+
+def _condensation(method: str) -> ConfigDict:
+  """The fields of methods that condense."""
+  config = _distribution_matching() if method == "dm" else _gradient_matching()
+  config.batch_real = 256  # real images of each class in one matching step (authors' code)
+  config.evaluate_every = 0  # outer iterations; 0: only at the end
+  # Outer iterations, besides those of evaluations; 0: no more than those
+  config.picture_every = 0
+  # Stop once the mean loss of so many iterations is no lower than that of as many before it;
+  # 0: never
+  config.converged_after = 0
+  # 'noise' (DC, Appendix A) or 'real' (DSA, section 4.1; DM)
+  config.init = "noise" if method == "dc" else "real"
+  if method != "dc":
+    config.dsa = _dsa()
+  return config
+
+
+def _gradient_matching() -> ConfigDict:
+  """The fields of DC and DSA alone."""
+  config = ConfigDict()
+  config.iterations = 1000  # outer loop K (DC, Appendix B)
+  config.checkpoint_every = 50  # outer iterations
+  config.distance = "ours"  # 'ours' (DC, Eq. 10), 'mse' or 'cos' (Table T11)
+  config.lr_image = 0.1  # eta_S (authors' code); momentum is 0.5
+  config.lr_network = 0.01  # eta_theta (authors' code)
+  config.inner_loop = placeholder(int)  # T; None: by ipc, as the authors' code has it
+  config.network_epochs = placeholder(int)  # passes over S between matchings; None: by ipc
+  return config
+
+
+def _distribution_matching() -> ConfigDict:
+  """The fields of DM alone."""
+  config = ConfigDict()
+  config.iterations = 20000  # (authors' code)
+  config.checkpoint_every = 500  # iterations
+  config.embedding = "network"  # 'network', or 'pixels' (supplement, section 2.2)
+  config.lr_image = placeholder(float)  # None: 1, or 10 above 50 images per class
+  config.trained = ConfigDict()  # networks in place of random ones (supplement, section 3)
+  config.trained.low = placeholder(float)  # least accuracy, in [0, 1]; None: random networks
+  config.trained.high = 1.0  # highest accuracy
+  config.trained.networks = 20  # of which each iteration draws one
+  return config
+
+
+def _dsa() -> ConfigDict:
+  fields = ConfigDict()
+  # 'siamese', 'independent', 'real', 'synthetic' or 'none' (DSA, Table 4)
+  fields.scheme = "siamese"
+  # Transforms joined by '_'; None: all six, without flip for digits (DSA, section 4.4)
+  fields.strategy = placeholder(str)
+  fields.draw = "one"  # 'one' of them for each batch, or all in 'sequence' (as IDC)
+  return fields
+
+
+def _dataset() -> ConfigDict:
+  fields = ConfigDict()
+  fields.name = "mnist"  # 'digits', 'npz', 'folder', or a name in TensorFlow Datasets
+  fields.data_dir = ""  # TFDS' folder (empty: its own default), the .npz, the image folder
+  fields.cache_dir = ""  # where decoded images are kept; empty: ~/.cache/dcjax
+  fields.side = 64  # height and width of images from a folder
+  fields.classes = ()  # folders to load, comma-separated; empty: all
+  return fields
+
+
+def _network() -> ConfigDict:
+  fields = ConfigDict()
   # 'convnet', 'lenet', 'mlp', 'alexnet', 'vgg11', 'resnet18' or 'resnet18_ap'
-  config.network.name = "convnet"
-  config.network.width = 128  # the next four are ConvNet's alone (DC, section 3.1)
-  config.network.depth = 3
-  config.network.activation = "relu"  # 'sigmoid', 'relu', 'leaky_relu' or 'swish'
-  config.network.pooling = "average"  # 'none', 'max' or 'average'
+  fields.name = "convnet"
+  fields.width = 128  # these four are ConvNet's alone (DC, section 3.1)
+  fields.depth = 3
+  fields.activation = "relu"  # 'sigmoid', 'relu', 'leaky_relu' or 'swish'
+  fields.pooling = "average"  # 'none', 'max' or 'average'
   # 'none', 'batch', 'layer', 'instance' or 'group'; None: no norm in alexnet, else 'instance'
-  config.network.norm = placeholder(str)
-  config.network.init = "torch"  # 'torch' (what published numbers rest on) or 'kaiming'
+  fields.norm = placeholder(str)
+  fields.init = "torch"  # 'torch' (what published numbers rest on) or 'kaiming'
+  return fields
 
-  config.evaluation = ConfigDict()
-  # 'dc', 'dsa' or 'dm'; coresets are DC's baselines
-  config.evaluation.protocol = "dc" if method in coreset.METHODS else method
-  config.evaluation.networks = 20  # trained from scratch on each set (DC, section 3.1); 0: none
-  config.evaluation.epochs = placeholder(int)  # None: the protocol's
+
+def _evaluation(protocol: str) -> ConfigDict:
+  fields = ConfigDict()
+  fields.protocol = protocol  # 'dc', 'dsa' or 'dm'
+  fields.networks = 20  # trained from scratch on each set (DC, section 3.1); 0: none
+  fields.epochs = placeholder(int)  # None: the protocol's
   # 'none', 'dc', 'dc_batch_norm', or transforms of DSA joined by '_'; None: the protocol's
-  config.evaluation.augmentation = placeholder(str)
-  config.evaluation.checks = 4  # tests of each network, evenly over its epochs, for 'best'
+  fields.augmentation = placeholder(str)
+  fields.checks = 4  # tests of each network, evenly over its epochs, for 'best'
   # Networks (`vgg11`, `convnet:width=64`) or pools of them (`widths`), comma-separated, see
   # dcjax/nn/pools.py; empty: the network above, with instance norm in place of batch norm
-  config.evaluation.architectures = ()
-  config.evaluation.whole = False  # also train on the whole training set
+  fields.architectures = ()
+  fields.whole = False  # also train on the whole training set
+  return fields
 
-  config.compute = ConfigDict()  # None: what dcjax.strategy chooses for the backend
-  config.compute.convolution = placeholder(str)  # 'patches', 'winograd' or 'lax'
-  config.compute.class_map = placeholder(str)  # 'scan' or 'vmap'
-  config.compute.image_block = placeholder(int)  # images with activations alive together; 0: all
-  config.compute.network_block = placeholder(int)  # networks trained together at evaluation
-  config.compute.devices = placeholder(int)  # devices over which the classes are spread
-  config.compute.chunk = placeholder(int)  # iterations between two looks; None: about a second
-  return config
+
+def _compute() -> ConfigDict:
+  fields = ConfigDict()  # None: what dcjax.strategy chooses for the backend
+  fields.convolution = placeholder(str)  # 'patches', 'winograd' or 'lax'
+  fields.class_map = placeholder(str)  # 'scan' or 'vmap'
+  fields.image_block = placeholder(int)  # images with activations alive together; 0: all
+  fields.network_block = placeholder(int)  # networks trained together at evaluation
+  fields.devices = placeholder(int)  # devices over which the classes are spread
+  fields.chunk = placeholder(int)  # iterations between two looks; None: about a second
+  return fields
 
 
 def complete(fields: dict[str, Any]) -> ConfigDict:

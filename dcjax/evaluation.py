@@ -311,10 +311,7 @@ def accuracy(
     block: test images that go through together.
     stats: frozen statistics for batch norm.
   """
-
-  def predict(images):
-    logits, _ = network.apply(params, dataset.normalise(images), stats)
-    return logits.argmax(-1)
-
-  predicted = training.in_blocks(predict, dataset.test_images, block=block)
-  return (predicted == dataset.test_labels).mean()
+  images, labels = dataset.test_images, dataset.test_labels
+  return training.correct(
+    network, params, images, labels, block=block, decode=dataset.normalise, stats=stats
+  ).mean()

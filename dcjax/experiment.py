@@ -63,17 +63,21 @@ def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   """
   if config.method in coreset.METHODS:
     raise UserError(f"method: {config.method} selects real images; use dcjax select")
-  phi = network(config, dataset, layout)
-  augmentations = augment.augmentations(**config.dsa) if "dsa" in config else augment.NOTHING
+  phi, matching = network(config, dataset, layout), augmentations(config)
   if config.method != "dm":
-    return dc.dc(phi, _settings(dc.Settings, config), layout, augmentations)
+    return dc.dc(phi, settings(dc.Settings, config), layout, matching)
   trained = None if config.trained.low is None else pool.Settings(**config.trained)
-  return dm.dm(phi, _settings(dm.Settings, config), layout, augmentations, trained)
+  return dm.dm(phi, settings(dm.Settings, config), layout, matching, trained)
 
 
-def _settings(kind: type[Any], config: ConfigDict) -> Any:
-  """The fields of a config that a method's settings name."""
+def settings(kind: type[Any], config: ConfigDict) -> Any:
+  """The settings of a method, `dc.Settings` or `dm.Settings`, from the fields that they name."""
   return kind(*(config[field] for field in kind._fields))
+
+
+def augmentations(config: ConfigDict) -> augment.Augmentations:
+  """What a method does to the images that it matches; nothing if it is not DSA's."""
+  return augment.augmentations(**config.dsa) if "dsa" in config else augment.NOTHING
 
 
 class Evaluation:
@@ -87,7 +91,7 @@ class Evaluation:
     """
     self._config, self._dataset, self._keys = config, dataset, keys
     self._settings = config_lib.evaluation_settings(config.evaluation)
-    names = pools.expand(config.evaluation.architectures) or (config.network.name,)
+    names = pools.names(config.evaluation.architectures, config.network)
     self._evaluators = {
       name: evaluation.evaluator(
         _evaluation_network(config, dataset, layout, name), self._settings, layout, dataset
@@ -161,10 +165,8 @@ def _evaluation_network(
   config: ConfigDict, dataset: Dataset, layout: Strategy, text: str
 ) -> nn.Network:
   """A network of `config.evaluation.architectures`; what it does not say is as in the config."""
-  # With few images batch statistics are not reliable (DC, Appendix A).
-  norm = None if config.network.norm == "batch" else config.network.norm
   try:
-    return network(config, dataset, layout, **{"norm": norm, **pools.parse(text)})
+    return network(config, dataset, layout, **pools.at_evaluation(config.network, text))
   except UserError as error:
     raise UserError(f"evaluation.architectures: '{text}': {error}") from None
 

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from dcjax import augment, curves, data, experiment, pictures
 from dcjax import config as config_lib
+from dcjax import curves, data, experiment, pictures
 from dcjax.config import flatten
 from dcjax.curves import method_name
 from dcjax.errors import UserError, check_least, check_name, nearest
@@ -25,17 +25,13 @@ from dcjax.synthetic import SyntheticSet
 
 SUFFIXES = (".png", ".pdf")
 MATCHING = ("dc", "dsa")  # methods that compare gradients
-# Fields of a config that may differ between runs whose accuracies are averaged.
+# Fields of a config, or beginnings of them, that may differ between runs that are averaged.
 HARMLESS = (
+  *config_lib.INDIFFERENT,
   "seed",
-  "checkpoint_every",
-  "evaluate_every",
-  "picture_every",
   "evaluation.networks",
   "evaluation.architectures",
   "evaluation.whole",
-  "dataset.data_dir",
-  "dataset.cache_dir",
 )
 
 
@@ -213,14 +209,14 @@ def _gradient_norms(
   _check_fits(folder, synthetic, dataset)
   layout = experiment.strategy(config, dataset)
   network = experiment.network(config, dataset, layout)
-  settings = dc.Settings(*(config[field] for field in dc.Settings._fields))
-  augmentations = augment.augmentations(**config.dsa) if "dsa" in config else augment.NOTHING
+  settings = experiment.settings(dc.Settings, config)
+  augmentations = experiment.augmentations(config)
 
   @jax.jit
   def norms(images, dataset, key):
     return dc.gradient_norms(network, images, dataset, key, settings, layout, augmentations)
 
-  images = synthetic.flat()[0].reshape(synthetic.images.shape)
+  images = synthetic.normalised()
   loop, found, logged = Keys.from_seed(config.seed).loop, [], 0.0
   for number in range(networks):
     key = jax.random.fold_in(loop, iteration + number)
@@ -283,8 +279,7 @@ def _check_alike(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -
     different = sorted(
       name
       for name in fields.keys() | others.keys()
-      if fields.get(name) != others.get(name)
-      and not (name in HARMLESS or name.startswith("compute."))
+      if fields.get(name) != others.get(name) and not name.startswith(HARMLESS)
     )
     if different:
       raise UserError(

@@ -66,7 +66,9 @@ def train(
   def epoch(dataset, carry, number):
     carry = trainer(dataset).advance(carry, number, number + 1)
     block = strategy.blocks(evaluation.TEST_BLOCK)
-    return carry, _correct(network, carry[0], dataset, block)
+    return carry, training.correct(
+      network, carry[0], dataset.images, dataset.labels, block=block, decode=dataset.normalise
+    )
 
   logger.info("training on all %d images, %d epochs", len(dataset.labels), settings.epochs)
   carry = jax.jit(lambda dataset: trainer(dataset).start())(dataset)
@@ -82,15 +84,6 @@ def train(
       number + 1, settings.epochs, correct.mean(), left,
     )  # fmt: skip
   return Trained(carry[0], coreset.forgetting_events(jnp.stack(history)))
-
-
-def _correct(network: Network, params: Params, dataset: Dataset, block: int) -> Array:
-  """Which training images a network classifies right, bool `[N]`."""
-
-  def predict(images):
-    return network.apply(params, dataset.normalise(images))[0].argmax(-1)
-
-  return training.in_blocks(predict, dataset.images, block=block) == dataset.labels
 
 
 def _check_finite(params: Params, epoch: int) -> None:

@@ -75,7 +75,7 @@ def _tasks_left(config: ConfigDict, summary: dict[str, Any]) -> list[tuple[str, 
   if not config.evaluation.networks:
     return []
   sets = [experiment.SYNTHETIC] + [experiment.WHOLE] * config.evaluation.whole
-  networks = pools.expand(config.evaluation.architectures) or (config.network.name,)
+  networks = pools.names(config.evaluation.architectures, config.network)
   done = {(record["set"], record["network"]) for record in summary["evaluations"]}
   tasks = [(name, architecture) for name in sets for architecture in networks]
   return [task for task in tasks if task not in done]
@@ -94,8 +94,8 @@ class Selection:
     self.keys = Keys.from_seed(config.seed)
     self.layout = experiment.strategy(config, dataset)
     # As at evaluation: what a network says of an image must not depend on its batch.
-    norm = None if config.network.norm == "batch" else config.network.norm
-    self.network = experiment.network(config, dataset, self.layout, norm=norm)
+    fields = pools.at_evaluation(config.network, config.network.name)
+    self.network = experiment.network(config, dataset, self.layout, **fields)
     self.settings = config_lib.evaluation_settings(config.evaluation)
     self.evaluation = Evaluation(config, dataset, self.layout, self.keys)
     self.watch = Stopwatch(dict.fromkeys(_SECONDS, 0.0))

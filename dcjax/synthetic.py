@@ -51,11 +51,15 @@ class SyntheticSet(NamedTuple):
       unit = unit * np.float32(self.metadata["std"]) + np.float32(self.metadata["mean"])
     return np.round(np.clip(unit, 0, 1) * 255).astype(np.uint8)
 
+  def normalised(self) -> np.ndarray:
+    """The images as a network takes them: `[classes, ipc, H, W, C]`."""
+    if self.metadata["range"] == "normalised":
+      return self.images
+    return (self.images - np.float32(self.metadata["mean"])) / np.float32(self.metadata["std"])
+
   def flat(self) -> tuple[np.ndarray, np.ndarray]:
     """What a network trains on: normalised images `[N, H, W, C]` and labels `[N]`."""
-    images = self.images
-    if self.metadata["range"] == "unit":
-      images = (images - np.float32(self.metadata["mean"])) / np.float32(self.metadata["std"])
+    images = self.normalised()
     return images.reshape(-1, *images.shape[2:]), self.labels.reshape(-1)
 
   def save(self, path: str | os.PathLike) -> None:

@@ -295,7 +295,7 @@ def _images(path: Path, dataset: Dataset) -> np.ndarray:
   shape = synthetic.images.shape
   if (shape[0], *shape[2:]) != (dataset.num_classes, *dataset.image_shape):
     raise UserError(f"{path}: made of other data than {dataset.name} is here; remove it")
-  return synthetic.flat()[0].reshape(shape)
+  return synthetic.normalised()
 
 
 def _evaluate(trial: Trial, images: np.ndarray, dataset: Dataset) -> dict[str, Any]:

@@ -44,6 +44,34 @@ def in_blocks(function: Callable[[Array], Array], images: Array, *, block: int) 
   return results.reshape(-1, *results.shape[2:])[:count]
 
 
+def correct(
+  network: Network,
+  params: Params,
+  images: Array,
+  labels: Array,
+  *,
+  block: int,
+  decode: Callable[[Array], Array],
+  stats: Params | None = None,
+) -> Array:
+  """Which images a network classifies right, bool `[N]`.
+
+  Args:
+    network: any.
+    params: its parameters.
+    images: `[N, H, W, C]` as `decode` takes them.
+    labels: int32 `[N]`.
+    block: images that go through together; at most N.
+    decode: `decode(images) -> images`, normalised.
+    stats: frozen statistics for batch norm.
+  """
+
+  def predict(images):
+    return network.apply(params, decode(images), stats)[0].argmax(-1)
+
+  return in_blocks(predict, images, block=block) == labels
+
+
 def _fill(array: Array, block: int) -> Array:
   """Appends zeros until the length is a multiple of `block`."""
   fill = -array.shape[0] % block

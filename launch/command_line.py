@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from dcjax.config import METHODS, default, flatten
 from dcjax.errors import UserError, nearest
+
+FIELDS_HEADING = "Fields of the config with their defaults, explained in dcjax/config.py:"
 
 
 def parse(
@@ -58,9 +61,29 @@ def parse(
   return values
 
 
+def help_on_fields(method: str, *others: str) -> str:
+  """All fields of a method's config, for `--help`, then what differs for other methods."""
+  fields = _fields(method)
+  lines = [FIELDS_HEADING, *_lines(fields)]
+  for other in others:
+    differing = dict(sorted(_fields(other).items() - fields.items(), key=str))
+    del differing["method"]
+    lines += [f"For {other.upper()}:", *_lines(differing)]
+  return "\n".join(lines)
+
+
+def _fields(method: str) -> dict[str, Any]:
+  """The fields of a method's config with their defaults, by their dotted names."""
+  return dict(flatten(default(method).to_dict()))
+
+
+def _lines(fields: dict[str, Any]) -> list[str]:
+  return [f"  --config.{name}={value}" for name, value in fields.items()]
+
+
 def _check_fields(arguments: list[str]) -> None:
   """Raises `UserError` for `--config.field=value` with a field that no config has."""
-  known = {name for method in METHODS for name, _ in flatten(default(method).to_dict())}
+  known = {name for method in METHODS for name in _fields(method)}
   for field in _given_fields(arguments):
     if field not in known:
       raise UserError(f"--config: no field '{field}'; {nearest(field, known)}")

@@ -4,19 +4,18 @@ from absl import flags
 from dcjax.launch import command_line
 from ml_collections import config_flags
 
-import dcjax.config
 from dcjax import coreset, report
 from dcjax.select import select
 
 PRESET = "configs/coreset.py"
-FIELDS_HEADING = "Fields of the config with their defaults, explained in dcjax/config.py:"
 
 
 def main(arguments: list[str]) -> None:
   """Runs `dcjax select` with its arguments, and prints the table of accuracies."""
   arguments = _with_preset(arguments)
+  fields = command_line.help_on_fields("herding")
   values = command_line.parse(
-    lambda: _flags(arguments), arguments, required=("workdir",), more=_help_on_fields()
+    lambda: _flags(arguments), arguments, required=("workdir",), more=fields
   )
   if values.method is not None:
     values.config.method = values.method
@@ -50,10 +49,3 @@ def _flags(arguments: list[str]) -> flags.FlagValues:
   for name, meaning in text.items():
     flags.DEFINE_string(name, None, meaning, flag_values=values)
   return values
-
-
-def _help_on_fields() -> str:
-  """All fields of the config, for `--help`."""
-  defaults = dcjax.config.default("herding").to_dict()
-  lines = [f"  --config.{name}={value}" for name, value in dcjax.config.flatten(defaults)]
-  return "\n".join([FIELDS_HEADING, *lines])

@@ -71,11 +71,10 @@ def train(
     return optax.apply_updates(params, updates), state
 
   def measure(params, index):
-    def predict(images):
-      return network.apply(params, dataset.normalise(images))[0].argmax(-1)
-
-    predicted = training.in_blocks(predict, dataset.images[index], block=block)
-    return (predicted == dataset.labels[index]).mean()
+    images, labels = dataset.images[index], dataset.labels[index]
+    return training.correct(
+      network, params, images, labels, block=block, decode=dataset.normalise
+    ).mean()
 
   def one(key):
     init_key, sample_key, steps_key = jax.random.split(key, 3)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from absl import logging
 
 from dcjax.errors import UserError, check_name
-from dcjax.nn import alexnet, convnet, layers, lenet, resnet, vgg
+from dcjax.nn import alexnet, layers, lenet, resnet, vgg
 from dcjax.nn.alexnet import AlexNet
 from dcjax.nn.convnet import ConvNet
 from dcjax.nn.convolution import CONVOLUTIONS
@@ -86,7 +86,7 @@ def create(
   check_name("network.name", name, NETWORKS)
   check_name("network.init", init, layers.INITIALISERS)
   check_name("compute.convolution", convolution, CONVOLUTIONS)
-  norm = norm or ("none" if name == "alexnet" else "instance")
+  norm = norm or default_norm(name)
   check_name("network.norm", norm, layers.NORMS)
   _check_side(name, image_shape)
   if name == "convnet":
@@ -108,12 +108,16 @@ def create(
   return _network(modules[name](), image_shape, batch_norm)
 
 
+def default_norm(name: str) -> str:
+  """The norm that the authors' network has: none in AlexNet, instance norm elsewhere."""
+  return "none" if name == "alexnet" else "instance"
+
+
 def _check_side(name: str, image_shape: tuple[int, int, int]) -> None:
   """Refuses images that a network's poolings would leave nothing of."""
   least = SMALLEST_SIDES.get(name, 1)
-  side = min(image_shape[:2])
-  padded = 32 if image_shape[0] == convnet.SMALL_SIDE else side
-  if padded < least:
+  side = min(image_shape[:2]) + 2 * layers.first_padding(image_shape[0], 0)
+  if side < least:
     raise UserError(
       f"network.name: {name} takes images of {least} pixels or more, these have "
       f"{image_shape[0]}x{image_shape[1]}; use convnet or mlp"
@@ -146,8 +150,7 @@ def _check_convnet(
     raise UserError(f"network: width {width} and depth {depth} must be at least 1")
   if norm == "group" and width % layers.GROUPS:
     raise UserError(f"network.width: {width} is not a multiple of the {layers.GROUPS} groups")
-  side = min(image_shape[:2])
-  side += 2 * convnet.first_padding(image_shape[0]) - 2
+  side = min(image_shape[:2]) + 2 * layers.first_padding(image_shape[0], 0)
   halvings = 0 if pooling == "none" else depth
   if side < 2**halvings:
     raise UserError(

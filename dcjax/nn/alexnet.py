@@ -7,7 +7,6 @@ from dcjax.types import Array
 
 # Filters, kernel, and whether a pooling follows.
 BLOCKS = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))
-SMALL_SIDE = 28  # images of this side are padded to 32 by the first convolution
 SMALLEST_SIDE = 8  # below this the third pooling leaves nothing
 
 
@@ -25,7 +24,7 @@ class AlexNet(nn.Module):
 
   @nn.compact
   def __call__(self, images: Array) -> tuple[Array, Array]:
-    padding = 4 if images.shape[1] == SMALL_SIDE else 2
+    padding = layers.first_padding(images.shape[1], 2)
     for filters, size, pooled in BLOCKS:
       images = layers.Convolution(filters, size, padding, self.convolution, self.initializer)(
         images

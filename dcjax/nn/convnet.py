@@ -6,12 +6,6 @@ from dcjax.nn import layers
 from dcjax.types import Array
 
 KERNEL = 3
-SMALL_SIDE = 28  # images of this side are padded to 32 by the first convolution
-
-
-def first_padding(side: int) -> int:
-  """Padding of the first 3x3 convolution for square images of `side` pixels."""
-  return 3 if side == SMALL_SIDE else 1
 
 
 class ConvNet(nn.Module):
@@ -32,7 +26,7 @@ class ConvNet(nn.Module):
 
   @nn.compact
   def __call__(self, images: Array) -> tuple[Array, Array]:
-    padding = first_padding(images.shape[1])
+    padding = layers.first_padding(images.shape[1], 1)
     for _ in range(self.depth):
       images = layers.Convolution(self.width, KERNEL, padding, self.convolution, self.initializer)(
         images

@@ -12,6 +12,7 @@ from dcjax.nn.convolution import CONVOLUTIONS, halving
 from dcjax.types import Array
 
 EPSILON = 1e-5  # added to the variance in every norm, as PyTorch does
+SMALL_SIDE, SMALL_MARGIN = 28, 2  # pixels; images of this side get this margin all round
 GROUPS = 4  # of group norm (DC, Appendix B)
 LEAKY_SLOPE = 0.01  # of leaky ReLU (DC, Appendix B)
 
@@ -35,6 +36,16 @@ def _initialisers(init: str, fan_in: int) -> tuple[Callable[..., Array], Callabl
 INITIALISERS = ("torch", "kaiming")
 
 # --- Layers --------------------------------------------------------------------------------
+
+
+def first_padding(side: int, padding: int) -> int:
+  """Padding of a network's first convolution, which brings images of 28 pixels to 32.
+
+  Args:
+    side: height of the images.
+    padding: of the convolution for images of any other side.
+  """
+  return padding + SMALL_MARGIN if side == SMALL_SIDE else padding
 
 
 class Convolution(nn.Module):

@@ -6,7 +6,6 @@ from dcjax.nn import layers
 from dcjax.types import Array
 
 KERNEL = 5
-SMALL_SIDE = 28  # images of this side are padded to 32 by the first convolution
 SMALLEST_SIDE = 16  # below this the second pooling leaves nothing
 
 
@@ -22,7 +21,7 @@ class LeNet(nn.Module):
 
   @nn.compact
   def __call__(self, images: Array) -> tuple[Array, Array]:
-    padding = 2 if images.shape[1] == SMALL_SIDE else 0
+    padding = layers.first_padding(images.shape[1], 0)
     for filters in (6, 16):
       images = layers.Convolution(filters, KERNEL, padding, self.convolution, self.initializer)(
         images

@@ -4,6 +4,7 @@
 which stands for several (the modes of the authors' code).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from dcjax.errors import UserError, check_name, nearest
@@ -47,6 +48,23 @@ POOLS: dict[str, tuple[str, ...]] = {
 def expand(names: tuple[str, ...]) -> tuple[str, ...]:
   """Replaces pools by what is in them; each network occurs once."""
   return tuple(dict.fromkeys(each for name in names for each in POOLS.get(name, (name,))))
+
+
+def names(architectures: tuple[str, ...], network: Mapping[str, Any]) -> tuple[str, ...]:
+  """The networks that an evaluation takes: those of `architectures`, or else the one given."""
+  return expand(architectures) or (network["name"],)
+
+
+def at_evaluation(network: Mapping[str, Any], text: str) -> dict[str, Any]:
+  """The arguments of `nn.create` for a network that is trained on a set.
+
+  Args:
+    network: the fields of the network that the set was made with. Its batch norm gives way to the
+      authors' norm: with few images batch statistics are not reliable (DC, Appendix A).
+    text: see `parse`; what it says goes before what `network` says.
+  """
+  norm = None if network["norm"] == "batch" else network["norm"]
+  return {**network, "norm": norm, **parse(text)}
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import flax.linen as nn
 
 from dcjax.nn import layers
-from dcjax.nn.convnet import KERNEL, first_padding
+from dcjax.nn.convnet import KERNEL
 from dcjax.types import Array
 
 # Filters of the convolutions of each stage; a pooling ends it.
@@ -25,7 +25,7 @@ class VGG11(nn.Module):
 
   @nn.compact
   def __call__(self, images: Array) -> tuple[Array, Array]:
-    padding = first_padding(images.shape[1])
+    padding = layers.first_padding(images.shape[1], 1)
     for stage in STAGES:
       for filters in stage:
         images = layers.Convolution(filters, KERNEL, padding, self.convolution, self.initializer)(

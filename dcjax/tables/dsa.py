@@ -5,11 +5,8 @@ The figures of coresets, DC and the whole set are those of DC, and so are their 
 
 from dcjax.tables.definition import Line, Table, figures, line
 from dcjax.tables.parts import (
-  CONDENSED_ON,
-  MNIST_1,
-  TRAINED_ON,
   WHOLE_COLUMN,
-  cross,
+  cross_architecture,
   dataset_fields,
   dataset_rows,
   method,
@@ -89,21 +86,18 @@ TABLES = (
       14.6±0.5 17.3±0.3 - 25.2±0.3 32.3±0.3 56.2±0.3
     """),
   ),
-  Table(
-    name="dsa/3",
-    title="DSA, Table 3: cross-architecture performance, 1 image per class of MNIST",
-    headings=("C\\T",),
-    base=MNIST_1 | {"method": "dsa"},
-    rows=tuple(line(label, fields=fields) for label, fields in CONDENSED_ON.items()),
-    columns=cross(TRAINED_ON),
-    figures=figures("""
+  cross_architecture(
+    "dsa/3",
+    "DSA, Table 3: cross-architecture performance",
+    "dsa",
+    """
       76.5±1.2 73.1±3.6 80.4±2.9 78.2±6.4 58.7±6.5 78.7±3.9
       75.6±1.1 88.8±0.8 84.8±1.5 84.7±1.5 83.5±1.7 89.3±0.8
       76.5±0.9 86.6±1.5 83.9±1.6 83.9±1.2 81.1±2.3 88.2±0.9
       76.1±0.8 87.6±0.8 84.2±1.6 84.6±1.7 82.0±2.1 88.8±0.8
       75.8±1.0 88.9±0.7 84.5±1.6 85.0±1.4 83.2±1.9 88.9±1.0
       75.8±1.0 88.6±0.8 84.8±1.7 84.8±1.2 82.4±1.9 89.5±1.0
-    """),
+    """,
   ),
   Table(
     name="dsa/4",

@@ -73,6 +73,33 @@ def cross(networks: Mapping[str, str]) -> tuple[Line, ...]:
   )
 
 
+def cross_architecture(
+  name: str, title: str, method: str, text: str, condensed: Mapping[str, Fields] | None = None
+) -> Table:
+  """A table of what condenses (C) by what is trained (T), for one image per class of MNIST.
+
+  Args:
+    name: see `Table`.
+    title: see `Table`; the setting is added.
+    method: that condenses.
+    text: the figures, as `figures` takes them.
+    condensed: further fields of some rows, by label.
+  """
+  more = condensed or {}
+  return Table(
+    name=name,
+    title=f"{title}, 1 image per class of MNIST",
+    headings=("C\\T",),
+    base=MNIST_1 | {"method": method},
+    rows=tuple(
+      line(label, fields={**fields, **more.get(label, {})})
+      for label, fields in CONDENSED_ON.items()
+    ),
+    columns=cross(TRAINED_ON),
+    figures=figures(text),
+  )
+
+
 def stages(
   name: str,
   title: str,

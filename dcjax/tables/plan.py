@@ -13,16 +13,13 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
-from dcjax import coreset
+from dcjax import coreset, nn
 from dcjax.errors import UserError, check_least, check_name, nearest
 from dcjax.nn import pools
 from dcjax.tables.definition import WHOLE, Cell, Table, slug
 
-# Fields on which no figure depends.
-INDIFFERENT = (
-  "compute.", "dataset.cache_dir", "dataset.data_dir", "checkpoint_every", "evaluate_every",
-  "picture_every", "evaluation.checks",
-)  # fmt: skip
+# Fields on which no figure of a table depends, which are those of the last epoch.
+INDIFFERENT = (*config_lib.INDIFFERENT, "evaluation.checks")
 # Fields that a table has to itself, and what to give instead.
 _OWN = {
   "method": "choose columns with --columns",
@@ -58,9 +55,8 @@ class Trial(NamedTuple):
   def network(self) -> dict[str, Any]:
     """The network that is trained, as `experiment.Evaluation` makes it."""
     fields = self.config.network.to_dict()
-    norm = None if fields["norm"] == "batch" else fields["norm"]
-    (text,) = self.config.evaluation.architectures or (fields["name"],)
-    return _network({**fields, "norm": norm, **pools.parse(text)})
+    (text,) = pools.names(self.config.evaluation.architectures, fields)
+    return _network(pools.at_evaluation(fields, text))
 
   @property
   def experiment(self) -> dict[str, Any]:
@@ -152,7 +148,7 @@ def _network(fields: Mapping[str, Any]) -> dict[str, Any]:
   check_name("network.name", name, pools.FIELDS)
   own = {field: fields[field] for field in ("name", *pools.FIELDS[name])}
   if "norm" in own and own["norm"] is None:
-    own["norm"] = "none" if name == "alexnet" else "instance"  # see `nn.create`
+    own["norm"] = nn.default_norm(name)
   return own
 
 
