@@ -1,7 +1,6 @@
 """The steps of DC, DSA and DM as `dcjax` does them, with the default strategy."""
 
 import time
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -13,14 +12,13 @@ from benchmarks.problem import Setting
 from dcjax import augment, methods
 from dcjax.augment import Augmentations
 from dcjax.data import Dataset
-from dcjax.methods import State, dc, dm
+from dcjax.formation import Stored
+from dcjax.methods import State, dc, dm, feature_matching, gradient_matching
 from dcjax.types import Array, Key, Params
 
 
 class Matching:
-  """What the methods share; a subclass has its `method`, and says what its settings are."""
-
-  method: ModuleType
+  """What the methods share; a subclass says what it compares, and by which settings."""
 
   def __init__(self, setting: Setting):
     """Makes the data and the parameters of a network."""
@@ -32,7 +30,8 @@ class Matching:
     self._augmentations = augment.augmentations(scheme=scheme, strategy=augment.STRATEGY)
     self._optimizer = methods.image_optimizer(problem.LR_IMAGE[setting.problem])
     images = jnp.asarray(problem.synthetic_images(setting))
-    self._state = State(images, self._optimizer.init(images))
+    stored = Stored(images, weights={})
+    self._state = State(stored, self._optimizer.init(stored))
     self._params = self._network.init(jax.random.key(problem.SEED))
     jax.block_until_ready((self._state, self._params))
 
@@ -48,7 +47,7 @@ class Matching:
     """
     setting = problem.small(self._setting)
     settings, dataset = self._method_settings(setting), jax_parts.dataset(setting)
-    images = self._state.images
+    images = self._state.stored.images
     augmentations, transforms = augment.NOTHING, {}
     if setting.augmented:
       augmentations = Augmentations(_fixed, _fixed, augment.none)
@@ -56,14 +55,13 @@ class Matching:
 
     @jax.jit
     def match(params, images, dataset, key):
-      return self.method.match(
-        self._network, params, images, dataset, key, settings, self._strategy, augmentations
-      )
+      matching = self._matching(settings, augmentations)
+      return matching.match(params, Stored(images, weights={}), dataset, key)
 
     distances, gradients = match(self._params, images, dataset, jax.random.key(problem.SEED))
     return {
       "distances": [np.asarray(distances)],
-      "image gradients": list(np.asarray(gradients)),
+      "image gradients": list(np.asarray(gradients.images)),
       **transforms,
     }
 
@@ -83,6 +81,9 @@ class Matching:
   def _method_settings(self, setting: Setting) -> Any:
     raise NotImplementedError
 
+  def _matching(self, settings: Any, augmentations: Augmentations) -> Any:
+    raise NotImplementedError
+
   def _update(
     self, state: State, params: Params, dataset: Dataset, key: Key
   ) -> tuple[State, Array]:
@@ -90,9 +91,12 @@ class Matching:
 
 
 class GradientMatching(Matching):
-  """DC and DSA: `dc.match`, and SGD."""
+  """DC and DSA: one matching step, and SGD."""
 
-  method = dc
+  def _matching(
+    self, settings: dc.Settings, augmentations: Augmentations
+  ) -> gradient_matching.GradientMatching:
+    return dc.gradient_matching(self._network, settings, self._strategy, augmentations)
 
   def _method_settings(self, setting: Setting) -> dc.Settings:
     return dc.Settings(
@@ -109,23 +113,20 @@ class GradientMatching(Matching):
   def _update(
     self, state: State, params: Params, dataset: Dataset, key: Key
   ) -> tuple[State, Array]:
-    losses, gradients = dc.match(
-      self._network,
-      params,
-      state.images,
-      dataset,
-      key,
-      self._settings,
-      self._strategy,
-      self._augmentations,
-    )
+    matching = self._matching(self._settings, self._augmentations)
+    losses, gradients = matching.match(params, state.stored, dataset, key)
     return methods.step_images(self._optimizer, state, gradients), losses.mean()
 
 
 class DistributionMatching(Matching):
   """DM: one iteration, which draws a network of its own."""
 
-  method = dm
+  def _matching(
+    self, settings: dm.Settings, augmentations: Augmentations
+  ) -> feature_matching.FeatureMatching:
+    return feature_matching.FeatureMatching(
+      self._network, settings.batch_real, self._strategy, augmentations
+    )
 
   def _method_settings(self, setting: Setting) -> dm.Settings:
     return dm.Settings(

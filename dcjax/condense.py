@@ -178,7 +178,7 @@ class Run:
       )
 
   def _save(self) -> None:
-    self._check_finite(self.state.images, self.iteration)
+    self._check_finite(self.state.stored.images, self.iteration)
     self.metrics.sync()
     self.checkpoints.save(self.iteration, self.state, self.watch.seconds)
 
@@ -196,7 +196,7 @@ class Run:
   def _evaluate(self, task: tuple[str, str]) -> None:
     networks = self.config.evaluation.networks
     with self.watch("evaluate"):
-      images = np.asarray(self.state.images)  # evaluation has one device, however many made them
+      images = self._synthetic_set().decoded()
       run = self.evaluation.run(task, images, self.iteration, self.interrupts.wait)
       for done, record in run:
         self.progress.say(
@@ -219,17 +219,20 @@ class Run:
 
   def _synthetic_set(self) -> SyntheticSet:
     return experiment.synthetic_set(
-      self.config, self.dataset, self.state.images, iteration=self.iteration
+      self.config, self.dataset, self.state.stored, iteration=self.iteration
     )
 
   def _summarise(self) -> dict[str, Any]:
     """Writes the set and the summary."""
-    self._synthetic_set().save(self.path / "synthetic.npz")
+    synthetic = self._synthetic_set()
+    synthetic.save(self.path / "synthetic.npz")
     config = self.config
     summary = {
       "method": config.method,
       "dataset": self.dataset.name,
       "ipc": config.ipc,
+      "decoded_ipc": synthetic.formation().decoded(config.ipc),
+      "stored_bytes": synthetic.stored_bytes(),
       "iterations": self.iteration,
       "seed": config.seed,
       "hardware": environment.hardware(),

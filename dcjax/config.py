@@ -8,12 +8,13 @@ from absl import logging
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from dcjax import augment, coreset, evaluation
+from dcjax import augment, coreset, evaluation, formation
 from dcjax.data import base_name
 from dcjax.errors import UserError, check_least, check_name, nearest
 from dcjax.loop import LONGEST_CHUNK
 from dcjax.matching import DISTANCES
-from dcjax.methods import INITS, dc, dm
+from dcjax.methods import INITS, dc
+from dcjax.methods.feature_matching import EMBEDDINGS
 
 METHODS = ("dc", "dsa", "dm", *coreset.METHODS)
 SEEDS = 2**32
@@ -74,8 +75,9 @@ def _condensation(method: str) -> ConfigDict:
   # Stop once the mean loss of so many iterations is no lower than that of as many before it;
   # 0: never
   config.converged_after = 0
-  # 'noise' (DC, Appendix A) or 'real' (DSA, section 4.1; DM)
+  # 'noise' (DC, Appendix A), 'real' (DSA, section 4.1; DM) or 'mix' (IDC: a real image a tile)
   config.init = "noise" if method == "dc" else "real"
+  config.formation = _formation()
   if method != "dc":
     config.dsa = _dsa()
   return config
@@ -115,6 +117,15 @@ def _dsa() -> ConfigDict:
   # Transforms joined by '_'; None: all six, without flip for digits (DSA, section 4.4)
   fields.strategy = placeholder(str)
   fields.draw = "one"  # 'one' of them for each batch, or all in 'sequence' (as IDC)
+  return fields
+
+
+def _formation() -> ConfigDict:
+  fields = ConfigDict()
+  # 'uniform', 'multi_scale', 'bounded', 'learnable', 'time' or 'identity' (dcjax/formation.py)
+  fields.name = "uniform"
+  fields.factor = 1  # tiles along a side of a stored image; 1: none
+  fields.bound = formation.BOUND  # decoded images a class, for 'bounded'
   return fields
 
 
@@ -234,7 +245,7 @@ def _resolve_method(config: ConfigDict) -> None:
     return
   _check_loop(config)
   if config.method == "dm":
-    check_name("embedding", config.embedding, dm.EMBEDDINGS)
+    check_name("embedding", config.embedding, EMBEDDINGS)
     _check_trained(config)
     if config.lr_image is None:
       config.lr_image = 10.0 if config.ipc > 50 else 1.0
@@ -267,6 +278,7 @@ def _warn_of_flips(field: str, strategy: str, dataset: str) -> None:
 def _check_loop(config: ConfigDict) -> None:
   """Checks what all methods of condensation have."""
   check_name("init", config.init, INITS)
+  formation.check(**config.formation, ipc=config.ipc)
   for field in ("iterations", "batch_real", "checkpoint_every"):
     check_least(field, config[field], 1)
   for field in ("evaluate_every", "picture_every", "converged_after"):

@@ -40,7 +40,7 @@ def evaluate(
   _check_fits(synthetic, dataset)
   layout = experiment.strategy(config, dataset)
   evaluation = Evaluation(config, dataset, layout, Keys.from_seed(config.seed))
-  images = synthetic.normalised()
+  images = synthetic.decoded()
   # A coreset has no iterations.
   iteration = synthetic.metadata.get("iteration", config.get("iterations", 0))
   records = []

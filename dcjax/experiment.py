@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dcjax import augment, coreset, data, evaluation, nn
+from dcjax import augment, coreset, data, evaluation, formation, nn
 from dcjax import config as config_lib
 from dcjax.data import Dataset
 from dcjax.errors import UserError
+from dcjax.formation import Formation, Stored
 from dcjax.methods import Method, dc, dm, pool
 from dcjax.nn import pools
 from dcjax.strategy import Strategy, choose
@@ -64,10 +65,27 @@ def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   if config.method in coreset.METHODS:
     raise UserError(f"method: {config.method} selects real images; use dcjax select")
   phi, matching = network(config, dataset, layout), augmentations(config)
+  forming = decoder(config, dataset)
   if config.method != "dm":
-    return dc.dc(phi, settings(dc.Settings, config), layout, matching)
+    return dc.dc(phi, settings(dc.Settings, config), layout, matching, forming)
   trained = None if config.trained.low is None else pool.Settings(**config.trained)
-  return dm.dm(phi, settings(dm.Settings, config), layout, matching, trained)
+  return dm.dm(phi, settings(dm.Settings, config), layout, matching, forming, trained)
+
+
+def decoder(config: ConfigDict, dataset: Dataset) -> Formation:
+  """What turns the images that a config's set stores into those that networks train on.
+
+  Raises:
+    UserError: it does not fit the images.
+  """
+  fields = config.formation if "formation" in config else {"name": "identity", "factor": 1}
+  return formation.create(
+    **fields,
+    shape=dataset.image_shape,
+    ipc=config.ipc,
+    mean=tuple(np.asarray(dataset.mean).tolist()),
+    std=tuple(np.asarray(dataset.std).tolist()),
+  )
 
 
 def settings(kind: type[Any], config: ConfigDict) -> Any:
@@ -115,7 +133,7 @@ class Evaluation:
 
     Args:
       task: (set, network).
-      images: the synthetic images, normalised `[classes, ipc, H, W, C]`.
+      images: the synthetic images, decoded and normalised `[classes, decoded ipc, H, W, C]`.
       iteration: at which they were made.
       wait: returns arrays once they are computed.
 
@@ -128,7 +146,7 @@ class Evaluation:
     if name == WHOLE:
       blocks = evaluate(dataset.images, dataset.labels, key)
     elif name == RANDOM:
-      blocks = evaluate(*self._random_subsets(images.shape[1]), key, own_sets=True)
+      blocks = evaluate(*self._random_subsets(), key, own_sets=True)
     else:
       blocks = evaluate(*_flat(images), key)
     accuracies: list[np.ndarray] = []
@@ -136,17 +154,18 @@ class Evaluation:
       accuracies.extend(np.asarray(wait(block)))
       yield len(accuracies), self._record(task, images.shape[1], iteration, np.stack(accuracies))
 
-  def _random_subsets(self, ipc: int) -> tuple[Array, Array]:
+  def _random_subsets(self) -> tuple[Array, Array]:
     """A random real subset for each network: `[networks, N, H, W, C]`, and their labels."""
-    draw = jax.vmap(partial(data.random_subset, ipc=ipc), in_axes=(None, 0))
+    draw = jax.vmap(partial(data.random_subset, ipc=self._config.ipc), in_axes=(None, 0))
     keys = jax.random.split(self._keys.subset, self._settings.networks)
     subsets = jax.jit(draw)(self._dataset, keys)
     return jax.vmap(lambda images: _flat(images)[0])(subsets), _flat(subsets[0])[1]
 
   def _record(
-    self, task: tuple[str, str], ipc: int, iteration: int, accuracies: np.ndarray
+    self, task: tuple[str, str], decoded: int, iteration: int, accuracies: np.ndarray
   ) -> dict[str, Any]:
     name, architecture = task
+    ipc = None if name == WHOLE else self._config.ipc
     return {
       "iteration": iteration if name == SYNTHETIC else 0,
       "set": name,
@@ -155,7 +174,8 @@ class Evaluation:
       "augmentation": self._settings.augmentation,
       "epochs": self._settings.epochs,
       "networks": len(accuracies),
-      "decoded_ipc": None if name == WHOLE else ipc,
+      "ipc": ipc,
+      "decoded_ipc": decoded if name == SYNTHETIC else ipc,
       **evaluation.summarise(accuracies),
       "last": np.round(accuracies[:, -1], 6).tolist(),  # of each network
     }
@@ -177,22 +197,26 @@ def _flat(images: Array | np.ndarray) -> tuple[Array, Array]:
   return jnp.asarray(images).reshape(-1, *images.shape[2:]), jnp.repeat(jnp.arange(classes), ipc)
 
 
-def synthetic_set(config: ConfigDict, dataset: Dataset, images: Array, **more: Any) -> SyntheticSet:
-  """A set of normalised images with all that is known about it; `more` are further metadata."""
-  classes, ipc = images.shape[:2]
+def synthetic_set(
+  config: ConfigDict, dataset: Dataset, stored: Stored, **more: Any
+) -> SyntheticSet:
+  """A set with all that is known about it; `more` are further metadata."""
+  classes, ipc = stored.images.shape[:2]
+  forming = decoder(config, dataset)
   labels = np.repeat(np.arange(classes, dtype=np.int32)[:, None], ipc, axis=1)
   metadata = {
     "method": config.method,
     "dataset": dataset.name,
     "class_names": list(dataset.class_names),
-    "range": "normalised",
+    "range": "unit" if forming.unit else "normalised",
     "mean": np.asarray(dataset.mean).tolist(),
     "std": np.asarray(dataset.std).tolist(),
-    "formation": {"name": "identity", "factor": 1},
+    "formation": forming.metadata(),
     "ipc": ipc,
     "config": config.to_dict(),
     "seed": config.seed,
     "version": __version__,
     **more,
   }
-  return SyntheticSet(np.asarray(images, np.float32), labels, metadata)
+  images, weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), stored)
+  return SyntheticSet(images, labels, metadata, weights)

@@ -151,7 +151,9 @@ def _choose(synthetic: SyntheticSet, classes: Sequence[str]) -> SyntheticSet:
       raise UserError(f"classes: no class '{name}'; {nearest(name, names)}")
   rows = [names.index(name) for name in classes]
   metadata = {**synthetic.metadata, "class_names": list(classes)}
-  return SyntheticSet(synthetic.images[rows], synthetic.labels[rows], metadata)
+  return synthetic._replace(
+    images=synthetic.images[rows], labels=synthetic.labels[rows], metadata=metadata
+  )
 
 
 # --- Gradients -----------------------------------------------------------------------------
@@ -213,14 +215,16 @@ def _gradient_norms(
   augmentations = experiment.augmentations(config)
 
   @jax.jit
-  def norms(images, dataset, key):
-    return dc.gradient_norms(network, images, dataset, key, settings, layout, augmentations)
+  def norms(stored, dataset, key):
+    return dc.gradient_norms(
+      network, stored, dataset, key, settings, layout, augmentations, synthetic.formation()
+    )
 
-  images = synthetic.normalised()
+  stored = synthetic.stored()
   loop, found, logged = Keys.from_seed(config.seed).loop, [], 0.0
   for number in range(networks):
     key = jax.random.fold_in(loop, iteration + number)
-    found.append(jax.device_get(norms(images, dataset, key)))
+    found.append(jax.device_get(norms(stored, dataset, key)))
     if time.monotonic() - logged >= LOG_SECONDS or len(found) == networks:
       logged = time.monotonic()
       logger.info("%s: gradients of %d of %d networks", folder, len(found), networks)

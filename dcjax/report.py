@@ -33,12 +33,20 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
     str(record["iteration"]) if synthetic else "-",
     record["set"],
     record["network"],
-    "all" if record["decoded_ipc"] is None else str(record["decoded_ipc"]),
+    _images(record),
     f"{record['epochs']}{augmented}",
     str(record["networks"]),
     _percent(record["last_mean"], record["last_std"]),
     _percent(record["best_mean"], record["best_std"]),
   )
+
+
+def _images(record: dict[str, Any]) -> str:
+  """Stored images per class, and what they are decoded to, if to more."""
+  ipc, decoded = record["ipc"], record["decoded_ipc"]
+  if ipc is None:
+    return "all"
+  return str(ipc) if decoded == ipc else f"{ipc} as {decoded}"
 
 
 def _percent(mean: float, deviation: float) -> str:

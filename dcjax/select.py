@@ -18,6 +18,7 @@ from dcjax import coreset, data, environment, evaluation, experiment, pretrained
 from dcjax.data import Dataset
 from dcjax.errors import UserError, check_name
 from dcjax.experiment import Evaluation, Keys
+from dcjax.formation import Stored
 from dcjax.interrupt import Interrupts
 from dcjax.nn import pools
 from dcjax.pretrained import Trained
@@ -131,7 +132,8 @@ class Selection:
         places, more["selection"] = self._optimal_random(wait)
       images = self.dataset.normalise(self.dataset.images[places])
     indices = np.asarray(self.dataset.source)[np.asarray(places)].tolist()
-    return experiment.synthetic_set(self.config, self.dataset, images, indices=indices, **more)
+    stored = Stored(images, weights={})
+    return experiment.synthetic_set(self.config, self.dataset, stored, indices=indices, **more)
 
   def _trained(self, wait: Wait) -> Trained:
     """The network that methods look with, trained by the protocol of evaluation."""

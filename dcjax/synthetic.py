@@ -1,4 +1,8 @@
-"""`SyntheticSet`: condensed images with all that is needed to use them, and its file."""
+"""`SyntheticSet`: condensed images with all that is needed to use them, and its file.
+
+An `.npz` file holds `images`, `labels`, `metadata` as JSON, and each array of `weights` under its
+path, `weights/...`.
+"""
 
 import json
 import os
@@ -6,13 +10,20 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
+from dcjax import formation
 from dcjax.errors import UserError
 from dcjax.files import expand, writing
+from dcjax.formation import Formation, Stored
+from dcjax.types import Params
 
 RANGES = ("normalised", "unit")  # (pixel - mean) / std, or pixels in [0, 1]
 KEYS = ("images", "labels", "metadata")
+WEIGHTS = "weights/"  # what the names of a learnable formation's arrays begin with
 # What the metadata always hold; a method may add more.
 METADATA = (
   "method",
@@ -33,34 +44,56 @@ class SyntheticSet(NamedTuple):
   """A condensed set.
 
   Attributes:
-    images: `[classes, ipc, H, W, C]` float32, in the range that the metadata name.
+    images: `[classes, ipc, H, W, C]` float32, as stored, in the range that the metadata name.
     labels: `[classes, ipc]` int32; row k holds the images of class k.
     metadata: what the numbers mean and where they come from, as JSON holds it. `range` is
       'normalised', (pixel - mean) / std, or 'unit', pixels in [0, 1]; `mean` and `std` are
-      those of pixels in [0, 1], one for each channel.
+      those of pixels in [0, 1], one for each channel; `formation` is what turns the images into
+      those that networks train on.
+    weights: those of a learnable formation, as nested dicts of float32 arrays; else empty.
   """
 
   images: np.ndarray
   labels: np.ndarray
   metadata: dict[str, Any]
+  weights: Params = {}  # noqa: RUF012
 
   def pixels(self) -> np.ndarray:
-    """The images as a person sees them: uint8 `[classes, ipc, H, W, C]`."""
+    """The stored images as a person sees them: uint8 `[classes, ipc, H, W, C]`."""
     unit = self.images
     if self.metadata["range"] == "normalised":
       unit = unit * np.float32(self.metadata["std"]) + np.float32(self.metadata["mean"])
     return np.round(np.clip(unit, 0, 1) * 255).astype(np.uint8)
 
-  def normalised(self) -> np.ndarray:
-    """The images as a network takes them: `[classes, ipc, H, W, C]`."""
-    if self.metadata["range"] == "normalised":
-      return self.images
-    return (self.images - np.float32(self.metadata["mean"])) / np.float32(self.metadata["std"])
+  def formation(self) -> Formation:
+    """What turns the stored images into those that networks train on."""
+    ipc, *shape = self.images.shape[1:]
+    return formation.create(
+      **self.metadata["formation"],
+      shape=tuple(shape),
+      ipc=ipc,
+      mean=tuple(self.metadata["mean"]),
+      std=tuple(self.metadata["std"]),
+      unit=self.metadata["range"] == "unit",
+    )
+
+  def stored(self) -> Stored:
+    """What a formation takes."""
+    return Stored(jnp.asarray(self.images), self.weights)
+
+  def decoded(self) -> np.ndarray:
+    """The images that networks train on: normalised `[classes, decoded ipc, H, W, C]`."""
+    return np.asarray(self.formation().decode_classes(self.stored()))
 
   def flat(self) -> tuple[np.ndarray, np.ndarray]:
     """What a network trains on: normalised images `[N, H, W, C]` and labels `[N]`."""
-    images = self.normalised()
-    return images.reshape(-1, *images.shape[2:]), self.labels.reshape(-1)
+    images = self.decoded()
+    labels = np.repeat(self.labels[:, 0], images.shape[1])
+    return images.reshape(-1, *images.shape[2:]), labels
+
+  def stored_bytes(self) -> int:
+    """What the numbers take up: images, and the weights of a learnable formation."""
+    return sum(array.nbytes for array in (self.images, *jax.tree.leaves(self.weights)))
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes the set to an `.npz` file, whole or not at all."""
@@ -70,6 +103,7 @@ class SyntheticSet(NamedTuple):
         images=np.asarray(self.images, np.float32),
         labels=np.asarray(self.labels, np.int32),
         metadata=np.array(json.dumps(self.metadata)),
+        **{WEIGHTS + name: array for name, array in flatten_dict(self.weights, sep="/").items()},
       )
 
   @classmethod
@@ -96,8 +130,13 @@ class SyntheticSet(NamedTuple):
       raise UserError(
         f"synthetic set {path}: corrupt ({_first_line(error)}); use another"
       ) from None
+    weights = {
+      key.removeprefix(WEIGHTS): array for key, array in arrays.items() if key.startswith(WEIGHTS)
+    }
     _check(path, arrays, metadata)
-    return cls(arrays["images"], arrays["labels"], metadata)
+    loaded = cls(arrays["images"], arrays["labels"], metadata, unflatten_dict(weights, sep="/"))
+    _check_formation(path, loaded)
+    return loaded
 
 
 def _first_line(error: Exception) -> str:
@@ -136,6 +175,24 @@ def _check(path: Path, arrays: dict[str, np.ndarray], metadata: Any) -> None:
   for field, least in (("mean", -np.inf), ("std", 0.0)):
     if not _are_numbers(metadata[field], channels, least):
       fail(f"its {field} is not {channels} numbers, one for each channel")
+
+
+def _check_formation(path: Path, synthetic: SyntheticSet) -> None:
+  """Raises `UserError` if a set does not say how to decode it."""
+  try:
+    decoder = synthetic.formation()
+    expected = jax.eval_shape(decoder.init, jax.random.key(0))
+  except (UserError, TypeError) as error:
+    raise UserError(
+      f"synthetic set {path}: its formation is not one ({error}); "
+      "give a synthetic.npz written by dcjax"
+    ) from None
+  shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), expected)
+  if jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), synthetic.weights) != shapes:
+    raise UserError(
+      f"synthetic set {path}: its weights are not those of its formation; "
+      "give a synthetic.npz written by dcjax"
+    )
 
 
 def _are_numbers(values: Any, count: int, least: float) -> bool:

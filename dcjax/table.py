@@ -290,12 +290,12 @@ def _evaluation(config: ConfigDict, dataset: Dataset) -> Evaluation:
 
 
 def _images(path: Path, dataset: Dataset) -> np.ndarray:
-  """The normalised images of a set, `[classes, ipc, H, W, C]`."""
+  """The images of a set that networks train on, `[classes, decoded ipc, H, W, C]`."""
   synthetic = SyntheticSet.load(path)
   shape = synthetic.images.shape
   if (shape[0], *shape[2:]) != (dataset.num_classes, *dataset.image_shape):
     raise UserError(f"{path}: made of other data than {dataset.name} is here; remove it")
-  return synthetic.normalised()
+  return synthetic.decoded()
 
 
 def _evaluate(trial: Trial, images: np.ndarray, dataset: Dataset) -> dict[str, Any]:

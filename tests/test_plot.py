@@ -14,6 +14,7 @@ from dcjax.augment import Augmentations
 from dcjax.condense import condense
 from dcjax.data import digits
 from dcjax.errors import UserError
+from dcjax.formation import Stored
 from dcjax.methods import dc
 from dcjax.strategy import Strategy
 from dcjax.synthetic import SyntheticSet
@@ -227,7 +228,7 @@ def test_gradient_norms_are_those_of_one_iteration():
   images = jax.random.normal(jax.random.key(4), (CLASSES, 2, 8, 8, 1))
   norms = jax.jit(
     lambda images, dataset: dc.gradient_norms(
-      network, images, dataset, key, settings, Strategy(image_block=2), scaled
+      network, Stored(images, {}), dataset, key, settings, Strategy(image_block=2), scaled
     )
   )
   real, synthetic = norms(images, dataset)

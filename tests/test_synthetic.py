@@ -22,7 +22,7 @@ def metadata(**fields):
     "range": "normalised",
     "mean": list(MEAN),
     "std": list(STD),
-    "formation": "identity",
+    "formation": {"name": "identity", "factor": 1},
     "ipc": 3,
     "config": {"seed": 0, "rate": 0.1},
     "seed": 0,

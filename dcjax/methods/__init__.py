@@ -8,16 +8,18 @@ import optax
 
 from dcjax import data
 from dcjax.data import Dataset
+from dcjax.formation import IDENTITY, Formation, Stored
 from dcjax.types import Array, Key
 
-INITS = ("noise", "real")
+INITS = ("noise", "real", "mix")
 MOMENTUM_IMAGE = 0.5  # of every method's image optimiser
+RATE_WEIGHTS = 1e-3  # of RMSprop, which a learnable formation's weights move by
 
 
 class State(NamedTuple):
   """What a method carries from one outer iteration to the next: arrays, and nothing else."""
 
-  images: Array  # [classes, ipc, H, W, C] float32, normalised
+  stored: Stored  # images [classes, ipc, H, W, C] float32, and a learnable formation's weights
   optimizer: Any  # the image optimiser's state: momentum shaped as the images
 
 
@@ -36,42 +38,59 @@ class Method(NamedTuple):
   check: Callable[[Any], None] = lambda state: None
 
 
-def initial_images(key: Key, dataset: Dataset, *, ipc: int, init: str) -> Array:
-  """The synthetic images before the first iteration, normalised.
+def initial_images(
+  key: Key, dataset: Dataset, *, ipc: int, init: str, formation: Formation = IDENTITY
+) -> Array:
+  """The synthetic images before the first iteration, in the range of the set.
 
   Args:
     key: of the noise or of the draw.
     dataset: the real images.
     ipc: images per class.
-    init: 'noise' (standard normal, in normalised space) or 'real' (random training images).
+    init: 'noise' (standard normal, in normalised space), 'real' (random training images) or 'mix'
+      (random training images made smaller, one for each tile of the formation).
+    formation: of the set.
 
   Returns:
     float32 `[classes, ipc, H, W, C]`.
   """
+  if init == "mix":
+    images = data.random_subset(dataset, key, ipc=formation.sources(ipc))
+    return jax.vmap(lambda images: formation.mosaic(images, ipc))(images)
   if init == "real":
-    return data.random_subset(dataset, key, ipc=ipc)
-  return jax.random.normal(key, (dataset.num_classes, ipc, *dataset.image_shape))
+    return formation.store(data.random_subset(dataset, key, ipc=ipc))
+  noise = jax.random.normal(key, (dataset.num_classes, ipc, *dataset.image_shape))
+  return formation.store(noise)
 
 
 def initialiser(
-  optimizer: optax.GradientTransformation, *, ipc: int, init: str
+  optimizer: optax.GradientTransformation, *, ipc: int, init: str, formation: Formation
 ) -> Callable[[Key, Dataset], State]:
   """`init(key, dataset) -> state` with `initial_images` and a fresh optimiser."""
 
   def initial_state(key: Key, dataset: Dataset) -> State:
-    images = initial_images(key, dataset, ipc=ipc, init=init)
-    return State(images, optimizer.init(images))
+    images = initial_images(key, dataset, ipc=ipc, init=init, formation=formation)
+    stored = Stored(images, formation.init(key))
+    return State(stored, optimizer.init(stored))
 
   return initial_state
 
 
 def image_optimizer(learning_rate: float) -> optax.GradientTransformation:
-  """SGD with momentum, which every method moves its images by."""
-  return optax.sgd(learning_rate, momentum=MOMENTUM_IMAGE)
+  """SGD with momentum, which every method moves its images by.
+
+  A learnable formation's weights move by RMSprop, whose steps do not depend on how a method scales
+  its loss; the paper does not say.
+  """
+  rules = {
+    "images": optax.sgd(learning_rate, momentum=MOMENTUM_IMAGE),
+    "weights": optax.rmsprop(RATE_WEIGHTS),
+  }
+  return optax.partition(rules, Stored._make(rules))
 
 
-def step_images(optimizer: optax.GradientTransformation, state: Any, gradients: Array) -> Any:
-  """One step of the images along `[classes, ipc, H, W, C]` gradients."""
+def step_images(optimizer: optax.GradientTransformation, state: Any, gradients: Stored) -> Any:
+  """One step of what is stored along its gradients."""
   updates, optimizer_state = optimizer.update(gradients, state.optimizer)
-  images = optax.apply_updates(state.images, updates)
-  return state._replace(images=images, optimizer=optimizer_state)
+  stored = optax.apply_updates(state.stored, updates)
+  return state._replace(stored=stored, optimizer=optimizer_state)

@@ -3,10 +3,10 @@
 And DSA, which is DC with differentiable siamese augmentation (Zhao and Bilen, ICML 2021): its
 Algorithm 1 differs from DC's in the augmentations A_omega of line 7 and A of line 9 alone.
 
-The papers' symbols: synthetic images S `[classes, ipc, H, W, C]`, network parameters theta,
-`inner_loop` T, `network_epochs` (opt-alg_theta's steps, as passes over S), `lr_image` eta_S,
-`lr_network` eta_theta, and D, the distance of two gradients (`dcjax.matching`). The outer loop
-of K iterations belongs to the caller.
+The papers' symbols: synthetic images S, which a formation makes of those stored, network
+parameters theta, `inner_loop` T, `network_epochs` (opt-alg_theta's steps, as passes over S),
+`lr_image` eta_S, `lr_network` eta_theta, and D, the distance of two gradients
+(`dcjax.matching`). The outer loop of K iterations belongs to the caller.
 """
 
 from collections.abc import Callable
@@ -16,19 +16,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dcjax import augment, data, training
+from dcjax import augment, training
 from dcjax.augment import Augmentations
 from dcjax.data import Dataset
+from dcjax.formation import IDENTITY, Formation, Stored
 from dcjax.matching import DISTANCES
 from dcjax.methods import Method, State, image_optimizer, initialiser, step_images
+from dcjax.methods.gradient_matching import GradientMatching
 from dcjax.nn import Network
-from dcjax.strategy import Strategy, map_classes
+from dcjax.strategy import Strategy
 from dcjax.types import Array, Key, Params
 
 # (inner_loop, network_epochs) by images per class.
 SCHEDULE = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
 BATCH_SYNTHETIC = 256  # images of one network step
-STATISTICS_BATCH = 16  # real images a class that freeze batch norm's statistics
 
 
 class Settings(NamedTuple):
@@ -36,7 +37,7 @@ class Settings(NamedTuple):
 
   Attributes:
     ipc: images per class.
-    init: 'noise' (standard normal, normalised space) or 'real' (random training images).
+    init: an entry of `methods.INITS`.
     distance: an entry of `matching.DISTANCES`.
     inner_loop: T, matching steps for each network.
     network_epochs: passes over S that train the network between two matching steps.
@@ -60,6 +61,7 @@ def dc(
   settings: Settings,
   strategy: Strategy,
   augmentations: Augmentations = augment.NOTHING,
+  formation: Formation = IDENTITY,
 ) -> Method:
   """Dataset condensation with gradient matching (DC and DSA, Algorithm 1 of each).
 
@@ -68,34 +70,50 @@ def dc(
     settings: hyper-parameters.
     strategy: how the work is laid out on the machine.
     augmentations: of what is matched and trained on; nothing for DC.
+    formation: from stored images to synthetic ones.
 
   Returns:
     The method; its metrics are `loss`, the distance D averaged over classes and inner steps.
   """
   optimizer = image_optimizer(settings.lr_image)
-  train = _network_training(network, settings, strategy, augmentations.network)
+  initial_state = initialiser(optimizer, ipc=settings.ipc, init=settings.init, formation=formation)
+  matching = gradient_matching(network, settings, strategy, augmentations, formation)
+  train = _network_training(network, settings, strategy, augmentations.network, formation)
 
   def update(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
     def step(state, params, key):
-      losses, gradients = match(
-        network, params, state.images, dataset, key, settings, strategy, augmentations
-      )
+      losses, gradients = matching.match(params, state.stored, dataset, key)
       return step_images(optimizer, state, gradients), losses.mean()
 
     state, losses = _inner_loop(network, settings.inner_loop, train, step, state, key)
     return state, {"loss": losses.mean()}
 
-  return Method(initialiser(optimizer, ipc=settings.ipc, init=settings.init), update)
+  return Method(initial_state, update)
+
+
+def gradient_matching(
+  network: Network,
+  settings: Settings,
+  strategy: Strategy,
+  augmentations: Augmentations = augment.NOTHING,
+  formation: Formation = IDENTITY,
+) -> GradientMatching:
+  """Steps 5 to 8 of Algorithm 1, with the arguments of `dc`."""
+  distance = DISTANCES[settings.distance]
+  return GradientMatching(
+    network, distance, settings.batch_real, strategy, augmentations, formation
+  )
 
 
 def gradient_norms(
   network: Network,
-  images: Array,
+  stored: Stored,
   dataset: Dataset,
   key: Key,
   settings: Settings,
   strategy: Strategy,
   augmentations: Augmentations = augment.NOTHING,
+  formation: Formation = IDENTITY,
 ) -> tuple[Array, Array]:
   """The magnitudes of the gradients that one outer iteration compares (DSA, Figure 5).
 
@@ -103,35 +121,35 @@ def gradient_norms(
 
   Args:
     network: phi; its parameters are drawn from the key and trained on S between the steps.
-    images: S, `[classes, ipc, H, W, C]`.
+    stored: of S, images `[classes, ipc, H, W, C]`.
     dataset: the real images T.
     key: of one outer iteration.
     settings: hyper-parameters.
     strategy: how the classes are mapped.
     augmentations: of what is matched and trained on.
+    formation: from stored images to synthetic ones.
 
   Returns:
     For real and for synthetic images `[inner_loop, classes]`: l2 norms, over all parameters, of
     the gradient of one class' mean loss.
   """
+  matching = gradient_matching(network, settings, strategy, augmentations, formation)
 
-  def norms(synthetic, ours, target):
-    return optax.tree.norm(target), optax.tree.norm(ours(synthetic))
+  def norms(stored, ours, target):
+    return optax.tree.norm(target), optax.tree.norm(ours(stored))
 
   def step(state, params, key):
-    return state, _map_gradients(
-      norms, network, params, state.images, dataset, key, settings, strategy, augmentations
-    )
+    return state, matching.map(norms, params, state.stored, dataset, key)
 
-  train = _network_training(network, settings, strategy, augmentations.network)
-  state = State(images, optimizer=())
+  train = _network_training(network, settings, strategy, augmentations.network, formation)
+  state = State(stored, optimizer=())
   return _inner_loop(network, settings.inner_loop, train, step, state, key)[1]
 
 
 def _inner_loop(
   network: Network,
   inner_loop: int,
-  train: Callable[[Params, Array, Key], Params],
+  train: Callable[[Params, Stored, Key], Params],
   step: Callable[[State, Params, Key], tuple[State, Any]],
   state: State,
   key: Key,
@@ -159,7 +177,7 @@ def _inner_loop(
     # The last inner step needs no trained network: the next iteration draws a new one.
     params = jax.lax.cond(
       t < inner_loop - 1,
-      lambda: train(params, state.images, train_key),
+      lambda: train(params, state.stored, train_key),
       lambda: params,
     )
     return (state, params), results
@@ -168,122 +186,26 @@ def _inner_loop(
   return state, results
 
 
-def match(
-  network: Network,
-  params: Params,
-  images: Array,
-  dataset: Dataset,
-  key: Key,
-  settings: Settings,
-  strategy: Strategy,
-  augmentations: Augmentations = augment.NOTHING,
-) -> tuple[Array, Array]:
-  """Steps 5 to 8 of Algorithm 1 for all classes: the distances and their image gradients.
-
-  Args:
-    network: phi.
-    params: theta_t.
-    images: S, `[classes, ipc, H, W, C]`.
-    dataset: the real images T.
-    key: of the real batches and their augmentation; each class draws its own.
-    settings: hyper-parameters.
-    strategy: how the classes are mapped.
-    augmentations: of the real and the synthetic images.
-
-  Returns:
-    D of each class `[classes]`, and the gradient of D to S, shaped as S.
-  """
-
-  def compare(synthetic, ours, target):
-    def distance(synthetic):
-      return DISTANCES[settings.distance](ours(synthetic), target)
-
-    return jax.value_and_grad(distance)(synthetic)
-
-  return _map_gradients(
-    compare, network, params, images, dataset, key, settings, strategy, augmentations
-  )
-
-
-def _map_gradients(
-  compare: Callable[[Array, Callable[[Array], Params], Params], Any],
-  network: Network,
-  params: Params,
-  images: Array,
-  dataset: Dataset,
-  key: Key,
-  settings: Settings,
-  strategy: Strategy,
-  augmentations: Augmentations,
-) -> Any:
-  """Calls `compare(synthetic, ours, target)` for every class, with arguments as `match` has them.
-
-  Args:
-    compare: takes the synthetic images of a class, `ours(synthetic)`, which is their gradient
-      after augmentation, and the gradient of the class' real batch.
-
-  Returns:
-    The results, stacked along a leading class axis.
-  """
-  batch_key, statistics_key, augment_key = jax.random.split(key, 3)
-  stats = _frozen_statistics(network, params, dataset, statistics_key)
-
-  def one_class(shared, label, synthetic):
-    params, stats, dataset, batch_key, augment_key = shared
-    batch_key, omega = (jax.random.fold_in(key, label) for key in (batch_key, augment_key))
-    index = data.sample(dataset, batch_key, label, n=settings.batch_real)
-    real = augmentations.real(omega, dataset.normalise(dataset.images[index]))
-    target = _class_gradient(network, params, real, label, stats, strategy)
-
-    def ours(synthetic):
-      augmented = augmentations.synthetic(omega, synthetic)
-      return _class_gradient(network, params, augmented, label, stats)
-
-    return compare(synthetic, ours, target)
-
-  labels = jnp.arange(dataset.num_classes)
-  shared = (params, stats, dataset, batch_key, augment_key)
-  return map_classes(strategy, one_class, shared, (labels, images))
-
-
-def _class_gradient(
-  network: Network,
-  params: Params,
-  images: Array,
-  label: Array,
-  stats: Params,
-  strategy: Strategy | None = None,
-) -> Params:
-  """Gradient of one class' mean loss L_c (step 7); in blocks if a strategy is given."""
-  count = images.shape[0]
-  labels, weights = jnp.full(count, label), jnp.full(count, 1 / count)
-  block = strategy.blocks(count) if strategy else count
-  return training.gradient(network, params, images, labels, weights, block=block, stats=stats)
-
-
-def _frozen_statistics(network: Network, params: Params, dataset: Dataset, key: Key) -> Params:
-  """Statistics of batch norm from real images of all classes, frozen while gradients match."""
-  if not network.batch_norm:
-    return {}
-  images = data.random_subset(dataset, key, ipc=STATISTICS_BATCH)
-  return network.statistics(params, images.reshape(-1, *dataset.image_shape))
-
-
 def _network_training(
-  network: Network, settings: Settings, strategy: Strategy, augmentation: augment.Augmentation
-) -> Callable[[Params, Array, Key], Params]:
-  """Step 9 of Algorithm 1: `train(params, images, key) -> params`, on the whole of S."""
+  network: Network,
+  settings: Settings,
+  strategy: Strategy,
+  augmentation: augment.Augmentation,
+  formation: Formation,
+) -> Callable[[Params, Stored, Key], Params]:
+  """Step 9 of Algorithm 1: `train(params, stored, key) -> params`, on the whole of S."""
   optimizer = optax.sgd(settings.lr_network)
 
-  def train(params: Params, images: Array, key: Key) -> Params:
-    classes, ipc = images.shape[:2]
-    batch = min(BATCH_SYNTHETIC, classes * ipc)
+  def train(params: Params, stored: Stored, key: Key) -> Params:
+    images = formation.decode_classes(stored)
+    classes, count = images.shape[:2]
+    batch = min(BATCH_SYNTHETIC, classes * count)
     carry, _ = training.epochs(
       network,
       optimizer,
       (params, optimizer.init(params)),
       images.reshape(-1, *images.shape[2:]),
-      jnp.repeat(jnp.arange(classes), ipc),
+      jnp.repeat(jnp.arange(classes), count),
       key,
       training.Settings(batch=batch, block=strategy.blocks(batch), augment=augmentation),
       start=0,

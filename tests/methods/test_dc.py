@@ -9,7 +9,8 @@ import pytest
 
 from dcjax import data, nn
 from dcjax.data import digits
-from dcjax.methods.dc import SCHEDULE, Settings, dc, match
+from dcjax.formation import Stored
+from dcjax.methods.dc import SCHEDULE, Settings, dc, gradient_matching
 from dcjax.strategy import Strategy
 
 CLASSES = 5
@@ -147,7 +148,7 @@ def naive_update(phi, state, dataset, key):
   image_gradient, network_step = naive_functions(phi)
   network_key, steps_key = jax.random.split(key)
   params, losses = jax.jit(phi.init)(network_key), []
-  images, momentum = np.array(state.images), np.array(trace_of(state))
+  images, momentum = np.array(state.stored.images), np.array(trace_of(state))
   for t in range(SETTINGS.inner_loop):
     match_key, _ = jax.random.split(jax.random.fold_in(steps_key, t))
     batch_key, statistics_key = jax.random.split(match_key)
@@ -166,15 +167,15 @@ def naive_update(phi, state, dataset, key):
 
 def trace_of(state):
   """The momentum of the image optimiser."""
-  return optax.tree.get(state.optimizer, "trace")
+  return optax.tree.get(state.optimizer, "trace").images
 
 
 def assert_equals_naive(update, before, dataset, norm):
   after, metrics = update(before, dataset, jax.random.key(2))
   phi = network("lax", norm)  # with XLA's own convolution
   images, momentum, loss = naive_update(phi, before, dataset, jax.random.key(2))
-  assert np.abs(after.images - before.images).max() > 0.01
-  assert_states_close((after.images, trace_of(after)), (images, momentum), 1e-4)
+  assert np.abs(after.stored.images - before.stored.images).max() > 0.01
+  assert_states_close((after.stored.images, trace_of(after)), (images, momentum), 1e-4)
   np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-4)
 
 
@@ -200,14 +201,15 @@ def test_images_move_by_sgd_with_momentum_kept_across_updates(dataset, start):
     network_key, steps_key = jax.random.split(key)
     match_key, _ = jax.random.split(jax.random.fold_in(steps_key, 0))
     params = phi.init(network_key)
-    return match(phi, params, images, dataset, match_key, settings, STRATEGY)[1]
+    matching = gradient_matching(phi, settings, STRATEGY)
+    return matching.match(params, Stored(images, {}), dataset, match_key)[1].images
 
-  state, images, velocity = start, np.array(start.images), 0
+  state, images, velocity = start, np.array(start.stored.images), 0
   for seed in range(3):
     velocity = 0.5 * velocity + np.asarray(gradient(images, jax.random.key(seed)))
     images = images - 0.3 * velocity
     state, _ = update(state, dataset, jax.random.key(seed))
-    assert_states_close((state.images, trace_of(state)), (images, velocity), 1e-4)
+    assert_states_close((state.stored.images, trace_of(state)), (images, velocity), 1e-4)
 
 
 def class_gradient_by_hand(params, images, label):
@@ -230,13 +232,14 @@ def test_match_compares_the_gradients_of_mean_losses(start, dataset, distance, b
   phi, key = linear_network(), jax.random.key(11)
   params = np.asarray(phi.init(jax.random.key(10)))
   settings = SETTINGS._replace(distance=distance)
-  run = jax.jit(lambda images: match(phi, params, images, dataset, key, settings, STRATEGY)[0])
+  matching = gradient_matching(phi, settings, STRATEGY)
+  run = jax.jit(lambda stored: matching.match(params, stored, dataset, key)[0])
   batch_key, _ = jax.random.split(key)
   expected = []
-  for label, synthetic in enumerate(start.images):
+  for label, synthetic in enumerate(start.stored.images):
     batches = synthetic, real_batch(dataset, batch_key, label)
     expected.append(by_hand(*(class_gradient_by_hand(params, batch, label) for batch in batches)))
-  np.testing.assert_allclose(run(start.images), expected, rtol=1e-4)
+  np.testing.assert_allclose(run(start.stored), expected, rtol=1e-4)
 
 
 # --- Layouts -------------------------------------------------------------------------------
@@ -274,8 +277,8 @@ def test_a_second_update_does_not_trace_again(dataset):
 
 def test_an_update_is_a_function_of_its_key(update, start, dataset):
   first, again, other = (update(start, dataset, jax.random.key(seed))[0] for seed in (7, 7, 8))
-  np.testing.assert_array_equal(first.images, again.images)
-  assert np.abs(first.images - other.images).max() > 1e-3
+  np.testing.assert_array_equal(first.stored.images, again.stored.images)
+  assert np.abs(first.stored.images - other.stored.images).max() > 1e-3
 
 
 def test_the_loss_falls(update, start, dataset):
@@ -284,7 +287,7 @@ def test_the_loss_falls(update, start, dataset):
     state, metrics = update(state, dataset, jax.random.fold_in(jax.random.key(9), number))
     losses.append(float(metrics["loss"]))
   assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
-  assert np.isfinite(state.images).all()
+  assert np.isfinite(state.stored.images).all()
 
 
 @pytest.mark.parametrize(("inner_loop", "epochs"), [(1, 0), (3, 2 * 4)])
@@ -312,13 +315,17 @@ def initial_state(dataset, seed=0, **settings):
 
 def test_noise_is_standard_normal_and_the_momentum_zero(dataset):
   state = initial_state(dataset, ipc=50)
-  assert state.images.shape == (CLASSES, 50, 8, 8, 1) and state.images.dtype == jnp.float32
-  np.testing.assert_allclose([state.images.mean(), state.images.std()], [0, 1], atol=0.03)
-  assert trace_of(state).shape == state.images.shape and not trace_of(state).any()
+  assert (
+    state.stored.images.shape == (CLASSES, 50, 8, 8, 1) and state.stored.images.dtype == jnp.float32
+  )
+  np.testing.assert_allclose(
+    [state.stored.images.mean(), state.stored.images.std()], [0, 1], atol=0.03
+  )
+  assert trace_of(state).shape == state.stored.images.shape and not trace_of(state).any()
 
 
 def test_real_images_are_distinct_training_images_of_their_class(dataset):
-  images = np.asarray(initial_state(dataset, ipc=20, init="real").images)
+  images = np.asarray(initial_state(dataset, ipc=20, init="real").stored.images)
   pixels, labels = np.asarray(dataset.normalise(dataset.images)), np.asarray(dataset.labels)
   distances = np.abs(images[:, :, None] - pixels[None, None]).max((3, 4, 5))
   nearest = distances.argmin(2)  # [classes, ipc]
@@ -329,7 +336,9 @@ def test_real_images_are_distinct_training_images_of_their_class(dataset):
 
 @pytest.mark.parametrize("init", ["noise", "real"])
 def test_another_key_starts_elsewhere(dataset, init):
-  first, again, other = (initial_state(dataset, seed, init=init).images for seed in (0, 0, 1))
+  first, again, other = (
+    initial_state(dataset, seed, init=init).stored.images for seed in (0, 0, 1)
+  )
   np.testing.assert_array_equal(first, again)
   assert not np.allclose(first, other)
 

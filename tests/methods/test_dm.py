@@ -8,8 +8,10 @@ import pytest
 
 from dcjax import UserError, augment, data, nn
 from dcjax.data import digits
+from dcjax.formation import Stored
 from dcjax.methods import pool
-from dcjax.methods.dm import Settings, dm, match
+from dcjax.methods.dm import Settings, dm
+from dcjax.methods.feature_matching import FeatureMatching
 from dcjax.strategy import Strategy
 
 SETTINGS = Settings(ipc=2, init="real", embedding="network", batch_real=6, lr_image=0.5)
@@ -44,6 +46,10 @@ def batches(dataset, key):
   return jax.vmap(one)(jnp.arange(CLASSES))
 
 
+def matching(phi, augmentations=augment.NOTHING, **fields):
+  return FeatureMatching(phi, SETTINGS.batch_real, STRATEGY, augmentations, **fields)
+
+
 def by_hand(psi, augmentations, images, dataset, key):
   """The squared distances of the means of `psi` of each class; psi maps all classes at once."""
   real, omegas = batches(dataset, key)
@@ -70,7 +76,7 @@ def test_match_is_the_squared_distance_of_mean_features(images, dataset, norm, a
   phi, key = network(norm), jax.random.key(5)
   params = jax.jit(phi.init)(jax.random.key(6))
   run = jax.jit(
-    lambda images: match(phi, params, images, dataset, key, SETTINGS, STRATEGY, augmentations)
+    lambda images: matching(phi, augmentations).match(params, Stored(images, {}), dataset, key)
   )
   losses, gradients = run(images)
 
@@ -82,14 +88,12 @@ def test_match_is_the_squared_distance_of_mean_features(images, dataset, norm, a
   (_, distances), image_gradients = jax.value_and_grad(expected, has_aux=True)(images)
   np.testing.assert_allclose(losses, distances, rtol=1e-4)
   scale = np.abs(image_gradients).max()
-  np.testing.assert_allclose(gradients, image_gradients, atol=1e-4 * scale, rtol=0)
+  np.testing.assert_allclose(gradients.images, image_gradients, atol=1e-4 * scale, rtol=0)
 
 
 def test_pixels_are_the_linear_kernel_of_mmd(images, dataset):
-  settings, key = SETTINGS._replace(embedding="pixels"), jax.random.key(5)
-  losses, _ = jax.jit(
-    lambda images: match(network(), {}, images, dataset, key, settings, STRATEGY)
-  )(images)
+  pixels, key = matching(network(), embedding="pixels"), jax.random.key(5)
+  losses, _ = jax.jit(lambda images: pixels.match({}, Stored(images, {}), dataset, key))(images)
   real, synthetic = (
     np.asarray(x).reshape(CLASSES, -1, 64) for x in (batches(dataset, key)[0], images)
   )
@@ -102,16 +106,16 @@ def test_an_update_moves_the_images_by_sgd_with_a_fresh_network(images, dataset)
   phi = network()
   method = dm(phi, SETTINGS, STRATEGY, CROP)
   state = jax.jit(method.init)(jax.random.key(0), dataset)
-  update, velocity, expected = jax.jit(method.update), 0, np.asarray(state.images)
+  update, velocity, expected = jax.jit(method.update), 0, np.asarray(state.stored.images)
   for seed in range(2):
     network_key, match_key = jax.random.split(jax.random.key(seed))
     params = phi.init(network_key)
-    losses, gradients = match(phi, params, expected, dataset, match_key, SETTINGS, STRATEGY, CROP)
-    velocity = 0.5 * velocity + np.asarray(gradients)
+    losses, gradients = matching(phi, CROP).match(params, Stored(expected, {}), dataset, match_key)
+    velocity = 0.5 * velocity + np.asarray(gradients.images)
     expected = expected - SETTINGS.lr_image * velocity
     state, metrics = update(state, dataset, jax.random.key(seed))
     np.testing.assert_allclose(metrics["loss"], losses.mean(), rtol=1e-4)
-    np.testing.assert_allclose(state.images, expected, atol=1e-4)
+    np.testing.assert_allclose(state.stored.images, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
@@ -124,7 +128,7 @@ def test_every_layout_gives_the_same_update(dataset, norm, layout):
   start = jax.jit(method.init)(jax.random.key(0), dataset)
   expected, _ = jax.jit(method.update)(start, dataset, key)
   actual, _ = jax.jit(dm(network(norm), SETTINGS, layout, CROP).update)(start, dataset, key)
-  np.testing.assert_allclose(actual.images, expected.images, atol=1e-4)
+  np.testing.assert_allclose(actual.stored.images, expected.stored.images, atol=1e-4)
 
 
 # --- Trained networks ----------------------------------------------------------------------
@@ -168,9 +172,9 @@ def test_an_update_draws_one_of_the_trained_networks(dataset):
     match_key = jax.random.split(key)[1]
     for i in range(2):
       params = jax.tree.map(lambda leaf, i=i: leaf[i], state.networks)
-      losses, _ = match(phi, params, state.images, dataset, match_key, SETTINGS, STRATEGY)
+      losses, _ = matching(phi).match(params, state.stored, dataset, match_key)
       if np.isclose(losses.mean(), metrics["loss"], rtol=1e-4):
         chosen.add(i)
     jax.tree.map(np.testing.assert_array_equal, after.networks, state.networks)
   assert chosen == {0, 1}
-  assert optax.tree.get(state.optimizer, "trace").shape == state.images.shape
+  assert optax.tree.get(state.optimizer, "trace").images.shape == state.stored.images.shape

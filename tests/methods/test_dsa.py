@@ -9,8 +9,9 @@ import pytest
 
 from dcjax import augment, data, nn
 from dcjax.data import digits
+from dcjax.formation import Stored
 from dcjax.matching import DISTANCES
-from dcjax.methods.dc import Settings, dc, match
+from dcjax.methods.dc import Settings, dc, gradient_matching
 from dcjax.strategy import Strategy
 
 SETTINGS = Settings(
@@ -88,14 +89,15 @@ def test_match_augments_by_the_scheme(phi, images, dataset, name):
 
   @partial(jax.jit, compiler_options=QUICK)
   def both(images):
-    ours = match(phi, params, images, dataset, key, SETTINGS, STRATEGY, scheme)
+    matching = gradient_matching(phi, SETTINGS, STRATEGY, scheme)
+    ours = matching.match(params, Stored(images, {}), dataset, key)
     return ours, jax.value_and_grad(
       lambda images: by_hand(phi, params, images, dataset, key, scheme).sum()
     )(images)
 
   (losses, gradients), (total, expected) = both(images)
   np.testing.assert_allclose(losses.sum(), total, rtol=1e-4)
-  np.testing.assert_allclose(gradients, expected, atol=1e-4 * np.abs(expected).max(), rtol=0)
+  np.testing.assert_allclose(gradients.images, expected, atol=1e-4 * np.abs(expected).max(), rtol=0)
 
 
 def test_classes_have_draws_of_their_own(phi, dataset):
@@ -115,7 +117,7 @@ def test_layouts_give_the_same_update(phi, dataset, class_map):
   expected, _ = jax.jit(method.update, compiler_options=QUICK)(start, dataset, key)
   other = dc(phi, SETTINGS, Strategy(class_map=class_map, image_block=0, devices=2), scheme)
   actual, _ = jax.jit(other.update, compiler_options=QUICK)(start, dataset, key)
-  np.testing.assert_allclose(actual.images, expected.images, atol=1e-3)
+  np.testing.assert_allclose(actual.stored.images, expected.stored.images, atol=1e-3)
 
 
 def test_the_network_is_trained_on_augmented_images(phi, images, dataset):
@@ -128,5 +130,7 @@ def test_the_network_is_trained_on_augmented_images(phi, images, dataset):
   ]
   method = dc(phi, SETTINGS, STRATEGY)
   start = jax.jit(method.init)(jax.random.key(0), dataset)
-  plain, augmented = (update(start, dataset, jax.random.key(1))[0].images for update in updates)
+  plain, augmented = (
+    update(start, dataset, jax.random.key(1))[0].stored.images for update in updates
+  )
   assert np.abs(plain - augmented).max() > 1e-4

@@ -1,0 +1,146 @@
+"""Mean features of real and of synthetic images, class by class: DM and IDM."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dcjax import augment, data, training
+from dcjax.augment import Augmentations
+from dcjax.data import Dataset
+from dcjax.formation import IDENTITY, Formation, Stored
+from dcjax.nn import Network
+from dcjax.strategy import Strategy, map_classes
+from dcjax.types import Array, Key, Params
+
+EMBEDDINGS = ("network", "pixels")
+
+
+class FeatureMatching(NamedTuple):
+  """What is compared, and how.
+
+  Attributes:
+    network: psi, and a last layer that only the regularisation uses.
+    batch_real: real images of each class.
+    strategy: how the classes are mapped.
+    augmentations: of the real and the synthetic images.
+    formation: from stored images to synthetic ones.
+    embedding: an entry of `EMBEDDINGS`.
+  """
+
+  network: Network
+  batch_real: int
+  strategy: Strategy
+  augmentations: Augmentations = augment.NOTHING
+  formation: Formation = IDENTITY
+  embedding: str = "network"
+
+  def match(
+    self,
+    params: Params,
+    stored: Stored,
+    dataset: Dataset,
+    key: Key,
+    regularisation: Array | None = None,
+  ) -> tuple[Array, Stored]:
+    """The losses of all classes and the gradient of their sum to what is stored.
+
+    With batch norm the images of all classes go through the network in one batch, hence see each
+    other; else each class goes for itself.
+
+    Args:
+      params: theta.
+      stored: S, images `[classes, ipc, H, W, C]`.
+      dataset: the real images T.
+      key: of the real batches and their augmentation; each class draws its own.
+      regularisation: weight of the mean cross-entropy of a class' synthetic images (IDM, Eq. 5);
+        None: without.
+
+    Returns:
+      The squared distance of the means of each class, regularised, `[classes]`; and the gradient
+      of their sum, shaped as `stored`.
+    """
+    labels = jnp.arange(dataset.num_classes)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, labels)
+    if self.network.batch_norm and self.embedding == "network":
+      return self._together(params, stored, dataset, labels, keys, regularisation)
+    shared = (params, stored.weights, dataset, regularisation)
+    losses, gradients = map_classes(
+      self.strategy, self._one_class, shared, (labels, keys, stored.images)
+    )
+    # The weights of the formation are shared by the classes.
+    weights = jax.tree.map(lambda leaf: leaf.sum(0), gradients.weights)
+    return losses, Stored(gradients.images, weights)
+
+  def _embed(self, params: Params, images: Array) -> tuple[Array, Array]:
+    """Logits and features, `[N, classes]` and `[N, D]`, of images `[N, H, W, C]`."""
+    if self.embedding == "pixels":
+      features = images.reshape(len(images), -1)
+      return jnp.zeros((len(images), 1)), features
+    return self.network.apply(params, images)
+
+  def _draw(self, dataset: Dataset, label: Array, key: Key) -> tuple[Array, Key]:
+    """A batch of real images of a class under A_omega, and the key that stands for omega."""
+    batch_key, omega = jax.random.split(key)
+    index = data.sample(dataset, batch_key, label, n=self.batch_real)
+    return self.augmentations.real(omega, dataset.normalise(dataset.images[index])), omega
+
+  def _one_class(
+    self,
+    shared: tuple[Params, Params, Dataset, Array | None],
+    label: Array,
+    key: Key,
+    images: Array,
+  ) -> tuple[Array, Stored]:
+    """The loss of one class, and its gradient to what is stored of it."""
+    params, weights, dataset, regularisation = shared
+    real, omega = self._draw(dataset, label, key)
+    block = self.strategy.blocks(self.batch_real)
+    features = training.in_blocks(lambda x: self._embed(params, x)[1], real, block=block)
+    target = features.mean(0)
+
+    def loss(stored):
+      synthetic = self.augmentations.synthetic(omega, self.formation.decode(stored))
+      logits, features = self._embed(params, synthetic)
+      distance = ((features.mean(0) - target) ** 2).sum()
+      return distance + _regulariser(logits, label, regularisation)
+
+    return jax.value_and_grad(loss)(Stored(images, weights))
+
+  def _together(
+    self,
+    params: Params,
+    stored: Stored,
+    dataset: Dataset,
+    labels: Array,
+    keys: Key,
+    regularisation: Array | None,
+  ) -> tuple[Array, Stored]:
+    """The losses of all classes in one batch, and the gradient of their sum."""
+
+    def embed(batches):
+      outputs = self._embed(params, batches.reshape(-1, *batches.shape[2:]))
+      return jax.tree.map(lambda x: x.reshape(*batches.shape[:2], -1), outputs)
+
+    real, omegas = jax.vmap(self._draw, (None, 0, 0))(dataset, labels, keys)
+    target = embed(real)[1].mean(1)
+
+    def total(stored):
+      synthetic = self.formation.decode_classes(stored)
+      logits, features = embed(jax.vmap(self.augmentations.synthetic)(omegas, synthetic))
+      distances = ((features.mean(1) - target) ** 2).sum(1)
+      regularisers = jax.vmap(_regulariser, (0, 0, None))(logits, labels, regularisation)
+      losses = distances + regularisers
+      return losses.sum(), losses
+
+    gradients, losses = jax.grad(total, has_aux=True)(stored)
+    return losses, gradients
+
+
+def _regulariser(logits: Array, label: Array, weight: Array | None) -> Array | float:
+  """The weighted mean cross-entropy of logits `[N, classes]` of one class."""
+  if weight is None:
+    return 0.0
+  labels = jnp.full(len(logits), label)
+  return weight * optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()

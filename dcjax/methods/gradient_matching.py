@@ -1,0 +1,124 @@
+"""Gradients of one network to real and to synthetic images, class by class: DC, DSA and IDC."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dcjax import augment, data, training
+from dcjax.augment import Augmentations
+from dcjax.data import Dataset
+from dcjax.formation import IDENTITY, Formation, Stored
+from dcjax.nn import Network
+from dcjax.strategy import Strategy, map_classes
+from dcjax.types import Array, Key, Params
+
+STATISTICS_BATCH = 16  # real images a class that freeze batch norm's statistics
+
+
+class GradientMatching(NamedTuple):
+  """What is compared, and how.
+
+  Attributes:
+    network: phi.
+    distance: D, of two gradients of the network; an entry of `matching`.
+    batch_real: real images of each class.
+    strategy: how the classes are mapped.
+    augmentations: of the real and the synthetic images.
+    formation: from stored images to synthetic ones.
+    batch_synthetic: most synthetic images of a class, drawn at random; None: all.
+  """
+
+  network: Network
+  distance: Callable[[Params, Params], Array]
+  batch_real: int
+  strategy: Strategy
+  augmentations: Augmentations = augment.NOTHING
+  formation: Formation = IDENTITY
+  batch_synthetic: int | None = None
+
+  def match(
+    self, params: Params, stored: Stored, dataset: Dataset, key: Key
+  ) -> tuple[Array, Stored]:
+    """The distances of all classes and the gradient of their sum to what is stored.
+
+    Args:
+      params: theta.
+      stored: S, images `[classes, ipc, H, W, C]`.
+      dataset: the real images T.
+      key: of the real batches and their augmentation; each class draws its own.
+
+    Returns:
+      D of each class `[classes]`, and the gradient of their sum, shaped as `stored`.
+    """
+
+    def compare(stored, ours, target):
+      return jax.value_and_grad(lambda stored: self.distance(ours(stored), target))(stored)
+
+    distances, gradients = self.map(compare, params, stored, dataset, key)
+    # The weights of the formation are shared by the classes.
+    weights = jax.tree.map(lambda leaf: leaf.sum(0), gradients.weights)
+    return distances, Stored(gradients.images, weights)
+
+  def map(
+    self,
+    compare: Callable[[Stored, Callable[[Stored], Params], Params], Any],
+    params: Params,
+    stored: Stored,
+    dataset: Dataset,
+    key: Key,
+  ) -> Any:
+    """Calls `compare(stored, ours, target)` for every class; the arguments are those of `match`.
+
+    Args:
+      compare: takes what is stored of a class, `ours(stored)`, which is the gradient of its
+        synthetic images after augmentation, and the gradient of the class' real batch.
+
+    Returns:
+      The results, stacked along a leading class axis.
+    """
+    batch_key, statistics_key, augment_key = jax.random.split(key, 3)
+    stats = self._frozen_statistics(params, dataset, statistics_key)
+
+    def one_class(shared, label, images):
+      params, stats, weights, dataset, batch_key, augment_key = shared
+      batch_key, omega = (jax.random.fold_in(key, label) for key in (batch_key, augment_key))
+      index = data.sample(dataset, batch_key, label, n=self.batch_real)
+      real = self.augmentations.real(omega, dataset.normalise(dataset.images[index]))
+      target = self._gradient(params, real, label, stats, self.strategy.blocks(len(real)))
+
+      def ours(stored):
+        synthetic = self._draw_synthetic(self.formation.decode(stored), omega)
+        synthetic = self.augmentations.synthetic(omega, synthetic)
+        return self._gradient(params, synthetic, label, stats, len(synthetic))
+
+      return compare(Stored(images, weights), ours, target)
+
+    labels = jnp.arange(dataset.num_classes)
+    shared = (params, stats, stored.weights, dataset, batch_key, augment_key)
+    return map_classes(self.strategy, one_class, shared, (labels, stored.images))
+
+  def _draw_synthetic(self, images: Array, key: Key) -> Array:
+    """No more than `batch_synthetic` of the images."""
+    if self.batch_synthetic is None or len(images) <= self.batch_synthetic:
+      return images
+    order = jax.random.permutation(jax.random.fold_in(key, 1), len(images))
+    return images[order[: self.batch_synthetic]]
+
+  def _gradient(
+    self, params: Params, images: Array, label: Array, stats: Params, block: int
+  ) -> Params:
+    """Gradient of one class' mean loss."""
+    count = len(images)
+    labels, weights = jnp.full(count, label), jnp.full(count, 1 / count)
+    return training.gradient(
+      self.network, params, images, labels, weights, block=block, stats=stats
+    )
+
+  def _frozen_statistics(self, params: Params, dataset: Dataset, key: Key) -> Params:
+    """Statistics of batch norm from real images of all classes, frozen while gradients match."""
+    if not self.network.batch_norm:
+      return {}
+    images = data.random_subset(dataset, key, ipc=STATISTICS_BATCH)
+    return self.network.statistics(params, images.reshape(-1, *dataset.image_shape))
