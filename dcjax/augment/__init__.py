@@ -1,8 +1,8 @@
 """Stateless augmentation: `f(key, images) -> images`, differentiable in the images.
 
 What DC trains networks with (`augment.dc`), and the transforms of DSA (`augment.dsa`), by which a
-batch of real and one of synthetic images are augmented alike. Images are `[N, H, W, C]`,
-normalised.
+batch of real and one of synthetic images are augmented alike. CutMix (`augment.cutmix`), which
+changes targets as well. Images are `[N, H, W, C]`, normalised.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 
+from dcjax.augment.cutmix import cutmix
 from dcjax.augment.dc import shift_or_noise, shift_scale_or_rotate
 from dcjax.augment.dsa import DRAWS, STRATEGY, TRANSFORMS, check_strategy, transform
 from dcjax.errors import UserError, nearest
@@ -28,6 +29,7 @@ __all__ = [
   "by_name",
   "check_name",
   "check_strategy",
+  "cutmix",
   "none",
   "shift_or_noise",
   "shift_scale_or_rotate",

@@ -3,7 +3,7 @@
 A transform is of one image `[H, W, C]` with its parameters; images are normalised.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -55,16 +55,20 @@ def _furthest(side: int) -> int:
 
 def cutout(image: Array, centre: Array) -> Array:
   """Sets a square of half the side to zero, about `[row, column]`, as far as it is inside."""
-
-  def inside(side, middle):
-    size = _cutout_size(side)
-    first = middle - size // 2
-    places = jnp.arange(side)
-    return (places >= first) & (places < first + size)
-
   height, width, _ = image.shape
-  hole = inside(height, centre[0])[:, None] & inside(width, centre[1])[None]
+  hole = box(height, width, centre, [_cutout_size(side) for side in (height, width)])
   return jnp.where(hole[..., None], 0, image)
+
+
+def box(height: int, width: int, centre: Array, sides: Sequence[int | Array]) -> Array:
+  """Which pixels are in a box of some sides about `[row, column]`, bool `[height, width]`."""
+
+  def inside(length, middle, side):
+    first = middle - side // 2
+    places = jnp.arange(length)
+    return (places >= first) & (places < first + side)
+
+  return inside(height, centre[0], sides[0])[:, None] & inside(width, centre[1], sides[1])[None]
 
 
 def _cutout_size(side: int) -> int:
