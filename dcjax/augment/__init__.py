@@ -1,8 +1,9 @@
 """Stateless augmentation: `f(key, images) -> images`, differentiable in the images.
 
 What DC trains networks with (`augment.dc`), and the transforms of DSA (`augment.dsa`), by which a
-batch of real and one of synthetic images are augmented alike. CutMix (`augment.cutmix`), which
-changes targets as well. Images are `[N, H, W, C]`, normalised.
+batch of real and one of synthetic images are augmented alike. What IDC trains networks with on
+ImageNet (`augment.imagenet`). CutMix (`augment.cutmix`), which changes targets as well. Images are
+`[N, H, W, C]`, normalised.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import jax
 from dcjax.augment.cutmix import cutmix
 from dcjax.augment.dc import shift_or_noise, shift_scale_or_rotate
 from dcjax.augment.dsa import DRAWS, STRATEGY, TRANSFORMS, check_strategy, transform
+from dcjax.augment.imagenet import crop_flip_jitter
 from dcjax.errors import UserError, nearest
 from dcjax.types import Array, Key
 
@@ -29,6 +31,7 @@ __all__ = [
   "by_name",
   "check_name",
   "check_strategy",
+  "crop_flip_jitter",
   "cutmix",
   "none",
   "shift_or_noise",
@@ -46,7 +49,12 @@ def none(key: Key, images: Array) -> Array:
 
 
 # What networks can be trained with, beside the strategies of DSA.
-NAMED = {"none": none, "dc": shift_scale_or_rotate, "dc_batch_norm": shift_or_noise}
+NAMED = {
+  "none": none,
+  "dc": shift_scale_or_rotate,
+  "dc_batch_norm": shift_or_noise,
+  "imagenet": crop_flip_jitter,
+}
 
 
 def by_name(name: str) -> Augmentation:

@@ -1,0 +1,101 @@
+"""What IDC trains networks with on ImageNet: resized crops, flips and jittered colours.
+
+A transform is of one image `[H, W, C]` with its parameters; images are normalised.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from dcjax.augment.dsa import flip
+from dcjax.types import Array, Key
+
+AREA = (0.08, 1.0)  # of the image: the area of a crop (torchvision's default, as all of these)
+ASPECT = (3 / 4, 4 / 3)  # of a crop: its width by its height
+TRIES = 10  # crops that are drawn; the first that fits is taken
+JITTER = 0.4  # brightness, contrast and saturation are scaled within 1 +- this
+BLACK = -2.0  # where black lies, about; in ImageNet's normalised pixels at -2.12, -2.04 and -1.80
+
+
+def crop_flip_jitter(key: Key, images: Array) -> Array:
+  """Crops and resizes each image, mirrors half of them, and jitters their colours.
+
+  Args:
+    key: of all draws; each image has its own.
+    images: `[N, H, W, C]`.
+
+  Returns:
+    `[N, H, W, C]`.
+  """
+  count, height, width, _ = images.shape
+
+  def one(key, image):
+    crop_key, flip_key, jitter_key = jax.random.split(key, 3)
+    image = resized_crop(image, *draw_crop(crop_key, height, width))
+    image = flip(image, jax.random.bernoulli(flip_key))
+    return jitter(image, jax.random.uniform(jitter_key, (3,), minval=1 - JITTER, maxval=1 + JITTER))
+
+  return jax.vmap(one)(jax.random.split(key, count), images)
+
+
+def resized_crop(image: Array, corner: Array, sides: Array) -> Array:
+  """Brings a part of the image to the size of the whole, bilinearly.
+
+  Args:
+    image: `[H, W, C]`.
+    corner: the upper left one, `[row, column]`, in pixels.
+    sides: `[rows, columns]`, in pixels.
+
+  Returns:
+    `[H, W, C]`. At the edges of a crop it is interpolated with the pixels beside it.
+  """
+  scale = jnp.array(image.shape[:2], sides.dtype) / sides
+  return jax.image.scale_and_translate(
+    image, image.shape, (0, 1), scale, -corner * scale, method="linear", antialias=False
+  )
+
+
+def draw_crop(
+  key: Key,
+  height: int,
+  width: int,
+  area: tuple[float, float] = AREA,
+  aspect: tuple[float, float] = ASPECT,
+) -> tuple[Array, Array]:
+  """Draws where to crop, as torchvision's RandomResizedCrop, but not to whole pixels.
+
+  Args:
+    key: of all draws.
+    height: of the image.
+    width: of the image.
+    area: the range of the crop's area, as a share of the image's; drawn uniformly.
+    aspect: the range of its width by its height; the logarithm is drawn uniformly.
+
+  Returns:
+    Corner and sides, `[row, column]` each, always inside the image: should none of `TRIES` draws
+    fit into it, the first is cut to the image.
+  """
+  area_key, aspect_key, corner_key = jax.random.split(key, 3)
+  areas = jax.random.uniform(area_key, (TRIES,), minval=area[0], maxval=area[1]) * (height * width)
+  low, high = jnp.log(jnp.array(aspect))
+  aspects = jnp.exp(jax.random.uniform(aspect_key, (TRIES,), minval=low, maxval=high))
+  sides = jnp.sqrt(jnp.stack([areas / aspects, areas * aspects], -1))
+  image_sides = jnp.array([height, width], sides.dtype)
+  fits = (sides <= image_sides[None]).all(-1)
+  chosen = jnp.minimum(sides[fits.argmax()], image_sides)
+  return jax.random.uniform(corner_key, (2,)) * (image_sides - chosen), chosen
+
+
+def jitter(image: Array, factors: Array) -> Array:
+  """Scales brightness, contrast and saturation, in this order, by factors `[3]`.
+
+  Brightness scales pixels about black, contrast about the mean of the image, and saturation about
+  the mean of the channels of each pixel. As the mean and deviation that images are normalised by
+  are not known here, black is the same for all channels and datasets (`BLACK`), and nothing is
+  clipped; torchvision also weights the channels by how bright they look.
+  """
+  brightness, contrast, saturation = factors
+  image = (image - BLACK) * brightness + BLACK
+  mean = image.mean(keepdims=True)
+  image = (image - mean) * contrast + mean
+  grey = image.mean(-1, keepdims=True)
+  return (image - grey) * saturation + grey
