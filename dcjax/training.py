@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dcjax.augment import cutmix
 from dcjax.nn import Network
 from dcjax.types import Array, Key, Params
 
@@ -19,12 +20,14 @@ class Settings(NamedTuple):
     block: images of a batch whose activations are alive together.
     decode: `decode(images) -> images`, from what the set holds to what the network takes.
     augment: `augment(key, images) -> images`, for each batch.
+    cutmix: the probability with which a batch is then mixed, see `augment.cutmix`; 0: never.
   """
 
   batch: int
   block: int
   decode: Callable[[Array], Array] = lambda images: images
   augment: Callable[[Key, Array], Array] = lambda key, images: images
+  cutmix: float = 0.0
 
 
 def in_blocks(function: Callable[[Array], Array], images: Array, *, block: int) -> Array:
@@ -82,13 +85,25 @@ def summed_loss(
   network: Network,
   params: Params,
   images: Array,
-  labels: Array,
+  targets: Array,
   weights: Array,
   stats: Params | None = None,
 ) -> Array:
-  """Sum of the cross-entropies of `[N, H, W, C]` images, weighted by `[N]`. Scalar."""
+  """Sum of the cross-entropies of images, a scalar.
+
+  Args:
+    network: any.
+    params: its parameters.
+    images: normalised `[N, H, W, C]`.
+    targets: labels int32 `[N]`, or probabilities `[N, classes]`.
+    weights: `[N]`.
+    stats: frozen statistics for batch norm.
+  """
   logits, _ = network.apply(params, images, stats)
-  losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  if targets.ndim == 1:
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+  else:
+    losses = optax.softmax_cross_entropy(logits, targets)
   return (losses * weights).sum()
 
 
@@ -96,7 +111,7 @@ def gradient(
   network: Network,
   params: Params,
   images: Array,
-  labels: Array,
+  targets: Array,
   weights: Array,
   *,
   block: int,
@@ -108,22 +123,22 @@ def gradient(
     network: any; batch norm without `stats` needs the batch whole, whatever `block` says.
     params: its parameters.
     images: normalised `[N, H, W, C]`.
-    labels: int32 `[N]`.
+    targets: labels int32 `[N]`, or probabilities `[N, classes]`.
     weights: `[N]`; 1/N for the gradient of the mean loss.
     block: how many images at a time; memory grows with it, the result does not change.
     stats: frozen statistics for batch norm.
   """
 
-  def block_gradient(images, labels, weights):
-    return jax.grad(lambda p: summed_loss(network, p, images, labels, weights, stats))(params)
+  def block_gradient(images, targets, weights):
+    return jax.grad(lambda p: summed_loss(network, p, images, targets, weights, stats))(params)
 
   count = images.shape[0]
   whole = network.batch_norm and stats is None
   if whole or block >= count:
-    return block_gradient(images, labels, weights)
+    return block_gradient(images, targets, weights)
   # Images of weight zero fill up the last block.
   blocks = jax.tree.map(
-    lambda x: _fill(x, block).reshape(-1, block, *x.shape[1:]), (images, labels, weights)
+    lambda x: _fill(x, block).reshape(-1, block, *x.shape[1:]), (images, targets, weights)
   )
 
   def add(total, batch):
@@ -154,8 +169,8 @@ def epoch(
     carry: `(params, optimizer state)`.
     images: `[N, H, W, C]` as `settings.decode` takes them.
     labels: int32 `[N]`.
-    key: of the order and the augmentation.
-    settings: batches, blocks, augmentation.
+    key: of the order, the augmentation and CutMix.
+    settings: batches, blocks, augmentation, CutMix.
 
   Returns:
     The new `(params, optimizer state)`.
@@ -165,7 +180,7 @@ def epoch(
   steps = steps_per_epoch(count, batch)
   order_key, augment_key = jax.random.split(key)
   order = jax.random.permutation(order_key, count)
-  # The last batch is filled up with images of weight zero.
+  # The last batch is filled up with images of weight zero; CutMix may paste from them.
   index = jnp.resize(order, (steps, batch))
   real = (jnp.arange(steps * batch) < count).astype(jnp.float32).reshape(steps, batch)
 
@@ -174,8 +189,15 @@ def epoch(
     number, index, weights = batch_inputs
     inputs = settings.decode(images[index])
     inputs = settings.augment(jax.random.fold_in(augment_key, number), inputs)
+    targets = labels[index]
+    if settings.cutmix:
+      logits, _ = jax.eval_shape(network.apply, params, inputs)
+      targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
+      # The third key beside the two above, which are the same without CutMix.
+      mix_key = jax.random.fold_in(jax.random.fold_in(key, 2), number)
+      inputs, targets = cutmix(mix_key, inputs, targets, settings.cutmix)
     gradients = gradient(
-      network, params, inputs, labels[index], weights / weights.sum(), block=settings.block
+      network, params, inputs, targets, weights / weights.sum(), block=settings.block
     )
     updates, state = optimizer.update(gradients, state, params)
     return (optax.apply_updates(params, updates), state), None

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from dcjax import nn, training
+from dcjax.augment import cutmix
 from dcjax.training import Settings
 
 COUNT = 10
@@ -52,6 +53,23 @@ def test_gradient_equals_the_hand_calculation_in_any_block(problem, block):
   gradient = training.gradient(LINEAR, *problem, block=block)
   loss, expected = softmax_regression(*problem)
   np.testing.assert_allclose(training.summed_loss(LINEAR, *problem), loss, rtol=1e-5)
+  np.testing.assert_allclose(gradient, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [3, 8])
+def test_targets_may_be_probabilities(problem, block):
+  params, images, labels, weights = problem
+  gradient = training.gradient(LINEAR, params, images, jnp.eye(3)[labels], weights, block=block)
+  np.testing.assert_allclose(gradient, training.gradient(LINEAR, *problem, block=block), atol=1e-6)
+  # The cross-entropy is linear in them.
+  other = (labels + 1) % 3
+  mixed = 0.3 * jnp.eye(3)[labels] + 0.7 * jnp.eye(3)[other]
+  expected = [softmax_regression(params, images, each, weights) for each in (labels, other)]
+  loss, expected = (0.3 * a + 0.7 * b for a, b in zip(*expected, strict=True))
+  np.testing.assert_allclose(
+    training.summed_loss(LINEAR, params, images, mixed, weights), loss, rtol=1e-5
+  )
+  gradient = training.gradient(LINEAR, params, images, mixed, weights, block=block)
   np.testing.assert_allclose(gradient, expected, atol=1e-5)
 
 
@@ -182,6 +200,48 @@ def test_images_are_decoded_before_they_are_augmented():
   settings = Settings(COUNT, COUNT, decode, lambda key, images: images + 1 / COUNT)
   traced = traces(jax.random.key(0), settings, images=(4 * IMAGES).astype(jnp.uint8))
   np.testing.assert_allclose(traced, 0.5 / COUNT * (2 + 1), rtol=1e-5)
+
+
+def test_cutmix_mixes_every_augmented_batch_anew_with_its_targets():
+  rng = np.random.default_rng(0)
+  images = jnp.float32(rng.standard_normal((7, 4, 4, 1)))
+  start = jnp.float32(rng.standard_normal((16, 3)))
+  labels = jnp.arange(7) % 3
+  settings = Settings(batch=4, block=4, augment=lambda key, images: 2 * images, cutmix=1.0)
+
+  @jax.jit
+  def trained(params, key):
+    carry = (params, SGD.init(params))
+    return training.epoch(LINEAR, SGD, carry, images, labels, key, settings)[0]
+
+  @jax.jit
+  def expected(params, key):
+    # Two batches; the last image of the second has no weight.
+    order = jnp.resize(jax.random.permutation(jax.random.split(key)[0], 7), (2, 4))
+    for number, weights in enumerate([[1 / 4] * 4, [1 / 3] * 3 + [0]]):
+      index = order[number]
+      targets = jnp.eye(3)[labels[index]]
+      mix_key = jax.random.fold_in(jax.random.fold_in(key, 2), number)
+      mixed = cutmix(mix_key, 2 * images[index], targets, 1.0)
+      params -= training.gradient(LINEAR, params, *mixed, jnp.array(weights), block=4)
+    return params
+
+  key = jax.random.key(0)
+  np.testing.assert_allclose(trained(start, key), expected(start, key), atol=1e-5)
+
+
+def test_cutmix_with_probability_zero_is_the_same_program(problem):
+  params, images, labels, _ = problem
+  carry = (params, SGD.init(params))
+
+  def lowered(settings):
+    def run(carry, key):
+      return training.epoch(LINEAR, SGD, carry, images, labels, key, settings)
+
+    return jax.jit(run).lower(carry, jax.random.key(0)).as_text()
+
+  assert lowered(Settings(3, 3, cutmix=0.0)) == lowered(Settings(3, 3))
+  assert lowered(Settings(3, 3, cutmix=0.5)) != lowered(Settings(3, 3))
 
 
 @pytest.mark.parametrize("block", [7, 2])
