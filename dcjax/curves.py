@@ -47,13 +47,19 @@ def from_summaries(summaries: Iterable[dict[str, Any]]) -> list[Curve]:
       name = RANDOM
       if record["set"] == experiment.SYNTHETIC:
         name = method_name(summary["method"])
-      line = _Line(name, summary["dataset"], record["network"], record["augmentation"])
+      line = _Line(name, summary["dataset"], record["network"], _augmentation(record))
       if record["set"] == experiment.WHOLE:
         whole.append((line, record))
       else:
         lines[line][summary["ipc"]].append(record)
   found = [_curve(line, lines, whole) for line in lines]
   return sorted(found, key=lambda curve: curve.reference)
+
+
+def _augmentation(record: dict[str, Any]) -> str:
+  """What images go through, CutMix included, which records of older versions do not have."""
+  mixed = " with CutMix" if record.get("cutmix") else ""
+  return f"{record['augmentation']}{mixed}"
 
 
 def _last_records(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

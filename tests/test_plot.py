@@ -330,6 +330,9 @@ def test_random_images_are_told_apart_by_their_evaluation():
   assert names(augmentation="crop")[2:] == [
     f"{random}, none evaluation", f"{random}, crop evaluation",
   ]  # fmt: skip
+  assert names(cutmix=0.5)[2:] == [
+    f"{random}, none evaluation", f"{random}, none with CutMix evaluation",
+  ]  # fmt: skip
 
 
 def test_seeds_are_averaged_as_if_all_networks_were_of_one():
