@@ -155,11 +155,16 @@ def _network() -> ConfigDict:
 
 def _evaluation(protocol: str) -> ConfigDict:
   fields = ConfigDict()
-  fields.protocol = protocol  # 'dc', 'dsa' or 'dm'
+  fields.protocol = protocol  # 'dc', 'dsa', 'dm', 'idc' or 'idm'
   fields.networks = 20  # trained from scratch on each set (DC, section 3.1); 0: none
   fields.epochs = placeholder(int)  # None: the protocol's
-  # 'none', 'dc', 'dc_batch_norm', or transforms of DSA joined by '_'; None: the protocol's
+  # Where the network sees more images than are stored, fewer of the protocol's epochs, so that
+  # training costs as many steps as on the stored images (IDC, Table 2)
+  fields.same_steps = False
+  # 'none', 'dc', 'dc_batch_norm', 'imagenet', or transforms of DSA joined by '_'; None: the
+  # protocol's
   fields.augmentation = placeholder(str)
+  fields.cutmix = placeholder(float)  # probability for each batch; None: the protocol's
   fields.checks = 4  # tests of each network, evenly over its epochs, for 'best'
   # Networks (`vgg11`, `convnet:width=64`) or pools of them (`widths`), comma-separated, see
   # dcjax/nn/pools.py; empty: the network above, with instance norm in place of batch norm
@@ -229,7 +234,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
   with config.unlocked():
     config.dataset.classes = _names(config.dataset.classes)
     config.evaluation.architectures = _names(config.evaluation.architectures)
-    _fill_evaluation(config)
+    _fill_evaluation(config, decoded_ipc=config.ipc)
   evaluation.check_settings(evaluation_settings(config.evaluation))
   if config.compute.chunk is not None:
     check_least("compute.chunk", config.compute.chunk, 1)
@@ -309,16 +314,41 @@ def default_strategy(dataset: str) -> str:
   return "_".join(name for name in names if name != "flip" or dataset not in SIGNS)
 
 
-def _fill_evaluation(config: ConfigDict) -> None:
-  """Fills in what the protocol says of epochs and augmentation, in place."""
+def _fill_evaluation(config: ConfigDict, decoded_ipc: int) -> None:
+  """Fills in what the protocol says of epochs, augmentation and CutMix, in place.
+
+  Args:
+    config: of the run.
+    decoded_ipc: images per class as the network sees them.
+  """
   fields, dataset = config.evaluation, base_name(config.dataset.name)
   protocol = evaluation.PROTOCOLS[fields.protocol]
+  # IDC trains with all transforms, whatever a set was matched with.
+  matched = "dsa" in config and fields.protocol != "idc"
+  strategy = config.dsa.strategy if matched else default_strategy(dataset)
+  augmentation, cutmix = protocol.augmentation(dataset, strategy)
   if fields.augmentation is None:
-    strategy = config.dsa.strategy if "dsa" in config else default_strategy(dataset)
-    fields.augmentation = protocol.augmentation(dataset, strategy)
+    fields.augmentation = augmentation
   _warn_of_flips("evaluation.augmentation", fields.augmentation, dataset)
+  if fields.cutmix is None:
+    fields.cutmix = cutmix
+  if fields.cutmix and len(config.dataset.classes) == 1:
+    raise UserError(
+      f"evaluation.cutmix: {fields.cutmix} needs two classes, but dataset.classes names one; "
+      "name more"
+    )
   if fields.epochs is None:
-    fields.epochs = protocol.default_epochs(fields.augmentation)
+    ipc = config.ipc if fields.same_steps else decoded_ipc
+    epochs = protocol.epochs(fields.augmentation, ipc, _hundred_classes(config.dataset))
+    fields.epochs = evaluation.same_steps(epochs, stored=ipc, decoded=decoded_ipc)
+
+
+def _hundred_classes(fields: ConfigDict) -> bool:
+  """Whether a dataset has a hundred classes or more, as far as its config tells without data.
+
+  That is so of CIFAR-100, and where `dataset.classes` names so many.
+  """
+  return base_name(fields.name) == "cifar100" or len(fields.classes) >= 100
 
 
 def evaluation_settings(fields: ConfigDict) -> evaluation.Settings:

@@ -24,8 +24,9 @@ def evaluate(
     path: a `synthetic.npz`; it names the dataset, the network and the protocol of its run.
     data_dir: where the dataset is on this machine; by default where it was at condensation.
     seed: of networks and random subsets; by default the run's.
-    **changes: fields of `config.evaluation` that replace those of the run. A new protocol or
-      augmentation brings its own number of epochs, unless `epochs` is given.
+    **changes: fields of `config.evaluation` that replace those of the run. A new protocol brings
+      its own augmentation and CutMix; a new protocol or augmentation, or `same_steps`, the
+      protocol's number of epochs; unless these are given.
 
   Returns:
     The records that `summary.json` calls `evaluations`; the iteration is the run's last.
@@ -64,9 +65,10 @@ def _config(
       f"it was written by version {synthetic.metadata['version']}"
     ) from None
   config.compute = config_lib.default().compute  # another machine may want another layout
-  if {"protocol", "augmentation"} & changes.keys():
+  if {"protocol", "augmentation", "same_steps"} & changes.keys():
     config.evaluation.epochs = None
-    config.evaluation.augmentation = None
+  if "protocol" in changes:
+    config.evaluation.augmentation = config.evaluation.cutmix = None
   config.evaluation.update(changes)
   if data_dir is not None:
     config.dataset.data_dir = data_dir

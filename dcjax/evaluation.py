@@ -1,7 +1,11 @@
 """Evaluation: train fresh networks from scratch on a set, test them on real images."""
 
+import operator
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from fractions import Fraction
 from functools import partial
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +15,7 @@ import optax
 
 from dcjax import augment, training
 from dcjax.data import Dataset
-from dcjax.errors import check_least, check_name
+from dcjax.errors import UserError, check_least, check_name
 from dcjax.nn import Network
 from dcjax.strategy import Strategy, choose
 from dcjax.types import Array, Key, Params
@@ -24,37 +28,53 @@ class Protocol(NamedTuple):
   """How networks are trained on a set (the numbers are those of the authors' code).
 
   Attributes:
-    learning_rate: of SGD, multiplied by 0.1 once, at half of the epochs.
+    learning_rate: of SGD, at first.
     momentum: of SGD.
     weight_decay: added to the gradient, as in PyTorch.
     batch: images of one step.
-    epochs: passes over the set without augmentation.
-    augmented_epochs: passes over the set with augmentation.
-    augmented: datasets on which the paper augments with something special, and with what.
+    cuts: `(fraction, factor)`: by what the rate is multiplied after which part of the epochs.
+    epochs: `epochs(augmentation, ipc, hundred_classes)`, passes over a set with so many images per
+      class, as the network sees them, and with a hundred classes or more, or fewer.
+    special: datasets, as `fnmatch` has patterns, on which the paper augments with something
+      special: with what, and the probability of CutMix.
     dsa: whether it augments all others by a strategy of DSA.
+    cutmix: the probability of CutMix on all others.
   """
 
   learning_rate: float
   momentum: float
   weight_decay: float
   batch: int
-  epochs: int
-  augmented_epochs: int
-  augmented: dict[str, str]
+  cuts: tuple[tuple[Fraction, float], ...]
+  epochs: Callable[[str, int, bool], int]
+  special: dict[str, tuple[str, float]]
   dsa: bool
+  cutmix: float
 
-  def augmentation(self, dataset: str, strategy: str) -> str:
-    """What the paper augments this dataset with, as `augment.by_name` takes it.
+  def augmentation(self, dataset: str, strategy: str) -> tuple[str, float]:
+    """What the paper augments this dataset with, and the probability of CutMix.
 
     Args:
       dataset: its name.
       strategy: that of DSA for this dataset.
-    """
-    return self.augmented.get(dataset, strategy if self.dsa else "none")
 
-  def default_epochs(self, augmentation: str) -> int:
-    """How long the paper trains."""
-    return self.epochs if augmentation == "none" else self.augmented_epochs
+    Returns:
+      An augmentation as `augment.by_name` takes it, and a probability.
+    """
+    found = [special for name, special in self.special.items() if fnmatchcase(dataset, name)]
+    return found[0] if found else (strategy if self.dsa else "none", self.cutmix)
+
+
+def _epochs_of_dc(augmentation: str, ipc: int, hundred_classes: bool) -> int:
+  del ipc, hundred_classes
+  return 300 if augmentation == "none" else 1000
+
+
+def _epochs_of_idc(augmentation: str, ipc: int, hundred_classes: bool) -> int:
+  del augmentation
+  by_most_images = {1: 3000, 10: 2000, 50: 1500, 200: 1000, 500: 500}
+  epochs = next((epochs for most, epochs in by_most_images.items() if ipc <= most), 300)
+  return 2 * epochs // 3 if hundred_classes else epochs
 
 
 DC = Protocol(
@@ -62,14 +82,38 @@ DC = Protocol(
   momentum=0.9,
   weight_decay=5e-4,
   batch=256,
-  epochs=300,
-  augmented_epochs=1000,
-  augmented={"mnist": "dc"},
+  cuts=((Fraction(1, 2), 0.1),),
+  epochs=_epochs_of_dc,
+  special={"mnist": ("dc", 0.0)},
   dsa=False,
+  cutmix=0.0,
 )
-DSA = DC._replace(augmented={}, dsa=True)
-# By the values of the config field `evaluation.protocol`; DM evaluates as DSA does.
-PROTOCOLS = {"dc": DC, "dsa": DSA, "dm": DSA}
+DSA = DC._replace(special={}, dsa=True)
+IDC = DSA._replace(
+  batch=64,
+  cuts=((Fraction(2, 3), 0.2), (Fraction(5, 6), 0.2)),
+  epochs=_epochs_of_idc,
+  special=dict.fromkeys(("folder", "imagenet*", "imagewoof*"), ("imagenet", 1.0)),
+  cutmix=0.5,
+)
+# By the values of the config field `evaluation.protocol`; DM and IDM evaluate as DSA does.
+PROTOCOLS = {"dc": DC, "dsa": DSA, "dm": DSA, "idc": IDC, "idm": DSA}
+
+
+def same_steps(epochs: int, *, stored: int, decoded: int) -> int:
+  """Passes over decoded images that cost no more steps than passes over the stored ones.
+
+  IDC compares sets so (Table 2), whose decoded images outnumber the stored ones.
+
+  Args:
+    epochs: passes over the stored images.
+    stored: images per class in the set.
+    decoded: images per class as the network sees them.
+
+  Returns:
+    Epochs, at least one.
+  """
+  return max(1, epochs * stored // decoded)
 
 
 class Settings(NamedTuple):
@@ -81,6 +125,7 @@ class Settings(NamedTuple):
     augmentation: as `augment.by_name` takes it.
     networks: how many networks are trained.
     checks: how often each is tested, evenly over the epochs, the last one at the end.
+    cutmix: the probability with which a batch is mixed, see `augment.cutmix`; 0: never.
   """
 
   protocol: str
@@ -88,6 +133,7 @@ class Settings(NamedTuple):
   augmentation: str
   networks: int
   checks: int
+  cutmix: float = 0.0
 
 
 def summarise(accuracies: np.ndarray) -> dict[str, float]:
@@ -111,6 +157,8 @@ def check_settings(settings: Settings) -> None:
   augment.check_name("evaluation.augmentation", settings.augmentation)
   for field, least in (("epochs", 1), ("networks", 0), ("checks", 1)):
     check_least(f"evaluation.{field}", getattr(settings, field), least)
+  if not 0 <= settings.cutmix <= 1:
+    raise UserError(f"evaluation.cutmix: {settings.cutmix} is no probability; give one in [0, 1]")
 
 
 Evaluator = Callable[..., Iterator[Array]]
@@ -159,11 +207,13 @@ def evaluator(
 
 
 def _optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
-  """SGD with weight decay, its rate cut to a tenth half way through the epochs."""
+  """SGD with weight decay, its rate cut as the protocol says."""
   protocol = PROTOCOLS[settings.protocol]
-  rates = (protocol.learning_rate, protocol.learning_rate * 0.1)
+  fractions, factors = zip(*protocol.cuts, strict=True)
+  rates = accumulate(factors, operator.mul, initial=protocol.learning_rate)
   rate = optax.join_schedules(
-    [optax.constant_schedule(rate) for rate in rates], [settings.epochs // 2 * steps]
+    [optax.constant_schedule(rate) for rate in rates],
+    [int(settings.epochs * fraction) * steps for fraction in fractions],
   )
   return optax.chain(
     optax.add_decayed_weights(protocol.weight_decay),
@@ -177,8 +227,8 @@ class Trainer(NamedTuple):
   Attributes:
     start: `start() -> carry`, which holds the parameters and the optimiser's state.
     advance: `advance(carry, start, stop) -> carry`, in epochs.
-    statistics: `statistics(params) -> stats` to test with: what batch norm sees of augmented
-      batches on average (in place of PyTorch's running averages); empty without batch norm.
+    statistics: `statistics(params) -> stats` to test with: what batch norm sees of augmented (and
+      mixed) batches on average (in place of PyTorch's running averages); empty without batch norm.
   """
 
   start: Callable[[], tuple[Params, Any]]
@@ -203,14 +253,18 @@ def make_trainer(
     strategy: how many images go together.
     images: `[N, H, W, C]` as `decode` takes them.
     labels: int32 `[N]`.
-    key: of the initial parameters, the order and the augmentation.
+    key: of the initial parameters, the order, the augmentation and CutMix.
     decode: `decode(images) -> images`, normalised.
   """
   init_key, train_key = jax.random.split(key)
   batch = min(PROTOCOLS[settings.protocol].batch, images.shape[0])
   optimizer = _optimizer(settings, training.steps_per_epoch(images.shape[0], batch))
   passes = training.Settings(
-    batch, strategy.blocks(batch), decode, augment.by_name(settings.augmentation)
+    batch,
+    strategy.blocks(batch),
+    decode,
+    augment.by_name(settings.augmentation),
+    settings.cutmix,
   )
 
   def start():
@@ -229,7 +283,11 @@ def make_trainer(
     def of_one_batch(key):
       order_key, augment_key = jax.random.split(key)
       index = jax.random.permutation(order_key, images.shape[0])[:batch]
-      return network.statistics(params, passes.augment(augment_key, decode(images[index])))
+      inputs = passes.augment(augment_key, decode(images[index]))
+      if passes.cutmix:
+        no_targets = jnp.zeros((batch, 1))
+        inputs, _ = augment.cutmix(jax.random.fold_in(key, 2), inputs, no_targets, passes.cutmix)
+      return network.statistics(params, inputs)
 
     keys = jax.random.split(jax.random.fold_in(train_key, settings.epochs), STATISTICS_BATCHES)
     return jax.tree.map(lambda moments: moments.mean(0), jax.lax.map(of_one_batch, keys))
@@ -269,6 +327,7 @@ def train(
   protocol: str = "dc",
   epochs: int = 300,
   augmentation: str = "none",
+  cutmix: float = 0.0,
 ) -> Params:
   """Trains one network from scratch on a set, as an evaluation does.
 
@@ -276,10 +335,11 @@ def train(
     network: as `nn.create` makes it.
     images: normalised `[N, H, W, C]`.
     labels: integers `[N]`.
-    key: of the initial parameters, the order and the augmentation.
+    key: of the initial parameters, the order, the augmentation and CutMix.
     protocol: an entry of `PROTOCOLS`.
     epochs: passes over the set.
     augmentation: as `augment.by_name` takes it.
+    cutmix: the probability with which a batch is mixed.
 
   Returns:
     The parameters, for `network.apply(params, images)`.
@@ -287,7 +347,7 @@ def train(
   Raises:
     UserError: for a setting that no evaluation can have.
   """
-  settings = Settings(protocol, epochs, augmentation, networks=1, checks=1)
+  settings = Settings(protocol, epochs, augmentation, networks=1, checks=1, cutmix=cutmix)
   check_settings(settings)
   layout = choose(jax.default_backend(), num_classes=1)
 

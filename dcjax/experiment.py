@@ -172,6 +172,7 @@ class Evaluation:
       "network": architecture,
       "protocol": self._settings.protocol,
       "augmentation": self._settings.augmentation,
+      "cutmix": self._settings.cutmix,
       "epochs": self._settings.epochs,
       "networks": len(accuracies),
       "ipc": ipc,

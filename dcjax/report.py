@@ -28,7 +28,7 @@ def table(evaluations: Sequence[dict[str, Any]]) -> str:
 
 def _row(record: dict[str, Any]) -> tuple[str, ...]:
   synthetic = record["set"] == "synthetic"
-  augmented = "" if record["augmentation"] == "none" else " aug"
+  augmented = " aug" if record["augmentation"] != "none" or record["cutmix"] else ""
   return (
     str(record["iteration"]) if synthetic else "-",
     record["set"],

@@ -9,6 +9,7 @@ from dcjax.launch import command_line
 from dcjax import report
 from dcjax.errors import UserError
 from dcjax.evaluate import evaluate
+from dcjax.evaluation import PROTOCOLS
 from dcjax.files import expand
 from dcjax.nn import NETWORKS
 from dcjax.nn.pools import POOLS
@@ -43,8 +44,8 @@ def _flags() -> flags.FlagValues:
   text = {
     "synthetic": "File of the set: a run's synthetic.npz.",
     "data_dir": "Where the dataset is on this machine.",
-    "protocol": "Protocol of the evaluation: dc, dsa or dm.",
-    "augmentation": "What networks are trained with: none, dc, or transforms such as crop_flip.",
+    "protocol": f"Protocol of the evaluation: {', '.join(PROTOCOLS)}.",
+    "augmentation": "What networks are trained with: none, dc, imagenet, or transforms: crop_flip.",
     "output": "JSON file for the results; must not be there yet.",
   }
   number = {
@@ -59,5 +60,9 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_integer(name, None, meaning, flag_values=values)
   networks = f"Networks ({', '.join(NETWORKS)}; convnet:width=64) or pools: {', '.join(POOLS)}."
   flags.DEFINE_list("architectures", None, networks, flag_values=values)
+  cutmix = "Probability of CutMix for each batch; 0: never."
+  flags.DEFINE_float("cutmix", None, cutmix, flag_values=values)
+  same_steps = "No more training steps than on the stored images, where a set decodes to more."
+  flags.DEFINE_bool("same_steps", None, same_steps, flag_values=values)
   flags.DEFINE_bool("whole", None, "Also train on the whole training set.", flag_values=values)
   return values

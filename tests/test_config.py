@@ -90,6 +90,79 @@ def test_flipped_digits_are_warned_of(caplog, field, dataset, warns):
   assert (f"{field}: 'crop_flip' flips images" in caplog.text) == warns
 
 
+def evaluated(dataset, protocol="idc", preset=dm, **fields):
+  """The resolved fields of the evaluation."""
+  config = preset.get_config()
+  config.dataset.name = dataset
+  config.evaluation.protocol = protocol
+  config.update_from_flattened_dict({name.replace("__", "."): v for name, v in fields.items()})
+  return dcjax.config.resolve(config).evaluation
+
+
+@pytest.mark.parametrize(
+  ("dataset", "augmentation", "cutmix", "epochs"),
+  [
+    ("cifar10", "color_crop_cutout_flip_scale_rotate", 0.5, 3000),
+    ("cifar100", "color_crop_cutout_flip_scale_rotate", 0.5, 2000),
+    ("svhn_cropped", "color_crop_cutout_scale_rotate", 0.5, 3000),
+    ("imagenette/320px-v2", "imagenet", 1.0, 3000),
+    ("folder", "imagenet", 1.0, 3000),
+  ],
+)
+def test_idc_evaluates_by_dataset_and_images_per_class(dataset, augmentation, cutmix, epochs):
+  fields = evaluated(dataset)
+  assert (fields.augmentation, fields.cutmix, fields.epochs) == (augmentation, cutmix, epochs)
+  assert evaluated(dataset, ipc=50).epochs == epochs // 2
+
+
+def test_idc_evaluates_with_all_transforms_whatever_was_matched():
+  assert evaluated("cifar10", "dm", dsa__strategy="crop").augmentation == "crop"
+  augmentation = evaluated("cifar10", "idc", dsa__strategy="crop").augmentation
+  assert augmentation == "color_crop_cutout_flip_scale_rotate"
+
+
+def test_a_hundred_folders_are_trained_on_for_two_thirds():
+  names = [f"n{number}" for number in range(100)]
+  assert evaluated("folder", dataset__classes=tuple(names)).epochs == 2000
+  assert evaluated("folder", dataset__classes=(",".join(names),)).epochs == 2000
+  assert evaluated("folder", dataset__classes=tuple(names[1:])).epochs == 3000
+
+
+def test_idm_evaluates_as_dm():
+  fields = evaluated("cifar10", "dm").to_dict() | {"protocol": "idm"}
+  assert evaluated("cifar10", "idm").to_dict() == fields
+
+
+def test_fields_of_the_evaluation_win_over_the_protocol():
+  fields = evaluated("cifar10", evaluation__cutmix=0, evaluation__epochs=7)
+  assert (fields.cutmix, fields.epochs) == (0, 7)
+  assert evaluated("cifar10", "dm").cutmix == 0
+  assert evaluated("cifar10", "dm", evaluation__cutmix=0.5).cutmix == 0.5
+
+
+@pytest.mark.parametrize(
+  ("same_steps", "epochs"),
+  [(False, 1500), (True, 500)],  # of 40 images; of 10, by a quarter
+)
+def test_epochs_count_the_images_that_a_network_sees(same_steps, epochs):
+  config = dm.get_config("ipc=10")
+  config.evaluation.protocol, config.evaluation.same_steps = "idc", same_steps
+  dcjax.config._fill_evaluation(config, decoded_ipc=40)
+  assert config.evaluation.epochs == epochs
+
+
+def test_same_steps_changes_nothing_where_nothing_is_decoded():
+  assert evaluated("cifar10", evaluation__same_steps=True).epochs == 3000
+
+
+def test_cutmix_needs_two_classes():
+  with pytest.raises(
+    UserError, match=r"evaluation.cutmix: 1.0 needs two classes, but dataset.class"
+  ):
+    evaluated("folder", dataset__classes=("dogs",))
+  evaluated("folder", dataset__classes=("dogs",), evaluation__cutmix=0)
+
+
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
@@ -176,6 +249,7 @@ def test_unknown_argument_is_named(argument):
     ("evaluation.augmentation", "corp", "evaluation.augmentation: unknown 'corp'"),
     ("evaluation.networks", -1, "evaluation.networks: -1"),
     ("evaluation.epochs", 0, "evaluation.epochs: 0"),
+    ("evaluation.cutmix", -0.1, "evaluation.cutmix: -0.1 is no probability; give one in"),
     ("compute.chunk", 0, "compute.chunk: 0"),
     ("compute.chunk", 101, "compute.chunk: 101 is too long; 100 at most"),
   ],

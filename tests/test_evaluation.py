@@ -174,9 +174,20 @@ def test_best_is_at_least_last(expected):
 # --- Protocol ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("epochs", "steps"), [(6, 2), (7, 1)])
-def test_sgd_equals_pytorchs_and_its_rate_drops_to_a_tenth_at_half(epochs, steps):
-  optimizer = evaluation._optimizer(SETTINGS._replace(epochs=epochs), steps)
+def half(epochs):
+  return {0: 0.01, epochs // 2: 0.001}
+
+
+def two_cuts(epochs):
+  return {0: 0.01, 2 * epochs // 3: 0.002, 5 * epochs // 6: 0.0004}
+
+
+@pytest.mark.parametrize(
+  ("protocol", "rates", "epochs", "steps"),
+  [("dc", half, 6, 2), ("idm", half, 7, 1), ("idc", two_cuts, 12, 2), ("idc", two_cuts, 8, 1)],
+)
+def test_sgd_equals_pytorchs_and_its_rate_drops_as_the_paper_says(protocol, rates, epochs, steps):
+  optimizer = evaluation._optimizer(SETTINGS._replace(protocol=protocol, epochs=epochs), steps)
   rng = np.random.default_rng(0)
   params = jnp.float32(rng.standard_normal(4))
   state, update = optimizer.init(params), jax.jit(optimizer.update)
@@ -185,7 +196,7 @@ def test_sgd_equals_pytorchs_and_its_rate_drops_to_a_tenth_at_half(epochs, steps
     gradient = jnp.float32(rng.standard_normal(4))
     updates, state = update(gradient, state, params)
     params = params + updates
-    rate = 0.01 if step < epochs // 2 * steps else 0.001
+    rate = next(rate for start, rate in reversed(rates(epochs).items()) if step // steps >= start)
     velocity = 0.9 * velocity + np.asarray(gradient) + 5e-4 * expected
     expected = expected - rate * velocity
     np.testing.assert_allclose(params, expected, atol=1e-6)
@@ -196,22 +207,76 @@ STRATEGY = "color_crop_cutout_scale_rotate"
 
 @pytest.mark.parametrize(
   ("protocol", "dataset", "augmentation"),
-  [("dc", "mnist", "dc"), ("dc", "cifar10", "none")]
-  + [(name, dataset, STRATEGY) for name in ("dsa", "dm") for dataset in ("mnist", "cifar10")],
+  [
+    ("dc", "mnist", ("dc", 0)),
+    ("dc", "mnist_corrupted", ("none", 0)),
+    ("dc", "cifar10", ("none", 0)),
+  ]
+  + [
+    (name, dataset, (STRATEGY, 0))
+    for name in ("dsa", "dm", "idm")
+    for dataset in ("mnist", "folder")
+  ]
+  + [("idc", dataset, (STRATEGY, 0.5)) for dataset in ("mnist", "cifar100")]
+  + [
+    ("idc", dataset, ("imagenet", 1)) for dataset in ("folder", "imagenet2012_subset", "imagenette")
+  ],
 )
-def test_dc_augments_mnist_alone_and_dsa_all_alike(protocol, dataset, augmentation):
+def test_datasets_are_augmented_as_the_paper_says(protocol, dataset, augmentation):
   assert PROTOCOLS[protocol].augmentation(dataset, STRATEGY) == augmentation
 
 
 @pytest.mark.parametrize(("augmentation", "epochs"), [("none", 300), ("dc", 1000), ("crop", 1000)])
 def test_augmentation_takes_longer(augmentation, epochs):
-  assert all(p.default_epochs(augmentation) == epochs for p in PROTOCOLS.values())
+  protocols = [PROTOCOLS[name] for name in ("dc", "dsa", "dm", "idm")]
+  assert all(p.epochs(augmentation, ipc, False) == epochs for p in protocols for ipc in (1, 50))
+
+
+@pytest.mark.parametrize(
+  ("ipc", "epochs", "of_hundred"),
+  [
+    (1, 3000, 2000), (4, 2000, 1333), (10, 2000, 1333), (11, 1500, 1000), (40, 1500, 1000),
+    (50, 1500, 1000), (90, 1000, 666), (200, 1000, 666), (500, 500, 333), (501, 300, 200),
+  ],
+)  # fmt: skip
+def test_idc_trains_longer_on_fewer_images(ipc, epochs, of_hundred):
+  assert PROTOCOLS["idc"].epochs("crop", ipc, False) == epochs
+  assert PROTOCOLS["idc"].epochs("crop", ipc, True) == of_hundred
+
+
+@pytest.mark.parametrize(
+  ("epochs", "stored", "decoded", "expected"),
+  [(2000, 10, 10, 2000), (2000, 10, 40, 500), (1000, 10, 90, 111), (3, 1, 4, 1)],
+)
+def test_as_many_steps_as_on_the_stored_images(epochs, stored, decoded, expected):
+  assert evaluation.same_steps(epochs, stored=stored, decoded=decoded) == expected
 
 
 def test_augmentation_reaches_the_training(dataset, sets, expected):
   settings = SETTINGS._replace(augmentation="dc", networks=1)
   augmented = all_of(evaluator(LINEAR, settings, Strategy(), dataset), sets[0][0], sets[1], KEY)
   assert augmented.shape == (1, 3) and not np.allclose(augmented, expected[:1], atol=0.02)
+
+
+def test_cutmix_reaches_the_training(dataset, sets, expected):
+  settings = SETTINGS._replace(cutmix=1.0, networks=1)
+  mixed = all_of(evaluator(LINEAR, settings, Strategy(), dataset), sets[0][0], sets[1], KEY)
+  assert mixed.shape == (1, 3) and not np.allclose(mixed, expected[:1], atol=0.02)
+  assert mixed[:, -1].min() > 0.3
+
+
+def test_batch_norm_has_statistics_of_mixed_images():
+  phi = nn.create("convnet", (4, 4, 1), 2, width=2, depth=1, norm="batch")
+  images = jnp.array([-1.0, 1.0])[:, None, None, None] * jnp.ones((2, 4, 4, 1))
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def statistics(cutmix):
+    settings = SETTINGS._replace(cutmix=cutmix)
+    trainer = evaluation.make_trainer(phi, settings, Strategy(), images, jnp.arange(2), KEY)
+    return trainer.statistics(trainer.start()[0])
+
+  plain, mixed = (jax.tree.leaves(statistics(cutmix)) for cutmix in (0.0, 1.0))
+  assert any(not np.allclose(a, b, atol=1e-3) for a, b in zip(plain, mixed, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -222,6 +287,8 @@ def test_augmentation_reaches_the_training(dataset, sets, expected):
     ("epochs", 0, "0 is too small; give 1 or more"),
     ("networks", -1, "-1 is too small; give 0 or more"),
     ("checks", -1, "-1 is too small; give 1 or more"),
+    ("cutmix", 1.5, "1.5 is no probability; give one in [0, 1]"),
+    ("cutmix", float("nan"), "nan is no probability; give one in [0, 1]"),
   ],
 )
 def test_an_error_names_the_field_the_value_and_the_remedy(field, value, message):

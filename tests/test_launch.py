@@ -6,7 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+from dcjax.launch import evaluate as command
 from dcjax.launch import main
+
+from dcjax import SyntheticSet, evaluate
 
 QUICK = "--config=configs/quickstart.py:smoke"
 TINY = ["--config.network.depth=1", "--config.network.width=4", "--config.inner_loop=1"]
@@ -57,7 +60,29 @@ def test_evaluate_a_saved_file_on_other_networks(run, tmp_path, capsys):
     (name, network) for name in ("synthetic", "random", "whole") for network in ("convnet", "mlp")
   ]
   assert all(record["networks"] == 2 and record["epochs"] == 1 for record in records)
+  assert all((r["augmentation"], r["cutmix"]) == ("none", 0) for r in records)
   assert " whole |" in capsys.readouterr().out
+
+
+def test_evaluate_by_another_protocol(run, monkeypatch):
+  configs = []
+
+  def evaluate_nothing(path, **changes):
+    configs.append(evaluate._config(SyntheticSet.load(path), None, None, changes))
+    return []
+
+  def changed(*flags):
+    main.run(["evaluate", f"--synthetic={run / 'synthetic.npz'}", *flags])
+    fields = configs[-1].evaluation
+    return fields.protocol, fields.augmentation, fields.cutmix, fields.epochs
+
+  monkeypatch.setattr(command, "evaluate", evaluate_nothing)
+  assert changed() == ("dc", "none", 0, 2)
+  assert changed("--cutmix=1") == ("dc", "none", 1, 2)
+  assert changed("--augmentation=crop") == ("dc", "crop", 0, 1000)
+  strategy = "color_crop_cutout_scale_rotate"
+  assert changed("--protocol=idc", "--same_steps") == ("idc", strategy, 0.5, 3000)
+  assert changed("--protocol=idc", "--cutmix=0", "--epochs=7") == ("idc", strategy, 0, 7)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["condense", "--help"], ["evaluate", "-h"]])
@@ -154,8 +179,6 @@ def test_set_that_does_not_fit_the_data(run, monkeypatch, capsys, tmp_path):
   images, labels = np.zeros((20, 6, 6, 1), np.uint8), np.arange(20) % 10
   file = tmp_path / "other.npz"
   np.savez(file, x_train=images, y_train=labels, x_test=images, y_test=labels)
-  from dcjax import SyntheticSet
-
   synthetic = SyntheticSet.load(run / "synthetic.npz")
   synthetic.metadata["config"]["dataset"] |= {"name": "npz", "data_dir": str(file)}
   synthetic.save(tmp_path / "set.npz")
@@ -166,8 +189,6 @@ def test_set_that_does_not_fit_the_data(run, monkeypatch, capsys, tmp_path):
 
 @pytest.mark.parametrize("field", ["class_names", "mean", "std"])
 def test_set_of_other_data_of_the_same_shape(run, monkeypatch, capsys, tmp_path, field):
-  from dcjax import SyntheticSet
-
   synthetic = SyntheticSet.load(run / "synthetic.npz")
   value = synthetic.metadata[field]
   synthetic.metadata[field] = value[::-1] if field == "class_names" else [2 * value[0]]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from dcjax.augment.dsa import flip
 from dcjax.types import Array, Key
 
-AREA = (0.08, 1.0)  # of the image: the area of a crop (torchvision's default, as all of these)
+AREA = (0.08, 1.0)  # of the image: the area of a crop (torchvision's default, as are the next two)
 ASPECT = (3 / 4, 4 / 3)  # of a crop: its width by its height
 TRIES = 10  # crops that are drawn; the first that fits is taken
 JITTER = 0.4  # brightness, contrast and saturation are scaled within 1 +- this

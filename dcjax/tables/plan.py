@@ -28,7 +28,9 @@ _OWN = {
   "evaluation.whole": "choose the column 'whole' with --columns",
 }
 # How the network is trained that looks for the images of a coreset.
-_OF_CORESETS = ("evaluation.protocol", "evaluation.augmentation")
+_OF_CORESETS = ("evaluation.protocol", "evaluation.augmentation", "evaluation.cutmix")
+# What the accuracies of networks depend on, beside the networks.
+_OF_EVALUATION = ("protocol", "augmentation", "cutmix", "epochs", "networks")
 _DIGITS = 10  # of a digest
 
 
@@ -67,7 +69,7 @@ class Trial(NamedTuple):
       "set": f"whole {self.config.dataset.name}" if made is None else identity(made),
       "seed": self.config.seed,
       "network": self.network,
-      **{name: evaluation[name] for name in ("protocol", "augmentation", "epochs", "networks")},
+      **{name: evaluation[name] for name in _OF_EVALUATION},
     }
 
   @property
