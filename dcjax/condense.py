@@ -163,9 +163,11 @@ class Run:
       raise
     first = self.iteration + 1
     self.state, self.iteration, metrics = done
-    for iteration, loss in enumerate(metrics["loss"].tolist(), first):
+    columns = {name: values.tolist() for name, values in metrics.items()}
+    for iteration, loss in enumerate(columns["loss"], first):
       self._check_finite(loss, iteration)
-      self.metrics.append({"iteration": iteration, "loss": loss})
+      values = {name: column[iteration - first] for name, column in columns.items()}
+      self.metrics.append({"iteration": iteration, **values})
       self.progress.loss(iteration, loss, self.loop.seconds_per_iteration)
 
   def _check_finite(self, values: Any, iteration: int) -> None:

@@ -10,15 +10,20 @@ from ml_collections.config_dict import placeholder
 
 from dcjax import augment, coreset, evaluation, formation
 from dcjax.data import base_name
-from dcjax.errors import UserError, check_least, check_name, nearest
+from dcjax.errors import UserError, check_least, check_name, check_probability, nearest
 from dcjax.loop import LONGEST_CHUNK
 from dcjax.matching import DISTANCES
-from dcjax.methods import INITS, dc
+from dcjax.methods import INITS, dc, idc
 from dcjax.methods.feature_matching import EMBEDDINGS
 
-METHODS = ("dc", "dsa", "dm", *coreset.METHODS)
+METHODS = ("dc", "dsa", "dm", "idc", "idm", *coreset.METHODS)
 SEEDS = 2**32
-RATES = {"lr_image": "0.1 (DC, DSA) or 1 (DM)", "lr_network": "0.01"}
+RATES = {
+  "lr_image": "0.1 (DC, DSA), 1 (DM), 0.2 (IDM), or 0.005 for CIFAR-10 and 10 images (IDC)",
+  "lr_network": "0.01",
+  "training.lr": "0.01",
+  "queue.lr": "0.01",
+}
 # Fields, or beginnings of them, that change no figure of a run.
 INDIFFERENT = (
   "compute.",
@@ -28,6 +33,7 @@ INDIFFERENT = (
   "evaluate_every",
   "picture_every",
 )
+SQUARED = ("cifar10", "cifar100", "svhn_cropped")  # on which IDC matches by squared distances
 SIGNS = ("mnist", "svhn_cropped", "digits")  # datasets whose images mean something else mirrored
 
 
@@ -67,8 +73,10 @@ def _selection() -> ConfigDict:
 
 def _condensation(method: str) -> ConfigDict:
   """The fields of methods that condense."""
-  config = _distribution_matching() if method == "dm" else _gradient_matching()
-  config.batch_real = 256  # real images of each class in one matching step (authors' code)
+  makers = {"dm": _distribution_matching, "idc": _idc, "idm": _idm}
+  config = makers.get(method, _gradient_matching)()
+  if "batch_real" not in config:
+    config.batch_real = 256  # real images of each class in one matching step (authors' code)
   config.evaluate_every = 0  # outer iterations; 0: only at the end
   # Outer iterations, besides those of evaluations; 0: no more than those
   config.picture_every = 0
@@ -76,10 +84,14 @@ def _condensation(method: str) -> ConfigDict:
   # 0: never
   config.converged_after = 0
   # 'noise' (DC, Appendix A), 'real' (DSA, section 4.1; DM) or 'mix' (IDC: a real image a tile)
-  config.init = "noise" if method == "dc" else "real"
+  config.init = {"dc": "noise", "idc": "mix"}.get(method, "real")
   config.formation = _formation()
+  # IDC, section 5; IDM, section 5.1
+  config.formation.factor = 2 if method in ("idc", "idm") else 1
   if method != "dc":
     config.dsa = _dsa()
+  if method == "idc":
+    config.dsa.update({"strategy": "color_crop_cutout", "draw": "sequence"})  # (Appendix C.1)
   return config
 
 
@@ -88,7 +100,7 @@ def _gradient_matching() -> ConfigDict:
   config = ConfigDict()
   config.iterations = 1000  # outer loop K (DC, Appendix B)
   config.checkpoint_every = 50  # outer iterations
-  config.distance = "ours"  # 'ours' (DC, Eq. 10), 'mse' or 'cos' (Table T11)
+  config.distance = "ours"  # 'ours' (DC, Eq. 10), 'mse', 'cos' (Table T11) or 'l1'
   config.lr_image = 0.1  # eta_S (authors' code); momentum is 0.5
   config.lr_network = 0.01  # eta_theta (authors' code)
   config.inner_loop = placeholder(int)  # T; None: by ipc, as the authors' code has it
@@ -107,6 +119,59 @@ def _distribution_matching() -> ConfigDict:
   config.trained.low = placeholder(float)  # least accuracy, in [0, 1]; None: random networks
   config.trained.high = 1.0  # highest accuracy
   config.trained.networks = 20  # of which each iteration draws one
+  return config
+
+
+def _idc() -> ConfigDict:
+  """The fields of IDC alone."""
+  config = ConfigDict()
+  # Matchings of all classes: 2000 networks with `inner_loop` each (authors' code)
+  config.iterations = 200_000
+  config.checkpoint_every = 100  # iterations
+  # Of the gradients of convolutions: 'mse', 'l1', 'ours' or 'cos'; None: 'mse' for CIFAR and
+  # SVHN, else 'l1' (Appendix C.1)
+  config.distance = placeholder(str)
+  config.lr_image = placeholder(float)  # lambda; None: by dataset, times ipc / 10 (authors' code)
+  config.inner_loop = 100  # M, iterations with one network (Appendix C.1)
+  config.batch_real = 64  # real images of each class in one matching (authors' code)
+  config.batch_synthetic = 128  # most decoded images of each class in one (authors' code)
+  config.training = ConfigDict()  # of the networks that gradients are taken of
+  config.training.data = "real"  # 'real', or 'synthetic' as in DSA (Table 5)
+  config.training.steps = placeholder(int)  # of SGD an iteration; None: 32 for CIFAR, else 8
+  config.training.batch = 64  # images of a step
+  config.training.lr = 0.01
+  config.training.weight_decay = 5e-4
+  # 'none', or transforms of DSA joined by '_', drawn for each image (Appendix C.1)
+  config.training.augmentation = "color_crop"
+  config.training.draw = "sequence"  # all of them in 'sequence', or 'one' for each batch
+  config.training.cutmix = placeholder(float)  # probability; None: as at evaluation
+  # Passes over the real images before the first matching (10 for ImageNet-10)
+  config.training.pretraining = 0
+  # How many pretrained networks to choose from; 0: each is pretrained anew
+  config.training.networks = 0
+  return config
+
+
+def _idm() -> ConfigDict:
+  """The fields of IDM alone."""
+  config = ConfigDict()
+  config.iterations = 20_000  # (authors' code)
+  config.checkpoint_every = 500  # iterations
+  config.batch_real = placeholder(int)  # None: 5000 at one image per class, else 256
+  config.lr_image = 0.2  # (supplement, section 1)
+  config.regularisation = placeholder(float)  # None: 0.5 up to 10 images per class, else 0.1
+  config.queue = ConfigDict()  # of networks (section 4.2)
+  config.queue.initial = 3  # N (authors' code)
+  config.queue.size = 100  # N_max
+  # Iterations from one training and one new network to the next; None: 5 at one image, else 30
+  config.queue.interval = placeholder(int)
+  config.queue.steps = placeholder(int)  # K; None: 10, but 50 for CIFAR-100 with ten images
+  config.queue.batch = 256  # real images of a step
+  config.queue.lr = 0.01
+  # Networks to start from in place of random ones (supplement, section 3); 0: none
+  config.queue.pretrained = 0
+  config.queue.pretraining = 10  # passes over the real images that each has been trained for
+  config.queue.classes = 1.0  # share of the classes that each copy is trained on
   return config
 
 
@@ -234,7 +299,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
   with config.unlocked():
     config.dataset.classes = _names(config.dataset.classes)
     config.evaluation.architectures = _names(config.evaluation.architectures)
-    _fill_evaluation(config, decoded_ipc=config.ipc)
+    _fill_evaluation(config, _decoded_ipc(config))
   evaluation.check_settings(evaluation_settings(config.evaluation))
   if config.compute.chunk is not None:
     check_least("compute.chunk", config.compute.chunk, 1)
@@ -248,19 +313,95 @@ def _resolve_method(config: ConfigDict) -> None:
   if config.method in coreset.METHODS:
     _check_selection(config)
     return
+  fill = {"dm": _fill_dm, "idc": _fill_idc, "idm": _fill_idm}.get(config.method, _fill_dc)
+  fill(config)
   _check_loop(config)
-  if config.method == "dm":
-    check_name("embedding", config.embedding, EMBEDDINGS)
-    _check_trained(config)
-    if config.lr_image is None:
-      config.lr_image = 10.0 if config.ipc > 50 else 1.0
-  else:
-    check_name("distance", config.distance, DISTANCES)
-    _check_rate("lr_network", config)
-    _fill_schedule(config)
-  _check_rate("lr_image", config)
+  _check_rate("lr_image", config.lr_image)
   if config.method != "dc":
     _fill_dsa(config.dsa, base_name(config.dataset.name))
+
+
+def _fill_dc(config: ConfigDict) -> None:
+  check_name("distance", config.distance, DISTANCES)
+  _check_rate("lr_network", config.lr_network)
+  _fill_schedule(config)
+
+
+def _fill_dm(config: ConfigDict) -> None:
+  check_name("embedding", config.embedding, EMBEDDINGS)
+  _check_trained(config)
+  if config.lr_image is None:
+    config.lr_image = 10.0 if config.ipc > 50 else 1.0
+
+
+def _fill_idc(config: ConfigDict) -> None:
+  dataset, fields = base_name(config.dataset.name), config.training
+  if config.distance is None:
+    config.distance = "mse" if dataset in SQUARED else "l1"
+  check_name("distance", config.distance, DISTANCES)
+  if config.lr_image is None:
+    config.lr_image = idc.rate(
+      dataset, config.dataset.side, config.ipc, hundred_classes=_hundred_classes(config.dataset)
+    )
+  if fields.steps is None:
+    fields.steps = 32 if dataset.startswith("cifar") else 8
+  if fields.cutmix is None:
+    fields.cutmix = evaluation.PROTOCOLS["idc"].augmentation(dataset, "")[1]
+  check_name("training.data", fields.data, idc.DATA)
+  check_name("training.draw", fields.draw, augment.DRAWS)
+  if fields.augmentation != "none":
+    augment.check_strategy("training.augmentation", fields.augmentation)
+  _warn_of_flips("training.augmentation", fields.augmentation, dataset)
+  check_probability("training.cutmix", fields.cutmix)
+  _check_rate("training.lr", fields.lr)
+  least = {"batch": 1, "steps": 0, "weight_decay": 0, "pretraining": 0, "networks": 0}
+  for field, value in least.items():
+    check_least(f"training.{field}", fields[field], value)
+  for field in ("inner_loop", "batch_synthetic"):
+    check_least(field, config[field], 1)
+  if fields.networks and not fields.pretraining:
+    raise UserError(
+      f"training.networks: {fields.networks} networks are to be kept that nothing has trained; "
+      "set training.pretraining, or leave training.networks at 0"
+    )
+
+
+def _fill_idm(config: ConfigDict) -> None:
+  queue, one = config.queue, config.ipc == 1
+  if config.batch_real is None:
+    config.batch_real = 5000 if one else 256
+  if config.regularisation is None:
+    config.regularisation = 0.5 if config.ipc <= 10 else 0.1
+  if queue.interval is None:
+    queue.interval = 5 if one else 30
+  if queue.steps is None:
+    hard = base_name(config.dataset.name) == "cifar100" and config.ipc == 10
+    queue.steps = 50 if hard else 10
+  check_least("regularisation", config.regularisation, 0)
+  _check_rate("queue.lr", queue.lr)
+  least = {"initial": 1, "size": 1, "interval": 1, "steps": 1, "batch": 1, "pretrained": 0}
+  for field, value in least.items():
+    check_least(f"queue.{field}", queue[field], value)
+  if queue.initial > queue.size:
+    raise UserError(
+      f"queue.initial: {queue.initial} networks do not fit a queue.size of {queue.size}; lower it"
+    )
+  if not 0 < queue.classes <= 1:
+    raise UserError(f"queue.classes: {queue.classes} is no share; give one above 0, 1 at most")
+  if queue.pretrained:
+    check_least("queue.pretraining", queue.pretraining, 1)
+  elif queue.classes < 1:
+    raise UserError(
+      f"queue.classes: {queue.classes} is for networks that are pretrained; set queue.pretrained"
+    )
+
+
+def _decoded_ipc(config: ConfigDict) -> int:
+  """Images per class as networks see them."""
+  if "formation" not in config:
+    return config.ipc
+  fields = config.formation
+  return formation.Formation(**fields, shape=(), mean=(), std=()).decoded(config.ipc)
 
 
 def _fill_dsa(fields: ConfigDict, dataset: str) -> None:
@@ -366,11 +507,9 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
       yield f"{prefix}{name}", value
 
 
-def _check_rate(field: str, config: ConfigDict) -> None:
-  if not 0 < config[field] < math.inf:
-    raise UserError(
-      f"{field}: {config[field]} is not a positive number; the papers have {RATES[field]}"
-    )
+def _check_rate(field: str, value: float) -> None:
+  if not 0 < value < math.inf:
+    raise UserError(f"{field}: {value} is not a positive number; the papers have {RATES[field]}")
 
 
 def _fill_schedule(config: ConfigDict) -> None:

@@ -33,6 +33,12 @@ def check_name(field: str, name: str, choices: Iterable[str]) -> None:
     raise UserError(f"{field}: unknown '{name}'; {nearest(name, choices)}")
 
 
+def check_probability(field: str, value: float) -> None:
+  """Raises `UserError` if `value` is not in [0, 1]."""
+  if not 0 <= value <= 1:
+    raise UserError(f"{field}: {value} is no probability; give one in [0, 1]")
+
+
 def check_least(field: str, value: Any, least: int) -> None:
   """Raises `UserError` if `value` is below `least`."""
   if value < least:

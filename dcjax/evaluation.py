@@ -15,7 +15,7 @@ import optax
 
 from dcjax import augment, training
 from dcjax.data import Dataset
-from dcjax.errors import UserError, check_least, check_name
+from dcjax.errors import check_least, check_name, check_probability
 from dcjax.nn import Network
 from dcjax.strategy import Strategy, choose
 from dcjax.types import Array, Key, Params
@@ -157,8 +157,7 @@ def check_settings(settings: Settings) -> None:
   augment.check_name("evaluation.augmentation", settings.augmentation)
   for field, least in (("epochs", 1), ("networks", 0), ("checks", 1)):
     check_least(f"evaluation.{field}", getattr(settings, field), least)
-  if not 0 <= settings.cutmix <= 1:
-    raise UserError(f"evaluation.cutmix: {settings.cutmix} is no probability; give one in [0, 1]")
+  check_probability("evaluation.cutmix", settings.cutmix)
 
 
 Evaluator = Callable[..., Iterator[Array]]

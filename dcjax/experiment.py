@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dcjax import augment, coreset, data, evaluation, formation, nn
+from dcjax import augment, coreset, data, evaluation, formation, nn, training
 from dcjax import config as config_lib
 from dcjax.data import Dataset
 from dcjax.errors import UserError
 from dcjax.formation import Formation, Stored
-from dcjax.methods import Method, dc, dm, pool
+from dcjax.methods import Method, dc, dm, idc, idm, pool
 from dcjax.nn import pools
 from dcjax.strategy import Strategy, choose
 from dcjax.synthetic import SyntheticSet
@@ -66,10 +66,49 @@ def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
     raise UserError(f"method: {config.method} selects real images; use dcjax select")
   phi, matching = network(config, dataset, layout), augmentations(config)
   forming = decoder(config, dataset)
-  if config.method != "dm":
-    return dc.dc(phi, settings(dc.Settings, config), layout, matching, forming)
-  trained = None if config.trained.low is None else pool.Settings(**config.trained)
-  return dm.dm(phi, settings(dm.Settings, config), layout, matching, forming, trained)
+  bound = layout, matching, forming
+  if config.method == "dm":
+    trained = None if config.trained.low is None else pool.Settings(**config.trained)
+    return dm.dm(phi, settings(dm.Settings, config), *bound, trained)
+  if config.method == "idc":
+    _check_convolutions(config, phi)
+    return idc.idc(phi, settings(idc.Settings, config), _training(config, dataset), *bound)
+  if config.method == "idm":
+    return idm.idm(phi, settings(idm.Settings, config), _queue(config, dataset), *bound)
+  return dc.dc(phi, settings(dc.Settings, config), *bound)
+
+
+def _training(config: ConfigDict, dataset: Dataset) -> idc.Training:
+  fields = config.training
+  steps = _steps(fields.pretraining, fields.batch, dataset)
+  return idc.Training(
+    fields.data, fields.steps, fields.batch, fields.lr, fields.weight_decay, fields.cutmix,
+    pretraining=steps, networks=fields.networks,
+  )  # fmt: skip
+
+
+def _queue(config: ConfigDict, dataset: Dataset) -> idm.QueueSettings:
+  fields = config.queue
+  steps = _steps(fields.pretraining, fields.batch, dataset)
+  return idm.QueueSettings(
+    fields.initial, fields.size, fields.interval, fields.steps, fields.batch, fields.lr,
+    fields.pretrained, pretraining=steps, classes=fields.classes,
+  )  # fmt: skip
+
+
+def _steps(epochs: int, batch: int, dataset: Dataset) -> int:
+  """Steps of SGD in so many passes over the training images."""
+  return epochs * training.steps_per_epoch(len(dataset.labels), batch)
+
+
+def _check_convolutions(config: ConfigDict, phi: nn.Network) -> None:
+  """Refuses a network that has none of what IDC matches."""
+  shapes = jax.tree.leaves(jax.eval_shape(phi.init, jax.random.key(0)))
+  if all(leaf.ndim != 4 for leaf in shapes):
+    raise UserError(
+      f"network.name: {config.network.name} has no convolutions, whose gradients idc matches; "
+      "use convnet"
+    )
 
 
 def decoder(config: ConfigDict, dataset: Dataset) -> Formation:
@@ -85,17 +124,25 @@ def decoder(config: ConfigDict, dataset: Dataset) -> Formation:
     ipc=config.ipc,
     mean=tuple(np.asarray(dataset.mean).tolist()),
     std=tuple(np.asarray(dataset.std).tolist()),
+    unit=config.method == "idc",  # the other methods optimise normalised pixels
   )
 
 
 def settings(kind: type[Any], config: ConfigDict) -> Any:
-  """The settings of a method, `dc.Settings` or `dm.Settings`, from the fields that they name."""
+  """The settings of a method, such as `dc.Settings`, from the fields that they name."""
   return kind(*(config[field] for field in kind._fields))
 
 
 def augmentations(config: ConfigDict) -> augment.Augmentations:
-  """What a method does to the images that it matches; nothing if it is not DSA's."""
-  return augment.augmentations(**config.dsa) if "dsa" in config else augment.NOTHING
+  """What a method does to images that it matches, and that it trains networks on."""
+  if "dsa" not in config:
+    return augment.NOTHING
+  found = augment.augmentations(**config.dsa)
+  if config.method != "idc":
+    return found
+  names, draw = config.training.augmentation, config.training.draw
+  network = augment.none if names == "none" else augment.transform(names, draw=draw, shared=False)
+  return found._replace(network=network)
 
 
 class Evaluation:

@@ -46,9 +46,27 @@ def cosine(a: Params, b: Params) -> Array:
   return _cosine_distance(x[:, None], y[:, None]).sum()
 
 
+def manhattan(a: Params, b: Params) -> Array:
+  """Sum of the absolute differences of the two gradients (IDC, Appendix C.1)."""
+  return optax.tree.sum(jax.tree.map(lambda x, y: jnp.abs(x - y).sum(), a, b))
+
+
+Distance = Callable[[Params, Params], Array]
+
+
+def on_convolutions(distance: Distance) -> Distance:
+  """The distance of the kernels of convolutions alone, which is what IDC matches."""
+
+  def kernels(gradients: Params) -> Params:
+    return [leaf for leaf in jax.tree.leaves(gradients) if leaf.ndim == 4]
+
+  return lambda a, b: distance(kernels(a), kernels(b))
+
+
 # By the values of the config field `distance`.
-DISTANCES: dict[str, Callable[[Params, Params], Array]] = {
+DISTANCES: dict[str, Distance] = {
   "ours": layerwise,
   "mse": euclidean,
   "cos": cosine,
+  "l1": manhattan,
 }

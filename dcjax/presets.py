@@ -42,8 +42,13 @@ def smoke(config: ConfigDict) -> ConfigDict:
     config.selection.candidates, config.selection.validation = 2, 100
   else:
     config.iterations, config.batch_real, config.checkpoint_every = 2, 8, 1
-  if "inner_loop" in config:
+  if "network_epochs" in config:
     config.inner_loop, config.network_epochs = 2, 1
+  if config.method == "idc":
+    config.inner_loop, config.training.steps, config.training.batch = 2, 1, 8
+  if config.method == "idm":
+    config.queue.size, config.queue.interval, config.queue.steps = 3, 1, 1
+    config.queue.batch = 8
   config.network.width = 8
   config.evaluation.networks, config.evaluation.epochs, config.evaluation.checks = 1, 2, 1
   config.evaluation.whole = False

@@ -185,24 +185,86 @@ def epoch(
   real = (jnp.arange(steps * batch) < count).astype(jnp.float32).reshape(steps, batch)
 
   def step(carry, batch_inputs):
-    params, state = carry
     number, index, weights = batch_inputs
-    inputs = settings.decode(images[index])
-    inputs = settings.augment(jax.random.fold_in(augment_key, number), inputs)
-    targets = labels[index]
-    if settings.cutmix:
-      logits, _ = jax.eval_shape(network.apply, params, inputs)
-      targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
-      # The third key beside the two above, which are the same without CutMix.
-      mix_key = jax.random.fold_in(jax.random.fold_in(key, 2), number)
-      inputs, targets = cutmix(mix_key, inputs, targets, settings.cutmix)
-    gradients = gradient(
-      network, params, inputs, targets, weights / weights.sum(), block=settings.block
-    )
-    updates, state = optimizer.update(gradients, state, params)
-    return (optax.apply_updates(params, updates), state), None
+    # The third key beside the two above, which are the same without CutMix.
+    mix_key = jax.random.fold_in(jax.random.fold_in(key, 2), number)
+    keys = jax.random.fold_in(augment_key, number), mix_key
+    batch = images[index], labels[index], weights / weights.sum()
+    return _step(network, optimizer, carry, batch, keys, settings), None
 
   return jax.lax.scan(step, carry, (jnp.arange(steps), index, real))[0]
+
+
+def _step(
+  network: Network,
+  optimizer: optax.GradientTransformation,
+  carry: tuple[Params, Any],
+  batch: tuple[Array, Array, Array],
+  keys: tuple[Key, Key],
+  settings: Settings,
+) -> tuple[Params, Any]:
+  """One step on a batch: images as `settings.decode` takes them, labels and weights.
+
+  The keys are those of the augmentation and of CutMix.
+  """
+  params, state = carry
+  augment_key, mix_key = keys
+  images, targets, weights = batch
+  images = settings.augment(augment_key, settings.decode(images))
+  if settings.cutmix:
+    logits, _ = jax.eval_shape(network.apply, params, images)
+    targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
+    images, targets = cutmix(mix_key, images, targets, settings.cutmix)
+  gradients = gradient(network, params, images, targets, weights, block=settings.block)
+  updates, state = optimizer.update(gradients, state, params)
+  return optax.apply_updates(params, updates), state
+
+
+def random_steps(
+  network: Network,
+  optimizer: optax.GradientTransformation,
+  carry: tuple[Params, Any],
+  images: Array,
+  labels: Array,
+  key: Key,
+  settings: Settings,
+  *,
+  start: Array | int,
+  stop: Array | int,
+  draw: Callable[[Key], Array] | None = None,
+) -> tuple[Params, Any]:
+  """Takes steps `start` to `stop` on batches that are drawn at random, with replacement.
+
+  Step t draws from `fold_in(key, t)`, so that training in pieces changes nothing.
+
+  Args:
+    network: what to train.
+    optimizer: its optimiser.
+    carry: `(params, optimizer state)`.
+    images: `[N, H, W, C]` as `settings.decode` takes them.
+    labels: int32 `[N]`.
+    key: of the batches, the augmentation and CutMix.
+    settings: batches, blocks, augmentation, CutMix.
+    start: number of the first step; may be traced.
+    stop: number of the step after the last.
+    draw: `draw(key) -> int32 [batch]`, places in `images`; any at all by default.
+
+  Returns:
+    The new `(params, optimizer state)`.
+  """
+  batch, weights = settings.batch, jnp.full(settings.batch, 1 / settings.batch)
+
+  def anywhere(key):
+    return jax.random.randint(key, (batch,), 0, images.shape[0])
+
+  def body(number, carry):
+    step_key = jax.random.fold_in(key, number)
+    index = (draw or anywhere)(step_key)
+    keys = jax.random.fold_in(step_key, 1), jax.random.fold_in(step_key, 2)
+    inputs = images[index], labels[index], weights
+    return _step(network, optimizer, carry, inputs, keys, settings)
+
+  return jax.lax.fori_loop(start, stop, body, carry)
 
 
 def epochs(

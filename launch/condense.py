@@ -10,7 +10,7 @@ from dcjax.condense import condense
 
 def main(arguments: list[str]) -> None:
   """Runs `dcjax condense` with its arguments, and prints the table of accuracies."""
-  fields = command_line.help_on_fields("dc", "dsa", "dm")
+  fields = command_line.help_on_fields("dc", "dsa", "dm", "idc", "idm")
   values = command_line.parse(
     lambda: _flags(arguments), arguments, required=("config", "workdir"), more=fields
   )

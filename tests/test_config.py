@@ -3,7 +3,7 @@
 import importlib
 
 import pytest
-from dcjax.configs import dc, dm, dsa, quickstart
+from dcjax.configs import dc, dm, dsa, idc, idm, quickstart
 from ml_collections import ConfigDict
 
 import dcjax.config
@@ -49,7 +49,7 @@ def test_presets_are_the_papers():
   assert (config.network.width, config.network.depth, config.network.norm) == (128, 3, None)
 
 
-@pytest.mark.parametrize("name", ["quickstart", "dc", "dsa", "dm", "coreset"])
+@pytest.mark.parametrize("name", ["quickstart", "dc", "dsa", "dm", "idc", "idm", "coreset"])
 def test_smoke_shrinks_every_preset(name):
   config = importlib.import_module(f"dcjax.configs.{name}").get_config("smoke")
   assert config.get("iterations", 0) <= 2 and config.evaluation.epochs <= 2
@@ -272,3 +272,76 @@ def test_resolving_leaves_the_argument_alone_and_is_idempotent():
   resolved = dcjax.config.resolve(config)
   assert config.inner_loop is None
   assert dcjax.config.resolve(resolved) == resolved
+
+
+# --- IDC and IDM ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ("preset", "distance", "rate", "steps"),
+  [
+    ("cifar10,ipc=10", "mse", 5e-3, 32),
+    ("svhn,ipc=1", "mse", 5e-4, 8),
+    ("mnist,ipc=50", "l1", 5e-4, 8),
+  ],
+)
+def test_idc_follows_the_dataset(preset, distance, rate, steps):
+  config = dcjax.config.resolve(idc.get_config(preset))
+  assert (config.distance, config.training.steps) == (distance, steps)
+  assert config.lr_image == pytest.approx(rate)
+  assert (config.formation.factor, config.init, config.batch_real) == (2, "mix", 64)
+  assert (config.dsa.strategy, config.dsa.draw) == ("color_crop_cutout", "sequence")
+
+
+def test_the_rate_of_idc_grows_with_the_pixels_of_images_from_a_folder():
+  config = idc.get_config("ipc=10")
+  config.dataset.name, config.dataset.side = "folder", 112
+  assert dcjax.config.resolve(config).lr_image == pytest.approx(3e-3 / 4)
+
+
+def test_epochs_follow_the_decoded_images():
+  epochs = dict.fromkeys((1, 2))
+  for factor in epochs:
+    config = idc.get_config("cifar10,ipc=10")
+    config.formation.factor = factor
+    epochs[factor] = dcjax.config.resolve(config).evaluation.epochs
+  assert epochs == {1: 2000, 2: 1500}  # of 10 and of 40 images per class
+
+
+@pytest.mark.parametrize(
+  ("preset", "real", "regularisation", "interval", "steps"),
+  [
+    ("cifar10,ipc=1", 5000, 0.5, 5, 10),
+    ("cifar10,ipc=50", 256, 0.1, 30, 10),
+    ("cifar100,ipc=10", 256, 0.5, 30, 50),
+  ],
+)
+def test_idm_follows_the_images_per_class(preset, real, regularisation, interval, steps):
+  config = dcjax.config.resolve(idm.get_config(preset))
+  assert (config.batch_real, config.regularisation) == (real, regularisation)
+  assert (config.queue.interval, config.queue.steps) == (interval, steps)
+
+
+@pytest.mark.parametrize(
+  ("method", "field", "value", "message"),
+  [
+    ("idc", "distance", "l2", "distance: unknown 'l2'; did you mean 'l1'"),
+    ("idc", "training.data", "fake", "training.data: unknown 'fake'"),
+    ("idc", "training.cutmix", 2.0, "training.cutmix: 2.0 is no probability"),
+    ("idc", "training.lr", 0.0, "training.lr: 0.0 is not a positive number"),
+    ("idc", "training.networks", 3, "training.networks: 3 networks .* nothing has trained"),
+    ("idc", "inner_loop", 0, "inner_loop: 0 is too small"),
+    ("idc", "training.augmentation", "crops", "training.augmentation: unknown transform 'crops'"),
+    ("dm", "formation.factor", 0, "formation.factor: 0 is too small"),
+    ("dm", "formation.name", "unform", "formation.name: unknown 'unform'"),
+    ("idm", "queue.size", 0, "queue.size: 0 is too small"),
+    ("idm", "queue.initial", 101, "queue.initial: 101 networks do not fit a queue.size of 100"),
+    ("idm", "queue.classes", 0.5, "queue.classes: 0.5 is for networks that are pretrained"),
+    ("idm", "regularisation", -1.0, "regularisation: -1.0 is too small"),
+  ],
+)
+def test_what_idc_and_idm_cannot_have(method, field, value, message):
+  config = dcjax.config.default(method)
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(UserError, match=message):
+    dcjax.config.resolve(config)

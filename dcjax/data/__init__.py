@@ -15,6 +15,7 @@ from dcjax.data.dataset import (
   from_arrays,
   random_subset,
   sample,
+  sample_of_classes,
   warn_small_classes,
 )
 from dcjax.data.tfds import base_name
@@ -27,6 +28,7 @@ __all__ = [
   "load",
   "random_subset",
   "sample",
+  "sample_of_classes",
   "warn_small_classes",
 ]
 

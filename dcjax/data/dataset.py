@@ -172,6 +172,26 @@ def sample(dataset: Dataset, key: Key, label: Array | int, *, n: int) -> jax.Arr
   return start + jnp.where(size >= n, distinct, repeated)
 
 
+def sample_of_classes(dataset: Dataset, key: Key, classes: Array, *, n: int) -> jax.Array:
+  """Draws `n` images of some classes with replacement, each as likely as the others.
+
+  Args:
+    dataset: what to draw from.
+    key: the same key draws the same images.
+    classes: bool `[classes]`, which ones; may be traced, at least one is true.
+    n: how many; static.
+
+  Returns:
+    int32 `[n]`: places in `dataset.images`.
+  """
+  label_key, place_key = jax.random.split(key)
+  offsets = jnp.asarray(dataset.offsets)
+  sizes = offsets[1:] - offsets[:-1]
+  chances = jnp.log(jnp.where(classes, sizes, 0).astype(jnp.float32))
+  labels = jax.random.categorical(label_key, chances, shape=(n,))
+  return offsets[labels] + jax.random.randint(place_key, (n,), 0, sizes[labels])
+
+
 def random_subset(dataset: Dataset, key: Key, *, ipc: int) -> jax.Array:
   """Draws `ipc` images of each class and normalises them.
 

@@ -58,17 +58,7 @@ def train(
   optimizer = optax.chain(
     optax.add_decayed_weights(WEIGHT_DECAY), optax.sgd(RATE, momentum=MOMENTUM)
   )
-  count = dataset.images.shape[0]
-
-  def step(number, carry, key):
-    params, state = carry
-    index = jax.random.randint(jax.random.fold_in(key, number), (BATCH,), 0, count)
-    images, weights = dataset.normalise(dataset.images[index]), jnp.full(BATCH, 1 / BATCH)
-    gradients = training.gradient(
-      network, params, images, dataset.labels[index], weights, block=block
-    )
-    updates, state = optimizer.update(gradients, state, params)
-    return optax.apply_updates(params, updates), state
+  batches = training.Settings(BATCH, block, decode=dataset.normalise)
 
   def measure(params, index):
     images, labels = dataset.images[index], dataset.labels[index]
@@ -78,14 +68,15 @@ def train(
 
   def one(key):
     init_key, sample_key, steps_key = jax.random.split(key, 3)
-    sample = jax.random.permutation(sample_key, count)[:SAMPLE]
+    sample = jax.random.permutation(sample_key, len(dataset.labels))[:SAMPLE]
     params = network.init(init_key)
 
     def further(carry):
       trained, number, _ = carry
-      trained = jax.lax.fori_loop(
-        number, number + EVERY, lambda t, carry: step(t, carry, steps_key), trained
-      )
+      trained = training.random_steps(
+        network, optimizer, trained, dataset.images, dataset.labels, steps_key, batches,
+        start=number, stop=number + EVERY,
+      )  # fmt: skip
       return trained, number + EVERY, measure(trained[0], sample)
 
     def wanting(carry):

@@ -1,0 +1,256 @@
+"""IDC: condensation by efficient synthetic-data parameterization (Kim et al., ICML 2022).
+
+The gradients of synthetic images f(S), which a formation f makes of the stored S, and of real
+ones are matched class by class as in DSA, with three differences (Algorithm 1): the networks are
+trained on real images between the matchings, with strong augmentation and CutMix; the distance is
+the L1 norm or the squared L2 norm of the gradients of convolutions; and S holds pixels in [0, 1].
+
+An iteration here is one pass of the inner loop: all classes are matched, S takes one step, and
+the network is trained. After `inner_loop` (M) of them a new network begins.
+"""
+
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dcjax import augment, training
+from dcjax.augment import Augmentations
+from dcjax.data import Dataset
+from dcjax.formation import IDENTITY, Formation, Stored
+from dcjax.matching import DISTANCES, on_convolutions
+from dcjax.methods import Method, image_optimizer, initialiser, step_images
+from dcjax.methods.gradient_matching import GradientMatching
+from dcjax.nn import Network
+from dcjax.strategy import Strategy
+from dcjax.types import Array, Key, Params
+
+MOMENTUM_NETWORK = 0.9
+# By dataset, as `fnmatch` has patterns: lambda for ten images per class (Appendix C.1, authors'
+# code), and the side of the images that it is for, if they come in others.
+RATES = {
+  "cifar*": (5e-3, None),
+  "svhn*": (5e-3, None),
+  "folder": (3e-3, 224),
+  "imagenet*": (3e-3, 224),
+  "*": (1e-4, None),
+}
+RATE_HUNDRED_CLASSES = 1e-3  # of ImageNet-100
+DATA = ("real", "synthetic")  # what networks are trained on (Table 5)
+
+
+def rate(dataset: str, side: int, ipc: int, *, hundred_classes: bool) -> float:
+  """The learning rate of the images, lambda, that belongs to a dataset.
+
+  A pixel's gradient shrinks with the number of images and of pixels that share a loss.
+
+  Args:
+    dataset: its name.
+    side: of the images, in pixels, if the dataset comes in any size.
+    ipc: stored images per class.
+    hundred_classes: whether there are that many classes or more.
+  """
+  found, base = next(values for name, values in RATES.items() if fnmatchcase(dataset, name))
+  if base is None:
+    return found * ipc / 10
+  return (RATE_HUNDRED_CLASSES if hundred_classes else found) * ipc / 10 * (side / base) ** 2
+
+
+class Settings(NamedTuple):
+  """IDC's hyper-parameters.
+
+  Attributes:
+    ipc: stored images per class.
+    init: an entry of `methods.INITS`.
+    distance: an entry of `matching.DISTANCES`, of the gradients of convolutions.
+    inner_loop: M, matchings with one network.
+    batch_real: real images of each class in one matching.
+    batch_synthetic: most synthetic images of each class in one matching.
+    lr_image: lambda.
+  """
+
+  ipc: int
+  init: str
+  distance: str
+  inner_loop: int
+  batch_real: int
+  batch_synthetic: int
+  lr_image: float
+
+
+class Training(NamedTuple):
+  """How the networks are trained that gradients are taken of.
+
+  Attributes:
+    data: an entry of `DATA`.
+    steps: of SGD between two matchings.
+    batch: images of a step.
+    learning_rate: eta.
+    weight_decay: added to the gradient.
+    cutmix: the probability with which a batch is mixed; 0: never.
+    pretraining: steps of SGD before a network's first matching.
+    networks: how many of those pretrained are kept to choose from; 0: each is pretrained anew.
+  """
+
+  data: str
+  steps: int
+  batch: int
+  learning_rate: float
+  weight_decay: float
+  cutmix: float
+  pretraining: int
+  networks: int
+
+
+class State(NamedTuple):
+  """What IDC carries from one matching to the next."""
+
+  stored: Stored  # images [classes, ipc, H, W, C] float32 in [0, 1], and a formation's weights
+  optimizer: Any  # the image optimiser's state: momentum shaped as the images
+  network: Params  # theta_i
+  network_optimizer: Any  # its optimiser's state: momentum shaped as the network
+  matchings: Array  # int32, done with this network
+  pool: Params  # pretrained networks, each leaf with a leading axis [networks]; or empty
+
+
+def idc(
+  network: Network,
+  settings: Settings,
+  training_settings: Training,
+  strategy: Strategy,
+  augmentations: Augmentations = augment.NOTHING,
+  formation: Formation = IDENTITY,
+) -> Method:
+  """IDC (Algorithm 1); IDC-I with a formation that leaves images whole.
+
+  Args:
+    network: theta, a network with convolutions.
+    settings: hyper-parameters of the matching.
+    training_settings: hyper-parameters of the networks.
+    strategy: how the work is laid out on the machine.
+    augmentations: a_omega of what is matched, and a_omega' of what networks are trained on.
+    formation: f.
+
+  Returns:
+    The method; its metrics are `loss`, the distance averaged over classes.
+  """
+  optimizer = image_optimizer(settings.lr_image)
+  initialise = initialiser(optimizer, ipc=settings.ipc, init=settings.init, formation=formation)
+  matching = GradientMatching(
+    network,
+    on_convolutions(DISTANCES[settings.distance]),
+    settings.batch_real,
+    strategy,
+    augmentations,
+    formation,
+    settings.batch_synthetic,
+  )
+  networks = _Networks(network, training_settings, strategy, augmentations.network, formation)
+
+  def init(key: Key, dataset: Dataset) -> State:
+    images_key, pool_key = jax.random.split(key)
+    stored, state = initialise(images_key, dataset)
+    pool = networks.pool(stored, dataset, pool_key)
+    started = networks.fresh(pool_key)
+    return State(stored, state, *started, jnp.int32(0), pool)
+
+  def update(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
+    start_key, match_key, train_key = jax.random.split(key, 3)
+
+    def begin(state):
+      trained = networks.start(state.pool, state.stored, dataset, start_key)
+      stored = state.stored
+      if formation.unit:
+        stored = stored._replace(images=jnp.clip(stored.images, 0, 1))
+      return state._replace(stored=stored, network=trained[0], network_optimizer=trained[1])
+
+    state = jax.lax.cond(state.matchings == 0, begin, lambda state: state, state)
+    losses, gradients = matching.match(state.network, state.stored, dataset, match_key)
+    state = step_images(optimizer, state, gradients)
+    trained = networks.train(
+      (state.network, state.network_optimizer),
+      state.stored,
+      dataset,
+      train_key,
+      training_settings.steps,
+    )
+    state = state._replace(
+      network=trained[0],
+      network_optimizer=trained[1],
+      matchings=(state.matchings + 1) % settings.inner_loop,
+    )
+    return state, {"loss": losses.mean()}
+
+  return Method(init, update)
+
+
+class _Networks(NamedTuple):
+  """The networks of a run: how each begins, and is trained."""
+
+  network: Network
+  settings: Training
+  strategy: Strategy
+  augmentation: augment.Augmentation
+  formation: Formation
+
+  def optimizer(self) -> optax.GradientTransformation:
+    return optax.chain(
+      optax.add_decayed_weights(self.settings.weight_decay),
+      optax.sgd(self.settings.learning_rate, momentum=MOMENTUM_NETWORK),
+    )
+
+  def fresh(self, key: Key) -> tuple[Params, Any]:
+    """A network with random weights, and its optimiser's state."""
+    params = self.network.init(key)
+    return params, self.optimizer().init(params)
+
+  def train(
+    self,
+    carry: tuple[Params, Any],
+    stored: Stored,
+    dataset: Dataset,
+    key: Key,
+    steps: int,
+  ) -> tuple[Params, Any]:
+    """Steps of SGD on real images, or on f(S)."""
+    batch = self.settings.batch
+    images, labels, decode = dataset.images, dataset.labels, dataset.normalise
+    if self.settings.data == "synthetic":
+      decoded = self.formation.decode_classes(stored)
+      images = decoded.reshape(-1, *decoded.shape[2:])
+      labels = jnp.repeat(jnp.arange(decoded.shape[0]), decoded.shape[1])
+      decode = _as_it_is
+    batches = training.Settings(
+      batch, self.strategy.blocks(batch), decode, self.augmentation, self.settings.cutmix
+    )
+    return training.random_steps(
+      self.network, self.optimizer(), carry, images, labels, key, batches, start=0, stop=steps
+    )
+
+  def pretrained(self, stored: Stored, dataset: Dataset, key: Key) -> Params:
+    """A network that has been trained for a few epochs (section 4.3)."""
+    init_key, train_key = jax.random.split(key)
+    steps = self.settings.pretraining
+    return self.train(self.fresh(init_key), stored, dataset, train_key, steps)[0]
+
+  def pool(self, stored: Stored, dataset: Dataset, key: Key) -> Params:
+    """Pretrained networks to choose from; empty if there are to be none."""
+    if not self.settings.networks:
+      return {}
+    keys = jax.random.split(key, self.settings.networks)
+    return jax.lax.map(lambda key: self.pretrained(stored, dataset, key), keys)
+
+  def start(self, pool: Params, stored: Stored, dataset: Dataset, key: Key) -> tuple[Params, Any]:
+    """The network of the next matchings, with an optimiser that has seen nothing."""
+    if self.settings.networks:
+      choice = jax.random.randint(key, (), 0, self.settings.networks)
+      params = jax.tree.map(lambda leaf: leaf[choice], pool)
+    else:
+      params = self.pretrained(stored, dataset, key)
+    return params, self.optimizer().init(params)
+
+
+def _as_it_is(images: Array) -> Array:
+  return images

@@ -1,0 +1,190 @@
+"""IDC against a naive reading of Algorithm 1, and the networks that it trains."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dcjax import augment, data, formation, nn
+from dcjax.data import digits
+from dcjax.methods import idc
+from dcjax.strategy import Strategy
+
+SETTINGS = idc.Settings(
+  ipc=2, init="mix", distance="mse", inner_loop=2, batch_real=6, batch_synthetic=128, lr_image=0.02
+)  # fmt: skip
+TRAINING = idc.Training(
+  data="real", steps=2, batch=5, learning_rate=0.05, weight_decay=0.01, cutmix=0.0,
+  pretraining=0, networks=0,
+)  # fmt: skip
+STRATEGY = Strategy(image_block=4)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+  return digits.load()
+
+
+@pytest.fixture(scope="module")
+def forming(dataset):
+  mean, std = (tuple(np.asarray(x).tolist()) for x in (dataset.mean, dataset.std))
+  return formation.create("uniform", 2, shape=(8, 8, 1), ipc=2, mean=mean, std=std, unit=True)
+
+
+def network():
+  return nn.create("convnet", (8, 8, 1), 10, width=4, depth=1)
+
+
+def make(forming, layout=STRATEGY, augmentations=augment.NOTHING, training=TRAINING, **settings):
+  return idc.idc(network(), SETTINGS._replace(**settings), training, layout, augmentations, forming)
+
+
+@pytest.fixture(scope="module")
+def method(forming):
+  found = make(forming)
+  return found._replace(init=jax.jit(found.init), update=jax.jit(found.update))
+
+
+@pytest.fixture(scope="module")
+def start(method, dataset):
+  return method.init(jax.random.key(0), dataset)
+
+
+def mean_loss(params, images, label):
+  logits, _ = network().apply(params, images)
+  labels = jnp.full(len(images), label)
+  return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def kernel_gradient(params, images, label):
+  """The gradient to the one kernel of a convolution that the network has."""
+  return jax.grad(mean_loss)(params, images, label)["Convolution_0"]["kernel"]
+
+
+def decode_by_hand(images, dataset):
+  """Quarters of pixels in [0, 1], brought to full size and normalised."""
+  quarters = [images[:, i : i + 4, j : j + 4] for i in (0, 4) for j in (0, 4)]
+  tiles = jnp.stack(quarters, 1).reshape(-1, 4, 4, 1)
+  whole = jax.image.resize(tiles, (len(tiles), 8, 8, 1), "bilinear")
+  return (whole - dataset.mean[0]) / dataset.std[0]
+
+
+@pytest.mark.parametrize("distance", ["mse", "l1"])
+def test_an_update_equals_a_naive_reading_of_algorithm_1(forming, start, dataset, distance):
+  update = jax.jit(make(forming, distance=distance).update)
+  state, _ = update(start, dataset, jax.random.key(1))  # a network and momentum that have moved
+  key = jax.random.key(2)
+  after, metrics = update(state, dataset, key)
+  _, match_key, train_key = jax.random.split(key, 3)
+  batch_key = jax.random.split(match_key, 3)[0]
+  power = {"mse": jnp.square, "l1": jnp.abs}[distance]
+
+  @jax.jit
+  def matched(stored, label):
+    index = data.sample(dataset, jax.random.fold_in(batch_key, label), label, n=6)
+    real = kernel_gradient(state.network, dataset.normalise(dataset.images[index]), label)
+
+    def compare(stored):
+      ours = kernel_gradient(state.network, decode_by_hand(stored, dataset), label)
+      return power(ours - real).sum()
+
+    return jax.value_and_grad(compare)(stored)
+
+  momentum = optax.tree.get(state.optimizer, "trace").images
+  losses = []
+  for label in range(10):
+    loss, gradient = matched(state.stored.images[label], label)
+    losses.append(loss)
+    expected = state.stored.images[label] - SETTINGS.lr_image * (0.5 * momentum[label] + gradient)
+    np.testing.assert_allclose(after.stored.images[label], expected, atol=1e-5)
+  np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-4)
+
+  params, trace = state.network, optax.tree.get(state.network_optimizer, "trace")
+  for t in range(TRAINING.steps):
+    index = jax.random.randint(jax.random.fold_in(train_key, t), (5,), 0, len(dataset.labels))
+
+    def loss(params, index=index):
+      logits, _ = network().apply(params, dataset.normalise(dataset.images[index]))
+      return optax.softmax_cross_entropy_with_integer_labels(logits, dataset.labels[index]).mean()
+
+    gradient = jax.grad(loss)(params)
+    trace = jax.tree.map(
+      lambda v, g, p: 0.9 * v + g + TRAINING.weight_decay * p, trace, gradient, params
+    )
+    params = jax.tree.map(lambda p, v: p - TRAINING.learning_rate * v, params, trace)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), after.network, params)
+
+
+def test_stored_images_are_pixels_and_mosaics_of_real_ones(start, dataset):
+  images = np.asarray(start.stored.images)
+  assert images.shape == (10, 2, 8, 8, 1) and images.min() >= 0 and images.max() <= 1
+  # A tile is a real image of its class, made smaller: its mean is that of the image.
+  means = (np.asarray(dataset.images, np.float32) / 255).mean((1, 2, 3))
+  for label in range(10):
+    found = means[np.asarray(dataset.labels) == label]
+    tiles = images[label].reshape(2, 2, 4, 2, 4).mean((2, 4)).ravel()
+    assert np.abs(tiles[:, None] - found).min(1).max() < 0.02
+
+
+def test_a_new_network_begins_after_the_inner_loop(method, start, dataset):
+  state, networks = start, []
+  for number in range(4):
+    state, _ = method.update(state, dataset, jax.random.key(number))
+    networks.append(np.asarray(state.network["Linear_0"]["Dense_0"]["kernel"]))
+    assert int(state.matchings) == (number + 1) % 2
+  apart = [np.abs(a - b).max() for a, b in pairwise(networks)]
+  assert apart[0] < 0.1 and apart[2] < 0.1 < apart[1]
+
+
+def test_pixels_are_clipped_where_a_network_begins(method, start, dataset):
+  far = start._replace(stored=start.stored._replace(images=start.stored.images * 4 - 1))
+  first, _ = method.update(far, dataset, jax.random.key(0))
+  middle = far._replace(matchings=jnp.int32(1))
+  second, _ = method.update(middle, dataset, jax.random.key(0))
+  assert first.stored.images.min() > -0.5 and first.stored.images.max() < 1.5
+  assert second.stored.images.max() > 2
+
+
+def test_networks_are_trained_on_what_is_asked_for(forming, start, dataset):
+  """Other stored images change the network if, and only if, it is trained on them."""
+  other = start._replace(stored=start.stored._replace(images=1 - start.stored.images))
+  for kind, changes in (("real", False), ("synthetic", True)):
+    update = jax.jit(make(forming, training=TRAINING._replace(data=kind)).update)
+    networks = [update(state, dataset, jax.random.key(0))[0].network for state in (start, other)]
+    one, two = (network["Linear_0"]["Dense_0"]["kernel"] for network in networks)
+    assert np.array_equal(one, two) != changes
+
+
+def test_a_network_begins_as_one_of_those_pretrained(forming, dataset):
+  training = TRAINING._replace(pretraining=20, networks=2, steps=0)
+  chosen = make(forming, training=training)
+  state = jax.jit(chosen.init)(jax.random.key(0), dataset)
+  update, kernels = jax.jit(chosen.update), state.pool["Linear_0"]["Dense_0"]["kernel"]
+  found = set()
+  for seed in range(8):
+    after, _ = update(state, dataset, jax.random.key(seed))
+    same = [np.array_equal(after.network["Linear_0"]["Dense_0"]["kernel"], k) for k in kernels]
+    assert sum(same) == 1
+    found.add(same.index(True))
+  assert found == {0, 1}
+
+
+def test_no_more_synthetic_images_than_asked_for_are_matched(forming, start, dataset):
+  """Of eight decoded images four are drawn: other draws for other keys, hence other gradients."""
+  update = jax.jit(make(forming, batch_synthetic=4, lr_image=1.0).update)
+  after, _ = update(start, dataset, jax.random.key(1))
+  moved = np.abs(after.stored.images - start.stored.images).reshape(10, 2, 2, 4, 2, 4)
+  tiles = (moved.max((3, 5)) > 0).reshape(10, -1).sum(1)
+  np.testing.assert_array_equal(tiles, np.full(10, 4))
+
+
+@pytest.mark.parametrize(
+  "layout", [Strategy(class_map="vmap", image_block=0), Strategy(image_block=5, devices=2)]
+)
+def test_every_layout_gives_the_same_update(forming, method, start, dataset, layout):
+  expected, _ = method.update(start, dataset, jax.random.key(3))
+  actual, _ = jax.jit(make(forming, layout).update)(start, dataset, jax.random.key(3))
+  np.testing.assert_allclose(actual.stored.images, expected.stored.images, atol=1e-5)

@@ -1,0 +1,183 @@
+"""IDM: its loss against a naive reading of Eq. 5, and the queue of networks."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dcjax import data, nn
+from dcjax.data import digits
+from dcjax.loop import Loop
+from dcjax.methods import idm
+from dcjax.strategy import Strategy
+
+SETTINGS = idm.Settings(ipc=2, init="real", batch_real=6, lr_image=0.5, regularisation=0.5)
+QUEUE = idm.QueueSettings(
+  initial=2, size=4, interval=3, steps=5, batch=32, learning_rate=0.05, pretrained=0,
+  pretraining=0, classes=1.0,
+)  # fmt: skip
+STRATEGY = Strategy(image_block=0)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+  return digits.load()
+
+
+def network():
+  return nn.create("convnet", (8, 8, 1), 10, width=4, depth=1)
+
+
+def make(queue=QUEUE, **settings):
+  return idm.idm(network(), SETTINGS._replace(**settings), queue, STRATEGY)
+
+
+@pytest.fixture(scope="module")
+def method():
+  found = make()
+  return found._replace(init=jax.jit(found.init), update=jax.jit(found.update))
+
+
+@pytest.fixture(scope="module")
+def start(method, dataset):
+  return method.init(jax.random.key(0), dataset)
+
+
+@pytest.fixture(scope="module")
+def states(method, start, dataset):
+  """The states of 20 iterations, the initial one first."""
+  found = [start]
+  for number in range(20):
+    found.append(method.update(found[-1], dataset, jax.random.key(number))[0])
+  return found
+
+
+def kernels(state):
+  return np.asarray(state.queue.slots.params["Linear_0"]["Dense_0"]["kernel"])
+
+
+def test_the_queue_starts_with_random_networks(start):
+  assert int(start.queue.pushed) == 2
+  ours = kernels(start)
+  assert not np.array_equal(ours[0], ours[1]) and not ours[2:].any()
+  assert (start.queue.slots.accuracy[:2] < 0.4).all()
+
+
+def test_a_network_is_trained_and_one_pushed_every_interval_only(states):
+  for number, (before, after) in enumerate(pairwise(states)):
+    due = number % QUEUE.interval == 0
+    assert int(after.queue.pushed - before.queue.pushed) == due
+    changed = set(np.flatnonzero((kernels(before) != kernels(after)).any((1, 2))))
+    assert bool(changed) == due and len(changed) <= 2
+    if due:  # the new one is in the place of the oldest, or in the first that is empty
+      assert int(before.queue.pushed) % 4 in changed
+
+
+def test_networks_get_better_in_the_queue(states):
+  pushed = int(states[-1].queue.pushed)
+  assert pushed == 2 + 7
+  accuracies = np.asarray(states[-1].queue.slots.accuracy)
+  assert accuracies.max() > 0.4 > 0.2 > accuracies[(pushed - 1) % 4]
+
+
+def test_only_networks_in_the_queue_are_sampled(method, start, dataset):
+  """Each iteration's accuracy is that of one of the two networks, and both occur."""
+  found = set()
+  for seed in range(10):
+    _, metrics = method.update(start, dataset, jax.random.key(seed))
+    found.add(float(metrics["accuracy"]))
+  assert found == {float(a) for a in start.queue.slots.accuracy[:2]}
+
+
+def test_training_is_sgd_with_momentum_and_weight_decay(method, start, dataset):
+  key = jax.random.key(5)
+  sample_key, _, train_key, _ = jax.random.split(key, 4)
+  slot = int(jax.random.randint(sample_key, (), 0, 2))
+  after, _ = method.update(start, dataset, key)
+  params = jax.tree.map(lambda leaf: leaf[slot], start.queue.slots.params)
+  trace = jax.tree.map(jnp.zeros_like, params)
+  steps_key = jax.random.split(train_key)[0]
+
+  @jax.jit
+  def gradient(params, key):
+    index = data.sample_of_classes(dataset, key, jnp.ones(10, bool), n=32)
+
+    def loss(params):
+      logits, _ = network().apply(params, dataset.normalise(dataset.images[index]))
+      return optax.softmax_cross_entropy_with_integer_labels(logits, dataset.labels[index]).mean()
+
+    return jax.grad(loss)(params)
+
+  for t in range(QUEUE.steps):
+    found = gradient(params, jax.random.fold_in(steps_key, t))
+    trace = jax.tree.map(lambda v, g, p: 0.9 * v + g + 5e-4 * p, trace, found, params)
+    params = jax.tree.map(lambda p, v: p - 0.05 * v, params, trace)
+  ours = jax.tree.map(lambda leaf: leaf[slot], after.queue.slots.params)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, params)
+
+
+def test_the_loss_is_that_of_equation_5(method, states, dataset):
+  state, key = states[-1], jax.random.key(6)
+  sample_key, match_key, _, _ = jax.random.split(key, 4)
+  slot = int(jax.random.randint(sample_key, (), 0, 4))
+  params = jax.tree.map(lambda leaf: leaf[slot], state.queue.slots.params)
+  accuracy = float(state.queue.slots.accuracy[slot])
+
+  @jax.jit
+  def by_hand(images):
+    losses = []
+    for label in range(10):
+      batch_key = jax.random.split(jax.random.fold_in(match_key, label))[0]
+      index = data.sample(dataset, batch_key, label, n=6)
+      real = network().apply(params, dataset.normalise(dataset.images[index]))[1]
+      logits, features = network().apply(params, images[label])
+      labels = jnp.full(2, label)
+      entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+      distance = ((real.mean(0) - features.mean(0)) ** 2).sum()
+      losses.append(distance + 0.5 * accuracy * entropy)
+    return jnp.stack(losses).sum(), jnp.stack(losses).mean()
+
+  (_, mean), gradient = jax.value_and_grad(by_hand, has_aux=True)(state.stored.images)
+  after, metrics = method.update(state, dataset, key)
+  np.testing.assert_allclose(metrics["loss"], mean, rtol=1e-4)
+  momentum = optax.tree.get(state.optimizer, "trace").images
+  expected = state.stored.images - 0.5 * (0.5 * momentum + gradient)
+  np.testing.assert_allclose(after.stored.images, expected, atol=1e-4)
+
+
+def test_pretrained_networks_are_copied_with_rates_and_classes_of_their_own(dataset):
+  queue = QUEUE._replace(initial=4, pretrained=2, pretraining=30, classes=0.3)
+  state = jax.jit(make(queue).init)(jax.random.key(0), dataset)
+  ready = np.asarray(state.queue.pretrained["Linear_0"]["Dense_0"]["kernel"])
+  assert all(any(np.array_equal(one, other) for other in ready) for one in kernels(state))
+  slots = state.queue.slots
+  assert (np.asarray(slots.classes).sum(1) == 3).all() and slots.accuracy.min() > 0.4
+  rates = np.asarray(slots.rate) / 0.05
+  assert len(set(rates)) == 4 and (np.abs(rates - 1) <= 0.1).all()
+
+
+def test_the_queue_is_the_same_straight_resumed_and_in_other_chunks(method, start, dataset):
+  key = jax.random.key(8)
+
+  def run(state, first, last, chunk):
+    loop = Loop(make(), dataset, key, STRATEGY, chunk)
+    while first < last:
+      state, first, _ = loop.run(state, first, last, jax.block_until_ready)
+    return state
+
+  straight = run(start, 0, 50, 50)
+  for state in (run(start, 0, 50, 7), run(run(start, 0, 23, 5), 23, 50, 10)):
+    jax.tree.map(np.testing.assert_array_equal, state, straight)
+
+
+def test_samples_come_from_the_chosen_classes_alike(dataset):
+  classes = jnp.zeros(10, bool).at[jnp.array([2, 7])].set(True)
+  index = data.sample_of_classes(dataset, jax.random.key(0), classes, n=20_000)
+  labels, counts = np.unique(np.asarray(dataset.labels)[np.asarray(index)], return_counts=True)
+  assert list(labels) == [2, 7]
+  sizes = np.bincount(np.asarray(dataset.labels))[[2, 7]]
+  np.testing.assert_allclose(counts / counts.sum(), sizes / sizes.sum(), atol=0.02)
+  assert len(np.unique(index)) == sizes.sum()  # every image of both
