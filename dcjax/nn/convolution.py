@@ -91,14 +91,21 @@ def _pad(images: Array, before: int, after: tuple[int, int]) -> Array:
   return lax.pad(images, jnp.zeros((), images.dtype), ((0, 0, 0), rows, cols, (0, 0, 0)))
 
 
+def windows(images: Array, size: int, stride: int = 1) -> list[Array]:
+  """The images under each place of a `size` x `size` window, in rows.
+
+  Each is `[N, (H - size) // stride + 1, (W - size) // stride + 1, C]`.
+  """
+  rows, cols = (side - size + 1 for side in images.shape[1:3])
+  places = range(size)
+  return [images[:, i : i + rows : stride, j : j + cols : stride] for i in places for j in places]
+
+
 def _patches(images: Array, size: int, padding: int) -> Array:
   """The `size` x `size` window around every pixel, `[N, H', W', size * size * C]`."""
-  images = _pad(images, padding, (padding, padding))
-  count, rows, cols, channels = images.shape
-  rows, cols, places = rows - size + 1, cols - size + 1, range(size)
-  windows = [images[:, i : i + rows, j : j + cols] for i in places for j in places]
+  shifted = windows(_pad(images, padding, (padding, padding)), size)
   # The same numbers as from `concatenate`, sooner.
-  return jnp.stack(windows, axis=3).reshape(count, rows, cols, size * size * channels)
+  return jnp.stack(shifted, axis=3).reshape(*shifted[0].shape[:3], -1)
 
 
 def _flatten(images: Array) -> Array:
@@ -225,18 +232,40 @@ def halving(convolve: Convolve, images: Array, kernel: Array, padding: int) -> A
   Args:
     convolve: an entry of `CONVOLUTIONS`.
     images: `[N, H, W, C]`.
-    kernel: `[size, size, C, O]`, size 3 with padding 1, or size 1 with padding 0.
-    padding: zeros on each side of the images.
+    kernel: `[size, size, C, O]`.
+    padding: zeros on each side of the images; 0 for size 1.
 
   Returns:
-    `[N, ceil(H / 2), ceil(W / 2), O]`.
+    `[N, (H + 2 padding - size) // 2 + 1, (W + 2 padding - size) // 2 + 1, O]`.
   """
-  if kernel.shape[0] == 1:
-    return convolve(images[:, ::2, ::2], kernel, padding)
+  size = kernel.shape[0]
+  if size == 1:
+    return convolve(images[:, ::2, ::2], kernel, 0)
   count, height, width, channels = images.shape
-  rows, cols = height // 2 + 1 + height % 2, width // 2 + 1 + width % 2
-  # An output's window begins with the last pixel of the block before its own.
-  blocks = _pad(images, 2, (height % 2, width % 2)).reshape(count, rows, 2, cols, 2, channels)
+  half, odd = (size + 1) // 2, size % 2  # a window covers half x half blocks
+  rows, cols = ((side + 2 * padding - size) // 2 + half for side in (height, width))
+  after = 2 * rows - padding - height, 2 * cols - padding - width
+  blocks = _pad(images, padding, after).reshape(count, rows, 2, cols, 2, channels)
   blocks = blocks.swapaxes(2, 3).reshape(count, rows, cols, 4 * channels)
-  kernel = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0))).reshape(2, 2, 2, 2, channels, -1)
-  return convolve(blocks, kernel.swapaxes(1, 2).reshape(2, 2, 4 * channels, -1), 0)
+  kernel = jnp.pad(kernel, ((0, odd), (0, odd), (0, 0), (0, 0)))
+  kernel = kernel.reshape(half, 2, half, 2, channels, -1).swapaxes(1, 2)
+  return convolve(blocks, kernel.reshape(half, half, 4 * channels, -1), 0)
+
+
+def depthwise_conv(images: Array, kernel: Array, stride: int) -> Array:
+  """A convolution of each channel by itself, the sum of shifted images times weights.
+
+  XLA's own, a grouped convolution, is slow in every derivative.
+
+  Args:
+    images: `[N, H, W, C]`.
+    kernel: `[size, size, 1, C]`, size odd; zeros pad the images by half of it.
+    stride: pixels from one window to the next.
+
+  Returns:
+    `[N, ceil(H / stride), ceil(W / stride), C]`.
+  """
+  size, padding = kernel.shape[0], kernel.shape[0] // 2
+  shifted = windows(_pad(images, padding, (padding, padding)), size, stride)
+  weights = kernel.reshape(size * size, 1, 1, 1, -1)
+  return sum(each * weight for each, weight in zip(shifted, weights, strict=True))

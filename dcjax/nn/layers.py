@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dcjax.nn.convolution import CONVOLUTIONS, halving
+from dcjax.nn.convolution import CONVOLUTIONS, depthwise_conv, halving, windows
 from dcjax.types import Array
 
 EPSILON = 1e-5  # added to the variance in every norm, as PyTorch does
 SMALL_SIDE, SMALL_MARGIN = 28, 2  # pixels; images of this side get this margin all round
+LARGE_SIDE = 65  # pixels; from here on a deep network's stem reduces images
 GROUPS = 4  # of group norm (DC, Appendix B)
 LEAKY_SLOPE = 0.01  # of leaky ReLU (DC, Appendix B)
 
@@ -48,6 +49,11 @@ def first_padding(side: int, padding: int) -> int:
   return padding + SMALL_MARGIN if side == SMALL_SIDE else padding
 
 
+def large(images: Array) -> bool:
+  """Whether the shorter side of images `[N, H, W, C]` is large enough for a stem to reduce."""
+  return min(images.shape[1:3]) >= LARGE_SIDE
+
+
 class Convolution(nn.Module):
   """A square convolution of stride 1 or 2: `[N, H, W, C]` to `[N, H', W', filters]`."""
 
@@ -72,6 +78,23 @@ class Convolution(nn.Module):
     if not self.bias:
       return outputs
     return outputs + self.param("bias", bias_init, (self.filters,))[None, None, None]
+
+
+class DepthwiseConvolution(nn.Module):
+  """A square convolution of each channel by itself, without bias.
+
+  `[N, H, W, C]` to `[N, ceil(H / stride), ceil(W / stride), C]`.
+  """
+
+  size: int
+  initializer: str
+  stride: int = 1
+
+  @nn.compact
+  def __call__(self, images: Array) -> Array:
+    kernel_init, _ = _initialisers(self.initializer, self.size**2)
+    shape = (self.size, self.size, 1, images.shape[-1])
+    return depthwise_conv(images, self.param("kernel", kernel_init, shape), self.stride)
 
 
 class Linear(nn.Module):
@@ -156,12 +179,23 @@ def average_pool(images: Array) -> Array:
   return 0.25 * (a + b + c + d)
 
 
-def max_pool(images: Array) -> Array:
-  """Maximum of every 2x2 window. Among equals the first gets the gradient, as in PyTorch."""
-  largest, *others = _quarters(images)
+def _first_of_largest(images: list[Array]) -> Array:
+  """Maximum over a list. Among equals the first gets the gradient, as in PyTorch."""
+  largest, *others = images
   for other in others:
     largest = jnp.where(largest >= other, largest, other)
   return largest
+
+
+def max_pool(images: Array) -> Array:
+  """Maximum of every 2x2 window: `[N, H, W, C]` to `[N, H // 2, W // 2, C]`."""
+  return _first_of_largest(_quarters(images))
+
+
+def overlapping_max_pool(images: Array) -> Array:
+  """Maximum of the 3x3 window around every second pixel: `[N, ceil(H / 2), ceil(W / 2), C]`."""
+  edge = ((0, 0), (1, 1), (1, 1), (0, 0))
+  return _first_of_largest(windows(jnp.pad(images, edge, constant_values=-jnp.inf), 3, stride=2))
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {

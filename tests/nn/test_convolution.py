@@ -11,6 +11,7 @@ from dcjax.nn import convolution as module
 from dcjax.nn.convolution import (
   CONVOLUTIONS,
   NARROW,
+  depthwise_conv,
   halving,
   lax_conv,
   patches_conv,
@@ -98,7 +99,7 @@ def test_under_vmap_over_kernels_equal_lax_one_by_one(convolution):
     assert_trees_close(jax.tree.map(lambda x, i=i: x[i], batched), alone, 1e-4)
 
 
-@pytest.mark.parametrize(("size", "padding"), [(1, 0), (3, 1)])
+@pytest.mark.parametrize(("size", "padding"), [(1, 0), (3, 0), (3, 1), (4, 1), (7, 3)])
 @pytest.mark.parametrize(("height", "width"), [(8, 6), (7, 5), (4, 7)])
 @pytest.mark.parametrize("convolution", CONVOLUTIONS.values())
 def test_stride_two_equals_lax(convolution, height, width, size, padding):
@@ -108,6 +109,28 @@ def test_stride_two_equals_lax(convolution, height, width, size, padding):
   )
   ours = halving(convolution, jnp.asarray(images), jnp.asarray(kernel), padding)
   np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def lax_depthwise(images, kernel, stride):
+  padding = kernel.shape[0] // 2
+  return jax.lax.conv_general_dilated(
+    images, kernel, (stride, stride), ((padding, padding),) * 2,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=images.shape[-1],
+  )  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (5, 2)])
+def test_depthwise_equals_lax_to_the_second_derivative(size, stride):
+  with jax.enable_x64(True):
+    images = jnp.array(random(BATCH, HEIGHT, WIDTH, 3))
+    kernel = jnp.array(random(size, size, 1, 3, seed=1))
+    weights = jnp.array(random(BATCH, -(-HEIGHT // stride), -(-WIDTH // stride), 3, seed=2))
+    ours, theirs = (  # these have a stride where the others have a padding
+      all_orders(images, kernel, weights, convolution=convolution, padding=stride)
+      for convolution in (depthwise_conv, lax_depthwise)
+    )
+    assert ours[0].shape == weights.shape
+    assert_trees_close(ours, theirs, 1e-11)
 
 
 def test_images_of_few_tiles_go_as_patches(monkeypatch):

@@ -189,6 +189,16 @@ def test_among_equals_max_pool_gives_the_gradient_to_the_first(window, first):
   np.testing.assert_array_equal(gradient, plane(first))
 
 
+def test_the_overlapping_pool_takes_windows_of_three_around_every_second_pixel():
+  images = -plane([[9, 9, 9, 9, 1], [9, 2, 9, 3, 9], [9, 9, 9, 9, 9], [4, 9, 9, 9, 9]])
+  np.testing.assert_array_equal(layers.overlapping_max_pool(images), -plane([[2, 2, 1], [2, 2, 3]]))
+
+
+def test_among_equals_the_overlapping_pool_gives_the_gradient_to_the_first():
+  gradient = jax.grad(lambda x: layers.overlapping_max_pool(x).sum())(plane(np.ones((3, 3))))
+  np.testing.assert_array_equal(gradient, plane([[1, 1, 0], [1, 1, 0], [0, 0, 0]]))
+
+
 def test_average_pool_spreads_the_gradient_evenly():
   gradient = jax.grad(lambda x: layers.average_pool(x).sum())(plane(np.ones((3, 2))))
   np.testing.assert_array_equal(gradient, plane([[0.25, 0.25], [0.25, 0.25], [0, 0]]))
