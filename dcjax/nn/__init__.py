@@ -15,16 +15,28 @@ from dcjax.nn.convnet import ConvNet
 from dcjax.nn.convolution import CONVOLUTIONS
 from dcjax.nn.lenet import LeNet
 from dcjax.nn.mlp import MLP
-from dcjax.nn.resnet import ResNet18
+from dcjax.nn.resnet import ResNet
 from dcjax.nn.vgg import VGG11
 from dcjax.types import Array, Key, Params
 
-NETWORKS = ("convnet", "lenet", "mlp", "alexnet", "vgg11", "resnet18", "resnet18_ap")
+NETWORKS = (
+  "convnet",
+  "lenet",
+  "mlp",
+  "alexnet",
+  "vgg11",
+  "resnet10",
+  "resnet10_ap",
+  "resnet18",
+  "resnet18_ap",
+)
 # The least side of an image that a network can take; images of 28 pixels are padded to 32.
 SMALLEST_SIDES = {
   "lenet": lenet.SMALLEST_SIDE,
   "alexnet": alexnet.SMALLEST_SIDE,
   "vgg11": vgg.SMALLEST_SIDE,
+  "resnet10": resnet.SMALLEST_SIDE,
+  "resnet10_ap": resnet.SMALLEST_SIDE,
   "resnet18": resnet.SMALLEST_SIDE,
   "resnet18_ap": resnet.SMALLEST_SIDE,
 }
@@ -101,8 +113,10 @@ def create(
     "mlp": lambda: MLP(num_classes, init),
     "alexnet": lambda: AlexNet(num_classes, norm, init, convolution),
     "vgg11": lambda: VGG11(num_classes, norm, init, convolution),
-    "resnet18": lambda: ResNet18(num_classes, norm, False, init, convolution),
-    "resnet18_ap": lambda: ResNet18(num_classes, norm, True, init, convolution),
+    "resnet10": lambda: ResNet(num_classes, 1, norm, False, init, convolution),
+    "resnet10_ap": lambda: ResNet(num_classes, 1, norm, True, init, convolution),
+    "resnet18": lambda: ResNet(num_classes, 2, norm, False, init, convolution),
+    "resnet18_ap": lambda: ResNet(num_classes, 2, norm, True, init, convolution),
   }
   batch_norm = norm == "batch" and name not in ("lenet", "mlp")
   return _network(modules[name](), image_shape, batch_norm)

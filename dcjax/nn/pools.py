@@ -18,6 +18,8 @@ FIELDS: dict[str, dict[str, type]] = {
   "mlp": {"init": str},
   "alexnet": COMMON,
   "vgg11": COMMON,
+  "resnet10": COMMON,
+  "resnet10_ap": COMMON,
   "resnet18": COMMON,
   "resnet18_ap": COMMON,
 }

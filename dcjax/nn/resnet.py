@@ -1,4 +1,4 @@
-"""ResNet18 for small images, and its variant that pools where the other strides."""
+"""ResNet10 and ResNet18, and their variants that pool where the others stride."""
 
 import flax.linen as nn
 
@@ -6,7 +6,6 @@ from dcjax.nn import layers
 from dcjax.types import Array
 
 STAGES = (64, 128, 256, 512)  # filters; every stage but the first halves the sides
-BLOCKS = 2  # of each stage
 SMALLEST_SIDE = 8  # below this the last stage has nothing left to halve
 
 
@@ -41,15 +40,21 @@ class Block(nn.Module):
     )
 
 
-class ResNet18(nn.Module):
+class ResNet(nn.Module):
   """Images `[N, H, W, C]` to logits `[N, classes]` and features.
 
-  He et al. (2016) with a 3x3 stem and no max pooling, as the authors of DC have it. The features
-  are the mean of the last feature map, `[N, 512]`, or, with `average`, all of it (IDC and DM call
-  that variant ResNetAP; DM, supplement, section 1.1).
+  He et al. (2016) with basic blocks: one of each stage in ResNet10, two in ResNet18. With
+  `average` it is what IDC and DM call ResNetAP (DM, supplement, section 1.1). The stem of small
+  images is a 3x3 convolution, as the authors of DC have it; that of images of `LARGE_SIDE` pixels
+  or more is a 7x7 convolution that brings the sides to a quarter: by stride 2 and a 3x3 max pool
+  or, with `average`, by a 4x4 average pool.
+
+  The features are the mean of the last feature map, `[N, 512]`, except of small images with
+  `average`, where they are all of it.
   """
 
   classes: int
+  blocks: int  # of each stage
   norm: str
   average: bool
   initializer: str
@@ -57,15 +62,26 @@ class ResNet18(nn.Module):
 
   @nn.compact
   def __call__(self, images: Array) -> tuple[Array, Array]:
-    images = layers.Convolution(
-      STAGES[0], 3, 1, self.convolution, self.initializer, stride=1, bias=False
-    )(images)
-    images = nn.relu(layers.Norm(self.norm)(images))
+    large = layers.large(images)
+    images = self._stem(images, large)
     for filters in STAGES:
-      for block in range(BLOCKS):
+      for block in range(self.blocks):
         halve = filters != STAGES[0] and block == 0
         images = Block(filters, halve, self.norm, self.average, self.initializer, self.convolution)(
           images
         )
-    features = images.reshape(images.shape[0], -1) if self.average else images.mean((1, 2))
+    whole = self.average and not large
+    features = images.reshape(images.shape[0], -1) if whole else images.mean((1, 2))
     return layers.Linear(self.classes, self.initializer)(features), features
+
+  def _stem(self, images: Array, large: bool) -> Array:
+    size, stride = (7, 1 if self.average else 2) if large else (3, 1)
+    images = layers.Convolution(
+      STAGES[0], size, size // 2, self.convolution, self.initializer, stride, bias=False
+    )(images)
+    images = nn.relu(layers.Norm(self.norm)(images))
+    if not large:
+      return images
+    if self.average:
+      return layers.average_pool(layers.average_pool(images))
+    return layers.overlapping_max_pool(images)

@@ -47,6 +47,11 @@ def count(params):
     ("resnet18", (28, 28, 1), 512),
     ("resnet18_ap", (28, 28, 1), 3 * 3 * 512),  # 28, 14, 7, 3
     ("resnet18_ap", (32, 32, 3), 4 * 4 * 512),
+    ("resnet10", (8, 8, 3), 512),
+    ("resnet10_ap", (32, 32, 3), 4 * 4 * 512),
+    ("resnet10_ap", (64, 200, 3), 8 * 25 * 512),  # the shorter side makes them small
+    ("resnet10_ap", (65, 65, 3), 512),
+    ("resnet10_ap", (224, 224, 3), 512),
   ],
 )
 def test_shapes_of_logits_and_features(name, image_shape, features):
@@ -69,6 +74,24 @@ def test_shapes_of_logits_and_features(name, image_shape, features):
 )
 def test_parameter_counts(name, image_shape, total):
   assert count(shapes(nn.create(name, image_shape, 10), image_shape)[0]) == total
+
+
+@pytest.mark.parametrize(
+  ("name", "total", "width"),
+  [
+    ("resnet18", 11_689_512, 512),
+  ],
+)
+def test_for_imagenet_the_deep_networks_have_the_published_parameters(name, total, width):
+  network = nn.create(name, (224, 224, 3), 1000)
+  params, _, features = shapes(network, (224, 224, 3))
+  assert (count(params), features) == (total, (2, width))
+
+
+@pytest.mark.parametrize(("side", "depth", "last"), [(64, 4, 4), (224, 6, 3)])
+def test_deeper_convnets_take_the_larger_images_of_idm(side, depth, last):
+  network = nn.create("convnet", (side, side, 3), 10, depth=depth)
+  assert shapes(network, (side, side, 3))[2] == (2, last * last * 128)
 
 
 def test_the_default_convnet_on_cifar_has_the_reported_320010_parameters():
@@ -139,8 +162,8 @@ def test_init_draws_other_parameters_for_another_key():
     (
       "xyz",
       {},
-      "network.name: unknown 'xyz'; choose one of: alexnet, convnet, lenet, mlp, resnet18, "
-      "resnet18_ap, vgg11",
+      "network.name: unknown 'xyz'; choose one of: alexnet, convnet, lenet, mlp, resnet10, "
+      "resnet10_ap, resnet18, resnet18_ap, vgg11",
     ),
     ("convnet", {"norm": "instnce"}, "network.norm: unknown 'instnce'; did you mean 'instance'?"),
     ("convnet", {"activation": "rely"}, "network.activation: unknown 'rely'; did you mean 'relu'?"),
@@ -185,6 +208,12 @@ def test_too_deep_is_an_error_and_the_depth_it_advises_builds(image_shape, deepe
 def test_without_pooling_no_depth_is_too_deep():
   network = nn.create("convnet", (4, 4, 1), 3, width=4, depth=6, norm="none", pooling="none")
   assert shapes(network, (4, 4, 1))[2] == (2, 4 * 4 * 4)
+
+
+@pytest.mark.parametrize(("name", "least"), nn.SMALLEST_SIDES.items())
+def test_an_image_below_the_smallest_side_is_an_error(name, least):
+  with pytest.raises(UserError, match=rf"{name} takes images of {least} pixels or more"):
+    nn.create(name, (least + 1, least - 1, 3), 10)
 
 
 def test_lenet_on_small_images_is_an_error():
