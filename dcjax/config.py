@@ -206,8 +206,8 @@ def _dataset() -> ConfigDict:
 
 def _network() -> ConfigDict:
   fields = ConfigDict()
-  # 'convnet', 'lenet', 'mlp', 'alexnet', 'vgg11', 'resnet10', 'resnet10_ap', 'resnet18'
-  # or 'resnet18_ap'
+  # 'convnet', 'lenet', 'mlp', 'alexnet', 'vgg11', 'resnet10', 'resnet10_ap', 'resnet18',
+  # 'resnet18_ap', 'densenet121' or 'efficientnet_b0'
   fields.name = "convnet"
   fields.width = 128  # these four are ConvNet's alone (DC, section 3.1)
   fields.depth = 3

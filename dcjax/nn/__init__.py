@@ -9,10 +9,12 @@ import jax.numpy as jnp
 from absl import logging
 
 from dcjax.errors import UserError, check_name
-from dcjax.nn import alexnet, layers, lenet, resnet, vgg
+from dcjax.nn import alexnet, densenet, efficientnet, layers, lenet, resnet, vgg
 from dcjax.nn.alexnet import AlexNet
 from dcjax.nn.convnet import ConvNet
 from dcjax.nn.convolution import CONVOLUTIONS
+from dcjax.nn.densenet import DenseNet121
+from dcjax.nn.efficientnet import EfficientNetB0
 from dcjax.nn.lenet import LeNet
 from dcjax.nn.mlp import MLP
 from dcjax.nn.resnet import ResNet
@@ -29,6 +31,8 @@ NETWORKS = (
   "resnet10_ap",
   "resnet18",
   "resnet18_ap",
+  "densenet121",
+  "efficientnet_b0",
 )
 # The least side of an image that a network can take; images of 28 pixels are padded to 32.
 SMALLEST_SIDES = {
@@ -39,6 +43,8 @@ SMALLEST_SIDES = {
   "resnet10_ap": resnet.SMALLEST_SIDE,
   "resnet18": resnet.SMALLEST_SIDE,
   "resnet18_ap": resnet.SMALLEST_SIDE,
+  "densenet121": densenet.SMALLEST_SIDE,
+  "efficientnet_b0": efficientnet.SMALLEST_SIDE,
 }
 
 
@@ -117,6 +123,8 @@ def create(
     "resnet10_ap": lambda: ResNet(num_classes, 1, norm, True, init, convolution),
     "resnet18": lambda: ResNet(num_classes, 2, norm, False, init, convolution),
     "resnet18_ap": lambda: ResNet(num_classes, 2, norm, True, init, convolution),
+    "densenet121": lambda: DenseNet121(num_classes, norm, init, convolution),
+    "efficientnet_b0": lambda: EfficientNetB0(num_classes, norm, init, convolution),
   }
   batch_norm = norm == "batch" and name not in ("lenet", "mlp")
   return _network(modules[name](), image_shape, batch_norm)

@@ -22,6 +22,8 @@ FIELDS: dict[str, dict[str, type]] = {
   "resnet10_ap": COMMON,
   "resnet18": COMMON,
   "resnet18_ap": COMMON,
+  "densenet121": COMMON,
+  "efficientnet_b0": COMMON,
 }
 
 

@@ -52,6 +52,8 @@ def count(params):
     ("resnet10_ap", (64, 200, 3), 8 * 25 * 512),  # the shorter side makes them small
     ("resnet10_ap", (65, 65, 3), 512),
     ("resnet10_ap", (224, 224, 3), 512),
+    ("densenet121", (8, 8, 3), 1024),
+    ("efficientnet_b0", (8, 8, 3), 1280),
   ],
 )
 def test_shapes_of_logits_and_features(name, image_shape, features):
@@ -80,6 +82,8 @@ def test_parameter_counts(name, image_shape, total):
   ("name", "total", "width"),
   [
     ("resnet18", 11_689_512, 512),
+    ("densenet121", 7_978_856, 1024),
+    ("efficientnet_b0", 5_288_548, 1280),
   ],
 )
 def test_for_imagenet_the_deep_networks_have_the_published_parameters(name, total, width):
@@ -162,8 +166,8 @@ def test_init_draws_other_parameters_for_another_key():
     (
       "xyz",
       {},
-      "network.name: unknown 'xyz'; choose one of: alexnet, convnet, lenet, mlp, resnet10, "
-      "resnet10_ap, resnet18, resnet18_ap, vgg11",
+      "network.name: unknown 'xyz'; choose one of: alexnet, convnet, densenet121, "
+      "efficientnet_b0, lenet, mlp, resnet10, resnet10_ap, resnet18, resnet18_ap, vgg11",
     ),
     ("convnet", {"norm": "instnce"}, "network.norm: unknown 'instnce'; did you mean 'instance'?"),
     ("convnet", {"activation": "rely"}, "network.activation: unknown 'rely'; did you mean 'relu'?"),

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from dcjax import nn
-from dcjax.nn import layers, resnet
+from dcjax.nn import densenet, efficientnet, layers, resnet
 
-NAMES = ("resnet10", "resnet10_ap")
+NAMES = ("resnet10", "resnet10_ap", "densenet121", "efficientnet_b0")
 SIDE = 16
 # Compiling is what takes the time.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -18,6 +18,9 @@ def _few_layers_and_a_reducing_stem(monkeypatch):
   """Cuts the networks to what compiles soon, in the form that they have for large images."""
   monkeypatch.setattr(layers, "LARGE_SIDE", SIDE)
   monkeypatch.setattr(resnet, "STAGES", (8, 16))
+  monkeypatch.setattr(densenet, "STAGES", (1, 1))
+  monkeypatch.setattr(efficientnet, "STAGES", ((6, 3, 32, 1),))
+  monkeypatch.setattr(efficientnet, "STRIDES", (2, 1))
 
 
 def compiled(function, *arguments):

@@ -1,0 +1,54 @@
+"""DenseNet121: four stages whose layers see the outputs of all layers before them."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from dcjax.nn import layers
+from dcjax.types import Array
+
+STAGES = (6, 12, 24, 16)  # layers of each; every stage but the first halves the sides
+GROWTH = 32  # filters that a layer adds
+SMALLEST_SIDE = 8  # below this the last stage has nothing left to halve
+
+
+class DenseNet121(nn.Module):
+  """Images `[N, H, W, C]` to logits `[N, classes]` and features `[N, 1024]`.
+
+  Huang et al. (2017), DenseNet-BC with compression 0.5. The stem of small images is one 3x3
+  convolution, as the paper has it for CIFAR; images of `LARGE_SIDE` pixels or more have the
+  paper's for ImageNet, which brings the sides to a quarter. The features are the mean of the last
+  feature map.
+  """
+
+  classes: int
+  norm: str
+  initializer: str
+  convolution: str
+
+  @nn.compact
+  def __call__(self, images: Array) -> tuple[Array, Array]:
+    images = self._stem(images)
+    for stage, count in enumerate(STAGES):
+      if stage:
+        images = self._norm_relu(images)
+        images = layers.average_pool(self._convolve(images, images.shape[-1] // 2, 1))
+      for _ in range(count):
+        new = self._convolve(self._norm_relu(images), 4 * GROWTH, 1)
+        new = self._convolve(self._norm_relu(new), GROWTH, 3)
+        images = jnp.concatenate([images, new], axis=-1)
+    features = self._norm_relu(images).mean((1, 2))
+    return layers.Linear(self.classes, self.initializer)(features), features
+
+  def _stem(self, images: Array) -> Array:
+    if not layers.large(images):
+      return self._convolve(images, 2 * GROWTH, 3)
+    images = self._norm_relu(self._convolve(images, 2 * GROWTH, 7, stride=2))
+    return layers.overlapping_max_pool(images)
+
+  def _convolve(self, images: Array, filters: int, size: int, stride: int = 1) -> Array:
+    return layers.Convolution(
+      filters, size, size // 2, self.convolution, self.initializer, stride, bias=False
+    )(images)
+
+  def _norm_relu(self, images: Array) -> Array:
+    return nn.relu(layers.Norm(self.norm)(images))
