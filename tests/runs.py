@@ -6,13 +6,14 @@ import dcjax.config
 from dcjax import presets
 
 
-def tiny(**changes) -> ConfigDict:
+def tiny(method="dc", **changes) -> ConfigDict:
   """A config whose run takes a second beyond its compilation; `changes` name fields by path."""
-  config = presets.smoke(dcjax.config.default())
+  config = presets.smoke(dcjax.config.default(method))
   config.dataset.name = "digits"
   config.network.depth, config.network.width = 1, 4
   config.iterations = 6
-  config.inner_loop = 1
+  if method == "dc":
+    config.inner_loop = 1
   config.checkpoint_every = 2
   for path, value in changes.items():
     config.update_from_flattened_dict({path.replace("__", "."): value})

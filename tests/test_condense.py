@@ -17,6 +17,7 @@ from PIL import Image
 
 from dcjax import SyntheticSet, UserError, experiment
 from dcjax.condense import condense, converged
+from dcjax.evaluate import evaluate
 from dcjax.interrupt import Interrupted, Interrupts
 from dcjax.loop import Loop
 from tests.runs import tiny
@@ -104,6 +105,33 @@ def test_a_finished_run_is_left_alone(finished):
   assert condense(tiny(evaluate_every=3), folder) == summary
   after = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.name != ".lock"}
   assert after == before
+
+
+@pytest.mark.parametrize(
+  ("method", "fields"),
+  [
+    ("idc", {"training__pretraining": 1, "training__batch": 400, "training__networks": 2}),
+    ("idm", {"formation__name": "learnable"}),
+  ],
+)
+def test_a_method_with_networks_of_its_own_goes_on_bit_for_bit(
+  method, fields, tmp_path, monkeypatch
+):
+  config = tiny(method, compute__chunk=2, evaluation__networks=0, **fields)
+  summary = condense(config, tmp_path / "straight")
+  with monkeypatch.context() as patch:
+    interrupt_after(patch, 1)
+    with pytest.raises(Interrupted):
+      condense(config, tmp_path / "stopped")
+  condense(config, tmp_path / "stopped")
+  assert_same_result(tmp_path / "straight", tmp_path / "stopped")
+  # Stored and decoded images, in the summary, in the file, and at evaluation.
+  synthetic = SyntheticSet.load(tmp_path / "straight" / "synthetic.npz")
+  assert (summary["ipc"], summary["decoded_ipc"]) == (1, 4)
+  assert summary["stored_bytes"] == synthetic.stored_bytes() >= 4 * synthetic.images.size
+  assert synthetic.decoded().shape == (10, 4, 8, 8, 1)
+  ours, random = evaluate(tmp_path / "straight" / "synthetic.npz", networks=1)
+  assert (ours["ipc"], ours["decoded_ipc"], random["decoded_ipc"]) == (1, 4, 1)
 
 
 def copied(finished, folder):

@@ -1,5 +1,6 @@
 """IDC against a naive reading of Algorithm 1, and the networks that it trains."""
 
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -21,6 +22,8 @@ TRAINING = idc.Training(
   pretraining=0, networks=0,
 )  # fmt: skip
 STRATEGY = Strategy(image_block=4)
+# Compiling is what takes the time of programs that run a few times only.
+jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def make(forming, layout=STRATEGY, augmentations=augment.NOTHING, training=TRAIN
 @pytest.fixture(scope="module")
 def method(forming):
   found = make(forming)
-  return found._replace(init=jax.jit(found.init), update=jax.jit(found.update))
+  return found._replace(init=jit(found.init), update=jit(found.update))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,7 @@ def decode_by_hand(images, dataset):
 
 @pytest.mark.parametrize("distance", ["mse", "l1"])
 def test_an_update_equals_a_naive_reading_of_algorithm_1(forming, start, dataset, distance):
-  update = jax.jit(make(forming, distance=distance).update)
+  update = jit(make(forming, distance=distance).update)
   state, _ = update(start, dataset, jax.random.key(1))  # a network and momentum that have moved
   key = jax.random.key(2)
   after, metrics = update(state, dataset, key)
@@ -82,7 +85,7 @@ def test_an_update_equals_a_naive_reading_of_algorithm_1(forming, start, dataset
   batch_key = jax.random.split(match_key, 3)[0]
   power = {"mse": jnp.square, "l1": jnp.abs}[distance]
 
-  @jax.jit
+  @jit
   def matched(stored, label):
     index = data.sample(dataset, jax.random.fold_in(batch_key, label), label, n=6)
     real = kernel_gradient(state.network, dataset.normalise(dataset.images[index]), label)
@@ -152,7 +155,7 @@ def test_networks_are_trained_on_what_is_asked_for(forming, start, dataset):
   """Other stored images change the network if, and only if, it is trained on them."""
   other = start._replace(stored=start.stored._replace(images=1 - start.stored.images))
   for kind, changes in (("real", False), ("synthetic", True)):
-    update = jax.jit(make(forming, training=TRAINING._replace(data=kind)).update)
+    update = jit(make(forming, training=TRAINING._replace(data=kind)).update)
     networks = [update(state, dataset, jax.random.key(0))[0].network for state in (start, other)]
     one, two = (network["Linear_0"]["Dense_0"]["kernel"] for network in networks)
     assert np.array_equal(one, two) != changes
@@ -161,8 +164,8 @@ def test_networks_are_trained_on_what_is_asked_for(forming, start, dataset):
 def test_a_network_begins_as_one_of_those_pretrained(forming, dataset):
   training = TRAINING._replace(pretraining=20, networks=2, steps=0)
   chosen = make(forming, training=training)
-  state = jax.jit(chosen.init)(jax.random.key(0), dataset)
-  update, kernels = jax.jit(chosen.update), state.pool["Linear_0"]["Dense_0"]["kernel"]
+  state = jit(chosen.init)(jax.random.key(0), dataset)
+  update, kernels = jit(chosen.update), state.pool["Linear_0"]["Dense_0"]["kernel"]
   found = set()
   for seed in range(8):
     after, _ = update(state, dataset, jax.random.key(seed))
@@ -174,17 +177,15 @@ def test_a_network_begins_as_one_of_those_pretrained(forming, dataset):
 
 def test_no_more_synthetic_images_than_asked_for_are_matched(forming, start, dataset):
   """Of eight decoded images four are drawn: other draws for other keys, hence other gradients."""
-  update = jax.jit(make(forming, batch_synthetic=4, lr_image=1.0).update)
+  update = jit(make(forming, batch_synthetic=4, lr_image=1.0).update)
   after, _ = update(start, dataset, jax.random.key(1))
   moved = np.abs(after.stored.images - start.stored.images).reshape(10, 2, 2, 4, 2, 4)
   tiles = (moved.max((3, 5)) > 0).reshape(10, -1).sum(1)
   np.testing.assert_array_equal(tiles, np.full(10, 4))
 
 
-@pytest.mark.parametrize(
-  "layout", [Strategy(class_map="vmap", image_block=0), Strategy(image_block=5, devices=2)]
-)
-def test_every_layout_gives_the_same_update(forming, method, start, dataset, layout):
+def test_another_layout_gives_the_same_update(forming, method, start, dataset):
+  layout = Strategy(class_map="vmap", image_block=5, devices=2)
   expected, _ = method.update(start, dataset, jax.random.key(3))
-  actual, _ = jax.jit(make(forming, layout).update)(start, dataset, jax.random.key(3))
+  actual, _ = jit(make(forming, layout).update)(start, dataset, jax.random.key(3))
   np.testing.assert_allclose(actual.stored.images, expected.stored.images, atol=1e-5)
