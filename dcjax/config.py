@@ -318,8 +318,26 @@ def _resolve_method(config: ConfigDict) -> None:
   fill(config)
   _check_loop(config)
   _check_rate("lr_image", config.lr_image)
+  _note_what_is_new(config)
   if config.method != "dc":
     _fill_dsa(config.dsa, base_name(config.dataset.name))
+
+
+def _note_what_is_new(config: ConfigDict) -> None:
+  """Logs a distance that is in no paper with the method and the formation."""
+  if "distance" not in config:
+    return
+  several = config.formation.factor > 1
+  in_papers = {
+    "dc": () if several else ("ours", "mse", "cos"),  # (DC, Table T11)
+    "dsa": () if several else ("ours",),
+    "idc": ("mse", "l1") if several else ("mse", "l1", "ours"),  # (IDC, Table 5)
+  }[config.method]
+  if config.distance not in in_papers:
+    logging.info(
+      "distance: '%s' with %s and formation.factor %d is in none of the papers",
+      config.distance, config.method, config.formation.factor,
+    )  # fmt: skip
 
 
 def _fill_dc(config: ConfigDict) -> None:

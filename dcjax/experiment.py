@@ -72,33 +72,18 @@ def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
     return dm.dm(phi, settings(dm.Settings, config), *bound, trained)
   if config.method == "idc":
     _check_convolutions(config, phi)
-    return idc.idc(phi, settings(idc.Settings, config), _training(config, dataset), *bound)
+    trained = _network_settings(idc.Training, config.training, dataset)
+    return idc.idc(phi, settings(idc.Settings, config), trained, *bound)
   if config.method == "idm":
-    return idm.idm(phi, settings(idm.Settings, config), _queue(config, dataset), *bound)
+    queue = _network_settings(idm.QueueSettings, config.queue, dataset)
+    return idm.idm(phi, settings(idm.Settings, config), queue, *bound)
   return dc.dc(phi, settings(dc.Settings, config), *bound)
 
 
-def _training(config: ConfigDict, dataset: Dataset) -> idc.Training:
-  fields = config.training
-  steps = _steps(fields.pretraining, fields.batch, dataset)
-  return idc.Training(
-    fields.data, fields.steps, fields.batch, fields.lr, fields.weight_decay, fields.cutmix,
-    pretraining=steps, networks=fields.networks,
-  )  # fmt: skip
-
-
-def _queue(config: ConfigDict, dataset: Dataset) -> idm.QueueSettings:
-  fields = config.queue
-  steps = _steps(fields.pretraining, fields.batch, dataset)
-  return idm.QueueSettings(
-    fields.initial, fields.size, fields.interval, fields.steps, fields.batch, fields.lr,
-    fields.pretrained, pretraining=steps, classes=fields.classes,
-  )  # fmt: skip
-
-
-def _steps(epochs: int, batch: int, dataset: Dataset) -> int:
-  """Steps of SGD in so many passes over the training images."""
-  return epochs * training.steps_per_epoch(len(dataset.labels), batch)
+def _network_settings(kind: type[Any], fields: ConfigDict, dataset: Dataset) -> Any:
+  """`settings`, with pretraining in steps of SGD, which the config has in passes over the data."""
+  steps = training.steps_per_epoch(len(dataset.labels), fields.batch)
+  return settings(kind, fields)._replace(pretraining=fields.pretraining * steps)
 
 
 def _check_convolutions(config: ConfigDict, phi: nn.Network) -> None:
@@ -128,9 +113,9 @@ def decoder(config: ConfigDict, dataset: Dataset) -> Formation:
   )
 
 
-def settings(kind: type[Any], config: ConfigDict) -> Any:
-  """The settings of a method, such as `dc.Settings`, from the fields that they name."""
-  return kind(*(config[field] for field in kind._fields))
+def settings(kind: type[Any], fields: ConfigDict) -> Any:
+  """Settings of a method, such as `dc.Settings`, from the fields that they name."""
+  return kind(*(fields[name] for name in kind._fields))
 
 
 def augmentations(config: ConfigDict) -> augment.Augmentations:

@@ -309,6 +309,25 @@ def test_epochs_follow_the_decoded_images():
 
 
 @pytest.mark.parametrize(
+  ("method", "distance", "factor", "noted"),
+  [
+    ("dc", "mse", 1, False),
+    ("dc", "ours", 2, True),
+    ("dsa", "mse", 1, True),
+    ("idc", "l1", 3, False),
+    ("idc", "ours", 1, False),
+    ("idc", "ours", 2, True),
+  ],
+)
+def test_what_no_paper_combines_is_logged(method, distance, factor, noted, caplog):
+  config = dcjax.config.default(method)
+  config.distance, config.formation.factor = distance, factor
+  with caplog.at_level("INFO"):
+    dcjax.config.resolve(config)
+  assert ("in none of the papers" in caplog.text) == noted
+
+
+@pytest.mark.parametrize(
   ("preset", "real", "regularisation", "interval", "steps"),
   [
     ("cifar10,ipc=1", 5000, 0.5, 5, 10),

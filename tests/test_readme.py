@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dcjax import SyntheticSet, data, experiment
+from dcjax.formation import Stored
 from tests.runs import tiny
 
 README = Path(__file__).parents[1] / "README.md"
@@ -22,7 +23,7 @@ def synthetic(tmp_path, monkeypatch):
   images = data.random_subset(dataset, jax.random.key(0), ipc=1)
   monkeypatch.chdir(tmp_path)
   Path(FILE).parent.mkdir(parents=True)
-  experiment.synthetic_set(config, dataset, images).save(FILE)
+  experiment.synthetic_set(config, dataset, Stored(images, weights={})).save(FILE)
   return SyntheticSet.load(FILE)
 
 

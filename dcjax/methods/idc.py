@@ -87,7 +87,7 @@ class Training(NamedTuple):
     data: an entry of `DATA`.
     steps: of SGD between two matchings.
     batch: images of a step.
-    learning_rate: eta.
+    lr: eta.
     weight_decay: added to the gradient.
     cutmix: the probability with which a batch is mixed; 0: never.
     pretraining: steps of SGD before a network's first matching.
@@ -97,7 +97,7 @@ class Training(NamedTuple):
   data: str
   steps: int
   batch: int
-  learning_rate: float
+  lr: float
   weight_decay: float
   cutmix: float
   pretraining: int
@@ -109,8 +109,7 @@ class State(NamedTuple):
 
   stored: Stored  # images [classes, ipc, H, W, C] float32 in [0, 1], and a formation's weights
   optimizer: Any  # the image optimiser's state: momentum shaped as the images
-  network: Params  # theta_i
-  network_optimizer: Any  # its optimiser's state: momentum shaped as the network
+  network: tuple[Params, Any]  # theta_i, and its optimiser's state: momentum shaped as theta
   matchings: Array  # int32, done with this network
   pool: Params  # pretrained networks, each leaf with a leading axis [networks]; or empty
 
@@ -153,35 +152,25 @@ def idc(
     images_key, pool_key = jax.random.split(key)
     stored, state = initialise(images_key, dataset)
     pool = networks.pool(stored, dataset, pool_key)
-    started = networks.fresh(pool_key)
-    return State(stored, state, *started, jnp.int32(0), pool)
+    return State(stored, state, networks.fresh(pool_key), jnp.int32(0), pool)
 
   def update(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
     start_key, match_key, train_key = jax.random.split(key, 3)
 
     def begin(state):
-      trained = networks.start(state.pool, state.stored, dataset, start_key)
       stored = state.stored
       if formation.unit:
         stored = stored._replace(images=jnp.clip(stored.images, 0, 1))
-      return state._replace(stored=stored, network=trained[0], network_optimizer=trained[1])
+      network = networks.start(state.pool, stored, dataset, start_key)
+      return state._replace(stored=stored, network=network)
 
     state = jax.lax.cond(state.matchings == 0, begin, lambda state: state, state)
-    losses, gradients = matching.match(state.network, state.stored, dataset, match_key)
+    losses, gradients = matching.match(state.network[0], state.stored, dataset, match_key)
     state = step_images(optimizer, state, gradients)
-    trained = networks.train(
-      (state.network, state.network_optimizer),
-      state.stored,
-      dataset,
-      train_key,
-      training_settings.steps,
-    )
-    state = state._replace(
-      network=trained[0],
-      network_optimizer=trained[1],
-      matchings=(state.matchings + 1) % settings.inner_loop,
-    )
-    return state, {"loss": losses.mean()}
+    steps = training_settings.steps
+    network = networks.train(state.network, state.stored, dataset, train_key, steps)
+    matchings = (state.matchings + 1) % settings.inner_loop
+    return state._replace(network=network, matchings=matchings), {"loss": losses.mean()}
 
   return Method(init, update)
 
@@ -198,7 +187,7 @@ class _Networks(NamedTuple):
   def optimizer(self) -> optax.GradientTransformation:
     return optax.chain(
       optax.add_decayed_weights(self.settings.weight_decay),
-      optax.sgd(self.settings.learning_rate, momentum=MOMENTUM_NETWORK),
+      optax.sgd(self.settings.lr, momentum=MOMENTUM_NETWORK),
     )
 
   def fresh(self, key: Key) -> tuple[Params, Any]:

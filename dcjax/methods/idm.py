@@ -54,7 +54,7 @@ class QueueSettings(NamedTuple):
     interval: iterations from one training and one new network to the next.
     steps: K, of SGD in one training.
     batch: real images of a step.
-    learning_rate: of SGD.
+    lr: learning rate of SGD.
     pretrained: networks to start from in place of random ones (supplement, section 3); 0: none.
     pretraining: steps of SGD that each of them has been trained for.
     classes: share of the classes that each of their copies is trained on, in (0, 1].
@@ -65,7 +65,7 @@ class QueueSettings(NamedTuple):
   interval: int
   steps: int
   batch: int
-  learning_rate: float
+  lr: float
   pretrained: int
   pretraining: int
   classes: float
@@ -200,7 +200,7 @@ class _Networks(NamedTuple):
   def _fresh(self, pretrained: Params, dataset: Dataset, key: Key) -> Trained:
     """A new network."""
     init_key, sample_key, rate_key, classes_key = jax.random.split(key, 4)
-    rate, classes = jnp.float32(self.settings.learning_rate), dataset.num_classes
+    rate, classes = jnp.float32(self.settings.lr), dataset.num_classes
     if self.settings.pretrained:
       params = _at(pretrained, jax.random.randint(init_key, (), 0, self.settings.pretrained))
       noise = jax.random.uniform(rate_key, (), minval=-RATE_NOISE, maxval=RATE_NOISE)

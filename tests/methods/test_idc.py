@@ -18,7 +18,7 @@ SETTINGS = idc.Settings(
   ipc=2, init="mix", distance="mse", inner_loop=2, batch_real=6, batch_synthetic=128, lr_image=0.02
 )  # fmt: skip
 TRAINING = idc.Training(
-  data="real", steps=2, batch=5, learning_rate=0.05, weight_decay=0.01, cutmix=0.0,
+  data="real", steps=2, batch=5, lr=0.05, weight_decay=0.01, cutmix=0.0,
   pretraining=0, networks=0,
 )  # fmt: skip
 STRATEGY = Strategy(image_block=4)
@@ -88,10 +88,10 @@ def test_an_update_equals_a_naive_reading_of_algorithm_1(forming, start, dataset
   @jit
   def matched(stored, label):
     index = data.sample(dataset, jax.random.fold_in(batch_key, label), label, n=6)
-    real = kernel_gradient(state.network, dataset.normalise(dataset.images[index]), label)
+    real = kernel_gradient(state.network[0], dataset.normalise(dataset.images[index]), label)
 
     def compare(stored):
-      ours = kernel_gradient(state.network, decode_by_hand(stored, dataset), label)
+      ours = kernel_gradient(state.network[0], decode_by_hand(stored, dataset), label)
       return power(ours - real).sum()
 
     return jax.value_and_grad(compare)(stored)
@@ -105,7 +105,8 @@ def test_an_update_equals_a_naive_reading_of_algorithm_1(forming, start, dataset
     np.testing.assert_allclose(after.stored.images[label], expected, atol=1e-5)
   np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-4)
 
-  params, trace = state.network, optax.tree.get(state.network_optimizer, "trace")
+  params, optimizer = state.network
+  trace = optax.tree.get(optimizer, "trace")
   for t in range(TRAINING.steps):
     index = jax.random.randint(jax.random.fold_in(train_key, t), (5,), 0, len(dataset.labels))
 
@@ -117,8 +118,8 @@ def test_an_update_equals_a_naive_reading_of_algorithm_1(forming, start, dataset
     trace = jax.tree.map(
       lambda v, g, p: 0.9 * v + g + TRAINING.weight_decay * p, trace, gradient, params
     )
-    params = jax.tree.map(lambda p, v: p - TRAINING.learning_rate * v, params, trace)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), after.network, params)
+    params = jax.tree.map(lambda p, v: p - TRAINING.lr * v, params, trace)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), after.network[0], params)
 
 
 def test_stored_images_are_pixels_and_mosaics_of_real_ones(start, dataset):
@@ -136,7 +137,7 @@ def test_a_new_network_begins_after_the_inner_loop(method, start, dataset):
   state, networks = start, []
   for number in range(4):
     state, _ = method.update(state, dataset, jax.random.key(number))
-    networks.append(np.asarray(state.network["Linear_0"]["Dense_0"]["kernel"]))
+    networks.append(np.asarray(state.network[0]["Linear_0"]["Dense_0"]["kernel"]))
     assert int(state.matchings) == (number + 1) % 2
   apart = [np.abs(a - b).max() for a, b in pairwise(networks)]
   assert apart[0] < 0.1 and apart[2] < 0.1 < apart[1]
@@ -156,7 +157,7 @@ def test_networks_are_trained_on_what_is_asked_for(forming, start, dataset):
   other = start._replace(stored=start.stored._replace(images=1 - start.stored.images))
   for kind, changes in (("real", False), ("synthetic", True)):
     update = jit(make(forming, training=TRAINING._replace(data=kind)).update)
-    networks = [update(state, dataset, jax.random.key(0))[0].network for state in (start, other)]
+    networks = [update(state, dataset, jax.random.key(0))[0].network[0] for state in (start, other)]
     one, two = (network["Linear_0"]["Dense_0"]["kernel"] for network in networks)
     assert np.array_equal(one, two) != changes
 
@@ -169,7 +170,7 @@ def test_a_network_begins_as_one_of_those_pretrained(forming, dataset):
   found = set()
   for seed in range(8):
     after, _ = update(state, dataset, jax.random.key(seed))
-    same = [np.array_equal(after.network["Linear_0"]["Dense_0"]["kernel"], k) for k in kernels]
+    same = [np.array_equal(after.network[0]["Linear_0"]["Dense_0"]["kernel"], k) for k in kernels]
     assert sum(same) == 1
     found.add(same.index(True))
   assert found == {0, 1}

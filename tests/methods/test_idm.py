@@ -17,7 +17,7 @@ from dcjax.strategy import Strategy
 
 SETTINGS = idm.Settings(ipc=2, init="real", batch_real=6, lr_image=0.5, regularisation=0.5)
 QUEUE = idm.QueueSettings(
-  initial=2, size=4, interval=3, steps=5, batch=32, learning_rate=0.05, pretrained=0,
+  initial=2, size=4, interval=3, steps=5, batch=32, lr=0.05, pretrained=0,
   pretraining=0, classes=1.0,
 )  # fmt: skip
 STRATEGY = Strategy(image_block=0)
