@@ -10,7 +10,7 @@ from absl import flags
 from dcjax.config import METHODS, default, flatten
 from dcjax.errors import UserError, nearest
 
-FIELDS_HEADING = "Fields of the config with their defaults, explained in dcjax/config.py:"
+FIELDS_HEADING = "Fields of the config with their defaults, explained in dcjax/config/defaults.py:"
 
 
 def parse(

@@ -147,8 +147,8 @@ def test_fields_of_the_evaluation_win_over_the_protocol():
 def test_epochs_count_the_images_that_a_network_sees(same_steps, epochs):
   config = dm.get_config("ipc=10")
   config.evaluation.protocol, config.evaluation.same_steps = "idc", same_steps
-  dcjax.config._fill_evaluation(config, decoded_ipc=40)
-  assert config.evaluation.epochs == epochs
+  config.formation.factor = 2
+  assert dcjax.config.resolve(config).evaluation.epochs == epochs
 
 
 def test_same_steps_changes_nothing_where_nothing_is_decoded():

@@ -1,0 +1,108 @@
+"""The config of a run: every field with its default, and the checks that need no data."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dcjax import evaluation
+from dcjax.config.defaults import METHODS, default
+from dcjax.config.methods import resolve_method
+from dcjax.config.protocols import evaluation_settings, fill_evaluation
+from dcjax.errors import UserError, check_least, check_name, nearest
+from dcjax.loop import LONGEST_CHUNK
+
+__all__ = [
+  "INDIFFERENT",
+  "METHODS",
+  "complete",
+  "default",
+  "evaluation_settings",
+  "flatten",
+  "resolve",
+]
+
+SEEDS = 2**32
+# Fields, or beginnings of them, that change no figure of a run.
+INDIFFERENT = (
+  "compute.",
+  "dataset.cache_dir",
+  "dataset.data_dir",
+  "checkpoint_every",
+  "evaluate_every",
+  "picture_every",
+)
+
+
+def complete(fields: dict[str, Any]) -> ConfigDict:
+  """The default config of a method with some fields replaced.
+
+  Args:
+    fields: a config as nested dicts; it need not have all fields. `method` says which default;
+      without it that is DC's.
+
+  Raises:
+    UserError: a field is unknown, or its value is of the wrong type.
+  """
+  method = fields.get("method", "dc")
+  check_name("method", method, METHODS)
+  config = default(method)
+  known = dict(flatten(config.to_dict()))
+  for name, value in flatten(fields):
+    if name not in known:
+      raise UserError(f"config: {method} has no field '{name}'; {nearest(name, known)}")
+    try:
+      if value is None and known[name] is not None:
+        raise TypeError
+      config.update_from_flattened_dict({name: value})
+    except (TypeError, ValueError):
+      raise UserError(
+        f"{name}: {value!r} is not of the right type; its default is {known[name]!r}"
+      ) from None
+  return config
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+  """Checks a config as far as that goes without data, and fills in what is None.
+
+  `compute` is left as it is: it may differ from machine to machine.
+
+  Raises:
+    UserError: names the field, the value and the remedy.
+  """
+  if not isinstance(config, ConfigDict):
+    raise UserError(
+      f"config: {type(config).__name__} is not a ConfigDict; let get_config() return what "
+      "dcjax.config.default() makes, changed as need be"
+    )
+  config = complete(config.to_dict())
+  check_name("evaluation.protocol", config.evaluation.protocol, evaluation.PROTOCOLS)
+  check_least("ipc", config.ipc, 1)
+  if not 0 <= config.seed < SEEDS:
+    raise UserError(f"seed: {config.seed} is not within 0..{SEEDS - 1}; give one that is")
+  resolve_method(config)
+  with config.unlocked():
+    config.dataset.classes = _names(config.dataset.classes)
+    config.evaluation.architectures = _names(config.evaluation.architectures)
+    fill_evaluation(config)
+  evaluation.check_settings(evaluation_settings(config.evaluation))
+  if config.compute.chunk is not None:
+    check_least("compute.chunk", config.compute.chunk, 1)
+    if config.compute.chunk > LONGEST_CHUNK:
+      raise UserError(f"compute.chunk: {config.compute.chunk} is too long; {LONGEST_CHUNK} at most")
+  return config
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+  """The fields of a nested config, by their dotted names."""
+  for name, value in tree.items():
+    if isinstance(value, dict):
+      yield from flatten(value, f"{prefix}{name}.")
+    else:
+      yield f"{prefix}{name}", value
+
+
+def _names(value: Any) -> tuple[str, ...]:
+  """A tuple of names, also from `a,b` as the command line gives it."""
+  parts = [value] if isinstance(value, str) else value
+  return tuple(name for part in parts for name in part.split(",") if name)
