@@ -34,7 +34,8 @@ def condense(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     The content of `summary.json`.
 
   Raises:
-    UserError: bad input, found before any long work, or a run that cannot go on.
+    UserError: bad input, found before any long work, or a run that cannot go on, for want of
+      memory or else.
     Interrupted: SIGTERM or Ctrl-C, after a checkpoint was saved.
   """
   config = config_lib.resolve(config)
@@ -47,6 +48,14 @@ def condense(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     folder.claim(config.to_dict())
     with Interrupts("all saved, and the same command goes on") as interrupts:
       return run.finish(interrupts)
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    raise UserError(
+      "compute: out of memory; set a lower compute.synthetic_block or compute.image_block, or "
+      "compute.class_map=scan, and start the command again, it goes on from the last checkpoint; "
+      "or lower batch_real in a new workdir"
+    ) from None
   except OSError as error:
     raise UserError(
       f"workdir: cannot write {error.filename or folder.path} ({error.strerror}); "

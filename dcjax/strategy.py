@@ -25,6 +25,9 @@ class Strategy(NamedTuple):
     class_map: 'scan' takes the classes one after another, 'vmap' all at once.
     image_block: how many images go through a network together when a gradient over many is
       summed or a test set is classified; 0 for all of them.
+    synthetic_block: how many synthetic images of a class go through a network together when what
+      is matched is differentiated; 0 for all of them. What a block computes is computed again in
+      the backward pass, in place of being kept.
     network_block: how many networks are trained together at evaluation.
     devices: over how many devices the classes are spread.
   """
@@ -32,13 +35,23 @@ class Strategy(NamedTuple):
   convolution: str = "patches"
   class_map: str = "scan"
   image_block: int = 16
+  synthetic_block: int = 0
   network_block: int = 1
   devices: int = 1
 
   def blocks(self, images: int) -> int:
     """Images of one block when there are `images` of them, in blocks as even as they can be."""
-    count = -(-images // (self.image_block or images))
-    return -(-images // count)
+    return _even(images, self.image_block)
+
+  def synthetic_blocks(self, images: int) -> int:
+    """Synthetic images of one block, likewise."""
+    return _even(images, self.synthetic_block)
+
+
+def _even(images: int, block: int) -> int:
+  """The size of blocks of at most `block` images that are as even as they can be; 0: one block."""
+  count = -(-images // (block or images))
+  return -(-images // count)
 
 
 # A CPU's caches hold the activations of a few images, and a class fills its cores; elsewhere
@@ -68,8 +81,9 @@ def choose(backend: str, num_classes: int, **overrides: Any) -> Strategy:
   )
   strategy = strategy._replace(**given)
   check_name("compute.class_map", strategy.class_map, CLASS_MAPS)
-  for field, least in (("image_block", 0), ("network_block", 1), ("devices", 1)):
-    check_least(f"compute.{field}", getattr(strategy, field), least)
+  least = {"image_block": 0, "synthetic_block": 0, "network_block": 1, "devices": 1}
+  for field, value in least.items():
+    check_least(f"compute.{field}", getattr(strategy, field), value)
   if strategy.devices > jax.local_device_count():
     raise UserError(
       f"compute.devices: {strategy.devices} is too many; this machine has "

@@ -30,11 +30,12 @@ class Settings(NamedTuple):
   cutmix: float = 0.0
 
 
-def in_blocks(function: Callable[[Array], Array], images: Array, *, block: int) -> Array:
+def in_blocks(function: Callable[[Array], Any], images: Array, *, block: int) -> Any:
   """Applies a function of a batch to many images, a block at a time.
 
   Args:
-    function: takes `[block, H, W, C]`; its result has a leading axis of that length, too.
+    function: takes `[block, H, W, C]`; its results have a leading axis of that length, too. A
+      gradient through it computes it again, in place of keeping what is inside.
     images: `[N, H, W, C]`.
     block: images that go through together; at most N.
 
@@ -42,9 +43,11 @@ def in_blocks(function: Callable[[Array], Array], images: Array, *, block: int) 
     What the function returns for all images, `[N, ...]`.
   """
   count = images.shape[0]
+  if block >= count:
+    return function(images)
   blocks = _fill(images, block).reshape(-1, block, *images.shape[1:])
-  results = jax.lax.map(function, blocks)
-  return results.reshape(-1, *results.shape[2:])[:count]
+  results = jax.lax.map(jax.checkpoint(function), blocks)
+  return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], results)
 
 
 def correct(
@@ -125,7 +128,8 @@ def gradient(
     images: normalised `[N, H, W, C]`.
     targets: labels int32 `[N]`, or probabilities `[N, classes]`.
     weights: `[N]`; 1/N for the gradient of the mean loss.
-    block: how many images at a time; memory grows with it, the result does not change.
+    block: how many images at a time; memory grows with it, also that of a gradient of this one,
+      and the result does not change.
     stats: frozen statistics for batch norm.
   """
 
@@ -141,6 +145,7 @@ def gradient(
     lambda x: _fill(x, block).reshape(-1, block, *x.shape[1:]), (images, targets, weights)
   )
 
+  @jax.checkpoint
   def add(total, batch):
     return jax.tree.map(jnp.add, total, block_gradient(*batch)), None
 

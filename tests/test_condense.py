@@ -296,6 +296,17 @@ def test_corrupt_checkpoint_is_named_and_an_older_one_serves(finished, tmp_path,
   assert_same_result(tmp_path, finished[0])
 
 
+def test_running_out_of_memory_says_what_to_lower(tmp_path, monkeypatch):
+  def exhausted(self, *arguments):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.")
+
+  monkeypatch.setattr(Loop, "run", exhausted)
+  with pytest.raises(UserError, match=r"out of memory; set a lower compute.synthetic_block"):
+    condense(tiny(), tmp_path)
+  monkeypatch.undo()
+  condense(tiny(compute__image_block=1), tmp_path)  # the same workdir
+
+
 def test_full_disk_stops_with_a_message_and_loses_nothing(finished, tmp_path, monkeypatch):
   import orbax.checkpoint as ocp
 

@@ -65,7 +65,8 @@ def complete(fields: dict[str, Any]) -> ConfigDict:
 def resolve(config: ConfigDict) -> ConfigDict:
   """Checks a config as far as that goes without data, and fills in what is None.
 
-  `compute` is left as it is: it may differ from machine to machine.
+  `compute` is left as it is: it may differ from machine to machine, and from one start of a run
+  to the next.
 
   Raises:
     UserError: names the field, the value and the remedy.

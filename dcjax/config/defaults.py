@@ -215,6 +215,8 @@ def _compute() -> ConfigDict:
   fields.convolution = placeholder(str)  # 'patches', 'winograd' or 'lax'
   fields.class_map = placeholder(str)  # 'scan' or 'vmap'
   fields.image_block = placeholder(int)  # images with activations alive together; 0: all
+  # Synthetic images of a class that are differentiated together; 0: all. Lower it where memory ends
+  fields.synthetic_block = placeholder(int)
   fields.network_block = placeholder(int)  # networks trained together at evaluation
   fields.devices = placeholder(int)  # devices over which the classes are spread
   fields.chunk = placeholder(int)  # iterations between two looks; None: about a second

@@ -1,5 +1,6 @@
 """Mean features of real and of synthetic images, class by class: DM and IDM."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -102,7 +103,9 @@ class FeatureMatching(NamedTuple):
 
     def loss(stored):
       synthetic = self.augmentations.synthetic(omega, self.formation.decode(stored))
-      logits, features = self._embed(params, synthetic)
+      block = self.strategy.synthetic_blocks(len(synthetic))
+      embed = partial(self._embed, params)
+      logits, features = training.in_blocks(embed, synthetic, block=block)
       distance = ((features.mean(0) - target) ** 2).sum()
       return distance + _regulariser(logits, label, regularisation)
 

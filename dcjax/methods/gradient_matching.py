@@ -91,7 +91,8 @@ class GradientMatching(NamedTuple):
       def ours(stored):
         synthetic = self._draw_synthetic(self.formation.decode(stored), omega)
         synthetic = self.augmentations.synthetic(omega, synthetic)
-        return self._gradient(params, synthetic, label, stats, len(synthetic))
+        block = self.strategy.synthetic_blocks(len(synthetic))
+        return self._gradient(params, synthetic, label, stats, block)
 
       return compare(Stored(images, weights), ours, target)
 

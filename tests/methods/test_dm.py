@@ -120,7 +120,11 @@ def test_an_update_moves_the_images_by_sgd_with_a_fresh_network(images, dataset)
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize(
-  "layout", [Strategy(class_map="vmap", image_block=0), Strategy(image_block=5, devices=2)]
+  "layout",
+  [
+    Strategy(class_map="vmap", image_block=0),
+    Strategy(image_block=5, synthetic_block=1, devices=2),
+  ],
 )
 def test_every_layout_gives_the_same_update(dataset, norm, layout):
   key = jax.random.key(3)

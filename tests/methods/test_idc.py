@@ -11,7 +11,9 @@ import pytest
 
 from dcjax import augment, data, formation, nn
 from dcjax.data import digits
+from dcjax.matching import DISTANCES
 from dcjax.methods import idc
+from dcjax.methods.gradient_matching import GradientMatching
 from dcjax.strategy import Strategy
 
 SETTINGS = idc.Settings(
@@ -186,7 +188,25 @@ def test_no_more_synthetic_images_than_asked_for_are_matched(forming, start, dat
 
 
 def test_another_layout_gives_the_same_update(forming, method, start, dataset):
-  layout = Strategy(class_map="vmap", image_block=5, devices=2)
+  layout = Strategy(class_map="vmap", image_block=5, synthetic_block=3, devices=2)
   expected, _ = method.update(start, dataset, jax.random.key(3))
   actual, _ = jit(make(forming, layout).update)(start, dataset, jax.random.key(3))
   np.testing.assert_allclose(actual.stored.images, expected.stored.images, atol=1e-5)
+
+
+def test_blocks_of_synthetic_images_bound_the_memory(dataset):
+  """Four times the images need little more memory, where whole batches need four times as much."""
+  mean, std = (tuple(np.asarray(x).tolist()) for x in (dataset.mean, dataset.std))
+
+  def memory(ipc, block):
+    forming = formation.create("uniform", 2, shape=(8, 8, 1), ipc=ipc, mean=mean, std=std)
+    matching = GradientMatching(
+      network(), DISTANCES["mse"], 4, Strategy(synthetic_block=block), formation=forming
+    )
+    params = jax.eval_shape(network().init, jax.random.key(0))
+    stored = formation.Stored(jax.ShapeDtypeStruct((10, ipc, 8, 8, 1), jnp.float32), {})
+    compiled = jit(matching.match).lower(params, stored, dataset, jax.random.key(0)).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  assert memory(64, 0) > 3 * memory(16, 0)
+  assert memory(64, 8) < 1.7 * memory(16, 8) < 1.7 * memory(16, 0)
