@@ -25,19 +25,19 @@ class Strategy(NamedTuple):
     class_map: 'scan' takes the classes one after another, 'vmap' all at once.
     image_block: how many images go through a network together when a gradient over many is
       summed or a test set is classified; 0 for all of them.
+    network_block: how many networks are trained together at evaluation.
+    devices: over how many devices the classes are spread.
     synthetic_block: how many synthetic images of a class go through a network together when what
       is matched is differentiated; 0 for all of them. What a block computes is computed again in
       the backward pass, in place of being kept.
-    network_block: how many networks are trained together at evaluation.
-    devices: over how many devices the classes are spread.
   """
 
   convolution: str = "patches"
   class_map: str = "scan"
   image_block: int = 16
-  synthetic_block: int = 0
   network_block: int = 1
   devices: int = 1
+  synthetic_block: int = 0
 
   def blocks(self, images: int) -> int:
     """Images of one block when there are `images` of them, in blocks as even as they can be."""

@@ -43,7 +43,7 @@ class Workdir:
       ) from None
 
   def check(self, config: dict[str, Any]) -> None:
-    """Checks that the folder is a new one, or that of a run with the same config.
+    """Checks that the folder is a new one, or that of a run with the same config but `compute`.
 
     Raises:
       UserError: the folder belongs to a run with another config, or to something else.
