@@ -200,14 +200,14 @@ class Run:
     self._save()
     iteration = self.iteration
     done = {(r["iteration"], r["set"], r["network"]) for r in self.metrics.evaluations()}
+    images = self._synthetic_set().decoded()
     for task in self.evaluation.tasks():
       if (iteration if task[0] == experiment.SYNTHETIC else 0, *task) not in done:
-        self._evaluate(task)
+        self._evaluate(task, images)
 
-  def _evaluate(self, task: tuple[str, str]) -> None:
+  def _evaluate(self, task: tuple[str, str], images: np.ndarray) -> None:
     networks = self.config.evaluation.networks
     with self.watch("evaluate"):
-      images = self._synthetic_set().decoded()
       run = self.evaluation.run(task, images, self.iteration, self.interrupts.wait)
       for done, record in run:
         self.progress.say(

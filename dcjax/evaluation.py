@@ -2,8 +2,6 @@
 
 import operator
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
-from fractions import Fraction
 from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -17,6 +15,7 @@ from dcjax import augment, training
 from dcjax.data import Dataset
 from dcjax.errors import check_least, check_name, check_probability
 from dcjax.nn import Network
+from dcjax.protocols import PROTOCOLS
 from dcjax.strategy import Strategy, choose
 from dcjax.types import Array, Key, Params
 
@@ -24,103 +23,11 @@ TEST_BLOCK = 256  # most test images that go through a network together
 STATISTICS_BATCHES = 10  # over which batch norm's statistics are averaged before a test
 
 
-class Protocol(NamedTuple):
-  """How networks are trained on a set (the numbers are those of the authors' code).
-
-  Attributes:
-    learning_rate: of SGD, at first.
-    momentum: of SGD.
-    weight_decay: added to the gradient, as in PyTorch.
-    batch: images of one step.
-    cuts: `(fraction, factor)`: by what the rate is multiplied after which part of the epochs.
-    epochs: `epochs(augmentation, ipc, hundred_classes)`, passes over a set with so many images per
-      class, as the network sees them, and with a hundred classes or more, or fewer.
-    special: datasets, as `fnmatch` has patterns, on which the paper augments with something
-      special: with what, and the probability of CutMix.
-    dsa: whether it augments all others by a strategy of DSA.
-    cutmix: the probability of CutMix on all others.
-  """
-
-  learning_rate: float
-  momentum: float
-  weight_decay: float
-  batch: int
-  cuts: tuple[tuple[Fraction, float], ...]
-  epochs: Callable[[str, int, bool], int]
-  special: dict[str, tuple[str, float]]
-  dsa: bool
-  cutmix: float
-
-  def augmentation(self, dataset: str, strategy: str) -> tuple[str, float]:
-    """What the paper augments this dataset with, and the probability of CutMix.
-
-    Args:
-      dataset: its name.
-      strategy: that of DSA for this dataset.
-
-    Returns:
-      An augmentation as `augment.by_name` takes it, and a probability.
-    """
-    found = [special for name, special in self.special.items() if fnmatchcase(dataset, name)]
-    return found[0] if found else (strategy if self.dsa else "none", self.cutmix)
-
-
-def _epochs_of_dc(augmentation: str, ipc: int, hundred_classes: bool) -> int:
-  del ipc, hundred_classes
-  return 300 if augmentation == "none" else 1000
-
-
-def _epochs_of_idc(augmentation: str, ipc: int, hundred_classes: bool) -> int:
-  del augmentation
-  by_most_images = {1: 3000, 10: 2000, 50: 1500, 200: 1000, 500: 500}
-  epochs = next((epochs for most, epochs in by_most_images.items() if ipc <= most), 300)
-  return 2 * epochs // 3 if hundred_classes else epochs
-
-
-DC = Protocol(
-  learning_rate=0.01,
-  momentum=0.9,
-  weight_decay=5e-4,
-  batch=256,
-  cuts=((Fraction(1, 2), 0.1),),
-  epochs=_epochs_of_dc,
-  special={"mnist": ("dc", 0.0)},
-  dsa=False,
-  cutmix=0.0,
-)
-DSA = DC._replace(special={}, dsa=True)
-IDC = DSA._replace(
-  batch=64,
-  cuts=((Fraction(2, 3), 0.2), (Fraction(5, 6), 0.2)),
-  epochs=_epochs_of_idc,
-  special=dict.fromkeys(("folder", "imagenet*", "imagewoof*"), ("imagenet", 1.0)),
-  cutmix=0.5,
-)
-# By the values of the config field `evaluation.protocol`; DM and IDM evaluate as DSA does.
-PROTOCOLS = {"dc": DC, "dsa": DSA, "dm": DSA, "idc": IDC, "idm": DSA}
-
-
-def same_steps(epochs: int, *, stored: int, decoded: int) -> int:
-  """Passes over decoded images that cost no more steps than passes over the stored ones.
-
-  IDC compares sets so (Table 2), whose decoded images outnumber the stored ones.
-
-  Args:
-    epochs: passes over the stored images.
-    stored: images per class in the set.
-    decoded: images per class as the network sees them.
-
-  Returns:
-    Epochs, at least one.
-  """
-  return max(1, epochs * stored // decoded)
-
-
 class Settings(NamedTuple):
   """What one evaluation does.
 
   Attributes:
-    protocol: an entry of `PROTOCOLS`.
+    protocol: an entry of `protocols.PROTOCOLS`.
     epochs: passes over the set.
     augmentation: as `augment.by_name` takes it.
     networks: how many networks are trained.
@@ -214,10 +121,7 @@ def _optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
     [optax.constant_schedule(rate) for rate in rates],
     [int(settings.epochs * fraction) * steps for fraction in fractions],
   )
-  return optax.chain(
-    optax.add_decayed_weights(protocol.weight_decay),
-    optax.sgd(rate, momentum=protocol.momentum),
-  )
+  return training.sgd(rate, momentum=protocol.momentum, weight_decay=protocol.weight_decay)
 
 
 class Trainer(NamedTuple):
@@ -242,7 +146,7 @@ def make_trainer(
   images: Array,
   labels: Array,
   key: Key,
-  decode: Callable[[Array], Array] = lambda images: images,
+  decode: Callable[[Array], Array] = training.as_it_is,
 ) -> Trainer:
   """Binds one training by the protocol; nothing is computed yet. For use inside jit.
 
@@ -304,7 +208,7 @@ def _train_and_test(
   key: Key,
 ) -> Array:
   """One network's test accuracies, `[checks]`."""
-  decode = dataset.normalise if images.dtype == jnp.uint8 else lambda images: images
+  decode = dataset.normalise if images.dtype == jnp.uint8 else training.as_it_is
   trainer = make_trainer(network, settings, strategy, images, labels, key, decode)
   stops = jnp.round(jnp.linspace(0, settings.epochs, settings.checks + 1)).astype(jnp.int32)
 
@@ -335,7 +239,7 @@ def train(
     images: normalised `[N, H, W, C]`.
     labels: integers `[N]`.
     key: of the initial parameters, the order, the augmentation and CutMix.
-    protocol: an entry of `PROTOCOLS`.
+    protocol: an entry of `protocols.PROTOCOLS`.
     epochs: passes over the set.
     augmentation: as `augment.by_name` takes it.
     cutmix: the probability with which a batch is mixed.

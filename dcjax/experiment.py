@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -180,7 +179,7 @@ class Evaluation:
     elif name == RANDOM:
       blocks = evaluate(*self._random_subsets(), key, own_sets=True)
     else:
-      blocks = evaluate(*_flat(images), key)
+      blocks = evaluate(*data.as_batch(images), key)
     accuracies: list[np.ndarray] = []
     for block in blocks:
       accuracies.extend(np.asarray(wait(block)))
@@ -191,7 +190,7 @@ class Evaluation:
     draw = jax.vmap(partial(data.random_subset, ipc=self._config.ipc), in_axes=(None, 0))
     keys = jax.random.split(self._keys.subset, self._settings.networks)
     subsets = jax.jit(draw)(self._dataset, keys)
-    return jax.vmap(lambda images: _flat(images)[0])(subsets), _flat(subsets[0])[1]
+    return jax.vmap(lambda images: data.as_batch(images)[0])(subsets), data.as_batch(subsets[0])[1]
 
   def _record(
     self, task: tuple[str, str], decoded: int, iteration: int, accuracies: np.ndarray
@@ -222,12 +221,6 @@ def _evaluation_network(
     return network(config, dataset, layout, **pools.at_evaluation(config.network, text))
   except UserError as error:
     raise UserError(f"evaluation.architectures: '{text}': {error}") from None
-
-
-def _flat(images: Array | np.ndarray) -> tuple[Array, Array]:
-  """`[classes, ipc, H, W, C]` as one batch, and its labels."""
-  classes, ipc = images.shape[:2]
-  return jnp.asarray(images).reshape(-1, *images.shape[2:]), jnp.repeat(jnp.arange(classes), ipc)
 
 
 def synthetic_set(

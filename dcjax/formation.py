@@ -32,6 +32,11 @@ class Stored(NamedTuple):
   weights: Params  # of the upsampling network, if the formation is 'learnable'; else empty
 
 
+def over_classes(gradients: Stored) -> Stored:
+  """The gradient of a sum over classes, from that of each: all classes share the weights."""
+  return gradients._replace(weights=jax.tree.map(lambda leaf: leaf.sum(0), gradients.weights))
+
+
 class Part(NamedTuple):
   """Stored images `start:stop`, each cut into `rows` x `columns` tiles."""
 

@@ -12,6 +12,11 @@ from dcjax.nn import Network
 from dcjax.types import Array, Key, Params
 
 
+def as_it_is(images: Array) -> Array:
+  """The images, of a set that holds what the network takes."""
+  return images
+
+
 class Settings(NamedTuple):
   """How a network goes through a set.
 
@@ -25,9 +30,16 @@ class Settings(NamedTuple):
 
   batch: int
   block: int
-  decode: Callable[[Array], Array] = lambda images: images
+  decode: Callable[[Array], Array] = as_it_is
   augment: Callable[[Key, Array], Array] = lambda key, images: images
   cutmix: float = 0.0
+
+
+def sgd(
+  rate: optax.ScalarOrSchedule, *, momentum: float, weight_decay: float
+) -> optax.GradientTransformation:
+  """PyTorch's SGD: the decay is added to the gradient, hence goes through the momentum."""
+  return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(rate, momentum=momentum))
 
 
 def in_blocks(function: Callable[[Array], Any], images: Array, *, block: int) -> Any:

@@ -9,10 +9,10 @@ from dcjax.launch import command_line
 from dcjax import report
 from dcjax.errors import UserError
 from dcjax.evaluate import evaluate
-from dcjax.evaluation import PROTOCOLS
 from dcjax.files import expand
 from dcjax.nn import NETWORKS
 from dcjax.nn.pools import POOLS
+from dcjax.protocols import PROTOCOLS
 from dcjax.workdir import write_json
 
 

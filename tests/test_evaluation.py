@@ -10,7 +10,8 @@ import pytest
 from dcjax import data, evaluation, nn
 from dcjax.data import digits
 from dcjax.errors import UserError
-from dcjax.evaluation import PROTOCOLS, Settings, accuracy, check_settings, evaluator, summarise
+from dcjax.evaluation import Settings, accuracy, check_settings, evaluator, summarise
+from dcjax.protocols import PROTOCOLS, same_steps
 from dcjax.strategy import Strategy
 
 SETTINGS = Settings(protocol="dc", epochs=60, augmentation="none", networks=4, checks=3)
@@ -249,7 +250,7 @@ def test_idc_trains_longer_on_fewer_images(ipc, epochs, of_hundred):
   [(2000, 10, 10, 2000), (2000, 10, 40, 500), (1000, 10, 90, 111), (3, 1, 4, 1)],
 )
 def test_as_many_steps_as_on_the_stored_images(epochs, stored, decoded, expected):
-  assert evaluation.same_steps(epochs, stored=stored, decoded=decoded) == expected
+  assert same_steps(epochs, stored=stored, decoded=decoded) == expected
 
 
 def test_augmentation_reaches_the_training(dataset, sets, expected):

@@ -11,6 +11,7 @@ from dcjax.config.methods import resolve_method
 from dcjax.config.protocols import evaluation_settings, fill_evaluation
 from dcjax.errors import UserError, check_least, check_name, nearest
 from dcjax.loop import LONGEST_CHUNK
+from dcjax.protocols import PROTOCOLS
 
 __all__ = [
   "INDIFFERENT",
@@ -77,7 +78,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
       "dcjax.config.default() makes, changed as need be"
     )
   config = complete(config.to_dict())
-  check_name("evaluation.protocol", config.evaluation.protocol, evaluation.PROTOCOLS)
+  check_name("evaluation.protocol", config.evaluation.protocol, PROTOCOLS)
   check_least("ipc", config.ipc, 1)
   if not 0 <= config.seed < SEEDS:
     raise UserError(f"seed: {config.seed} is not within 0..{SEEDS - 1}; give one that is")

@@ -5,13 +5,14 @@ import math
 from absl import logging
 from ml_collections import ConfigDict
 
-from dcjax import augment, coreset, evaluation, formation
+from dcjax import augment, coreset, formation
 from dcjax.config.datasets import default_strategy, hundred_classes, warn_of_flips
 from dcjax.data import base_name
 from dcjax.errors import UserError, check_least, check_name, check_probability
 from dcjax.matching import DISTANCES
 from dcjax.methods import INITS, dc, idc
 from dcjax.methods.feature_matching import EMBEDDINGS
+from dcjax.protocols import PROTOCOLS
 
 RATES = {
   "lr_image": "0.1 (DC, DSA), 1 (DM), 0.2 (IDM), or 0.005 for CIFAR-10 and 10 images (IDC)",
@@ -120,7 +121,7 @@ def _fill_idc(config: ConfigDict) -> None:
   if fields.steps is None:
     fields.steps = 32 if dataset.startswith("cifar") else 8
   if fields.cutmix is None:
-    fields.cutmix = evaluation.PROTOCOLS["idc"].augmentation(dataset, "")[1]
+    fields.cutmix = PROTOCOLS["idc"].augmentation(dataset, "")[1]
   check_name("training.data", fields.data, idc.DATA)
   check_name("training.draw", fields.draw, augment.DRAWS)
   if fields.augmentation != "none":

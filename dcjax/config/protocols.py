@@ -6,12 +6,13 @@ from dcjax import evaluation, formation
 from dcjax.config.datasets import default_strategy, hundred_classes, warn_of_flips
 from dcjax.data import base_name
 from dcjax.errors import UserError
+from dcjax.protocols import PROTOCOLS, same_steps
 
 
 def fill_evaluation(config: ConfigDict) -> None:
   """Fills in what the protocol says of epochs, augmentation and CutMix, in place."""
   fields, dataset = config.evaluation, base_name(config.dataset.name)
-  protocol = evaluation.PROTOCOLS[fields.protocol]
+  protocol = PROTOCOLS[fields.protocol]
   # IDC trains with all transforms, whatever a set was matched with.
   matched = "dsa" in config and fields.protocol != "idc"
   strategy = config.dsa.strategy if matched else default_strategy(dataset)
@@ -30,7 +31,7 @@ def fill_evaluation(config: ConfigDict) -> None:
     decoded_ipc = _decoded_ipc(config)
     ipc = config.ipc if fields.same_steps else decoded_ipc
     epochs = protocol.epochs(fields.augmentation, ipc, hundred_classes(config.dataset))
-    fields.epochs = evaluation.same_steps(epochs, stored=ipc, decoded=decoded_ipc)
+    fields.epochs = same_steps(epochs, stored=ipc, decoded=decoded_ipc)
 
 
 def _decoded_ipc(config: ConfigDict) -> int:

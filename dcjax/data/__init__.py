@@ -12,6 +12,7 @@ from typing import Any
 from dcjax.data import digits, folder, npz, tfds
 from dcjax.data.dataset import (
   Dataset,
+  as_batch,
   from_arrays,
   random_subset,
   sample,
@@ -23,6 +24,7 @@ from dcjax.errors import UserError, nearest
 
 __all__ = [
   "Dataset",
+  "as_batch",
   "base_name",
   "from_arrays",
   "load",

@@ -213,6 +213,13 @@ def random_subset(dataset: Dataset, key: Key, *, ipc: int) -> jax.Array:
   return dataset.normalise(jnp.asarray(dataset.images)[index])
 
 
+def as_batch(images: Array | np.ndarray) -> tuple[jax.Array, jax.Array]:
+  """Images `[classes, n, H, W, C]` as one batch `[classes * n, H, W, C]`, and its labels."""
+  classes, count = images.shape[:2]
+  labels = jnp.repeat(jnp.arange(classes), count)
+  return jnp.asarray(images).reshape(-1, *images.shape[2:]), labels
+
+
 def warn_small_classes(dataset: Dataset, n: int) -> None:
   """Logs one warning if classes have fewer than `n` images. Not for use inside jit.
 

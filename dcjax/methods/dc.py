@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dcjax import augment, training
+from dcjax import augment, data, training
 from dcjax.augment import Augmentations
 from dcjax.data import Dataset
 from dcjax.formation import IDENTITY, Formation, Stored
@@ -197,15 +197,14 @@ def _network_training(
   optimizer = optax.sgd(settings.lr_network)
 
   def train(params: Params, stored: Stored, key: Key) -> Params:
-    images = formation.decode_classes(stored)
-    classes, count = images.shape[:2]
-    batch = min(BATCH_SYNTHETIC, classes * count)
+    images, labels = data.as_batch(formation.decode_classes(stored))
+    batch = min(BATCH_SYNTHETIC, len(labels))
     carry, _ = training.epochs(
       network,
       optimizer,
       (params, optimizer.init(params)),
-      images.reshape(-1, *images.shape[2:]),
-      jnp.repeat(jnp.arange(classes), count),
+      images,
+      labels,
       key,
       training.Settings(batch=batch, block=strategy.blocks(batch), augment=augmentation),
       start=0,

@@ -10,7 +10,7 @@ import optax
 from dcjax import augment, data, training
 from dcjax.augment import Augmentations
 from dcjax.data import Dataset
-from dcjax.formation import IDENTITY, Formation, Stored
+from dcjax.formation import IDENTITY, Formation, Stored, over_classes
 from dcjax.nn import Network
 from dcjax.strategy import Strategy, map_classes
 from dcjax.types import Array, Key, Params
@@ -70,9 +70,7 @@ class FeatureMatching(NamedTuple):
     losses, gradients = map_classes(
       self.strategy, self._one_class, shared, (labels, keys, stored.images)
     )
-    # The weights of the formation are shared by the classes.
-    weights = jax.tree.map(lambda leaf: leaf.sum(0), gradients.weights)
-    return losses, Stored(gradients.images, weights)
+    return losses, over_classes(gradients)
 
   def _embed(self, params: Params, images: Array) -> tuple[Array, Array]:
     """Logits and features, `[N, classes]` and `[N, D]`, of images `[N, H, W, C]`."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from dcjax import augment, data, training
 from dcjax.augment import Augmentations
 from dcjax.data import Dataset
-from dcjax.formation import IDENTITY, Formation, Stored
+from dcjax.formation import IDENTITY, Formation, Stored, over_classes
 from dcjax.nn import Network
 from dcjax.strategy import Strategy, map_classes
 from dcjax.types import Array, Key, Params
@@ -57,9 +57,7 @@ class GradientMatching(NamedTuple):
       return jax.value_and_grad(lambda stored: self.distance(ours(stored), target))(stored)
 
     distances, gradients = self.map(compare, params, stored, dataset, key)
-    # The weights of the formation are shared by the classes.
-    weights = jax.tree.map(lambda leaf: leaf.sum(0), gradients.weights)
-    return distances, Stored(gradients.images, weights)
+    return distances, over_classes(gradients)
 
   def map(
     self,

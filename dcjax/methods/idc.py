@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dcjax import augment, training
+from dcjax import augment, data, training
 from dcjax.augment import Augmentations
 from dcjax.data import Dataset
 from dcjax.formation import IDENTITY, Formation, Stored
@@ -185,10 +185,8 @@ class _Networks(NamedTuple):
   formation: Formation
 
   def optimizer(self) -> optax.GradientTransformation:
-    return optax.chain(
-      optax.add_decayed_weights(self.settings.weight_decay),
-      optax.sgd(self.settings.lr, momentum=MOMENTUM_NETWORK),
-    )
+    settings = self.settings
+    return training.sgd(settings.lr, momentum=MOMENTUM_NETWORK, weight_decay=settings.weight_decay)
 
   def fresh(self, key: Key) -> tuple[Params, Any]:
     """A network with random weights, and its optimiser's state."""
@@ -207,10 +205,8 @@ class _Networks(NamedTuple):
     batch = self.settings.batch
     images, labels, decode = dataset.images, dataset.labels, dataset.normalise
     if self.settings.data == "synthetic":
-      decoded = self.formation.decode_classes(stored)
-      images = decoded.reshape(-1, *decoded.shape[2:])
-      labels = jnp.repeat(jnp.arange(decoded.shape[0]), decoded.shape[1])
-      decode = _as_it_is
+      images, labels = data.as_batch(self.formation.decode_classes(stored))
+      decode = training.as_it_is
     batches = training.Settings(
       batch, self.strategy.blocks(batch), decode, self.augmentation, self.settings.cutmix
     )
@@ -239,7 +235,3 @@ class _Networks(NamedTuple):
     else:
       params = self.pretrained(stored, dataset, key)
     return params, self.optimizer().init(params)
-
-
-def _as_it_is(images: Array) -> Array:
-  return images

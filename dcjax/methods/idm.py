@@ -16,15 +16,13 @@ from dcjax import augment, data, training
 from dcjax.augment import Augmentations
 from dcjax.data import Dataset
 from dcjax.formation import IDENTITY, Formation, Stored
-from dcjax.methods import Method, image_optimizer, initialiser, step_images
+from dcjax.methods import Method, image_optimizer, initialiser, pool, step_images
 from dcjax.methods.feature_matching import FeatureMatching
 from dcjax.nn import Network
 from dcjax.strategy import Strategy
 from dcjax.types import Array, Key, Params
 
-MOMENTUM_NETWORK, WEIGHT_DECAY = 0.9, 5e-4  # of SGD (section 5.1)
 RATE_NOISE = 0.1  # of pretrained networks: how far their rates differ (supplement, Eq. 6)
-SAMPLE = 1000  # training images that an accuracy is measured on
 
 
 class Settings(NamedTuple):
@@ -246,18 +244,12 @@ class _Networks(NamedTuple):
 
   def _accuracy(self, params: Params, dataset: Dataset, key: Key) -> Array:
     """The share of a sample of training images that a network classifies right."""
-    index = jax.random.permutation(key, len(dataset.labels))[:SAMPLE]
-    images, labels = dataset.images[index], dataset.labels[index]
-    block = self.strategy.blocks(len(labels))
-    right = training.correct(
-      self.network, params, images, labels, block=block, decode=dataset.normalise
-    )
-    return right.astype(jnp.float32).mean()
+    index = jax.random.permutation(key, len(dataset.labels))[: pool.SAMPLE]
+    block = self.strategy.blocks(len(index))
+    return pool.accuracy(self.network, params, dataset, index, block=block)
 
   def _optimizer(self, rate: Array) -> optax.GradientTransformation:
-    return optax.chain(
-      optax.add_decayed_weights(WEIGHT_DECAY), optax.sgd(rate, momentum=MOMENTUM_NETWORK)
-    )
+    return training.sgd(rate, momentum=pool.MOMENTUM, weight_decay=pool.WEIGHT_DECAY)
 
 
 def _at(tree: Any, slot: Array) -> Any:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from dcjax import training
 from dcjax.data import Dataset
@@ -55,21 +54,16 @@ def train(
     images, which are below `settings.low` where that was not reached in `LONGEST` steps.
   """
   block = strategy.blocks(BATCH)
-  optimizer = optax.chain(
-    optax.add_decayed_weights(WEIGHT_DECAY), optax.sgd(RATE, momentum=MOMENTUM)
-  )
+  optimizer = training.sgd(RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
   batches = training.Settings(BATCH, block, decode=dataset.normalise)
-
-  def measure(params, index):
-    images, labels = dataset.images[index], dataset.labels[index]
-    return training.correct(
-      network, params, images, labels, block=block, decode=dataset.normalise
-    ).mean()
 
   def one(key):
     init_key, sample_key, steps_key = jax.random.split(key, 3)
     sample = jax.random.permutation(sample_key, len(dataset.labels))[:SAMPLE]
     params = network.init(init_key)
+
+    def measure(params):
+      return accuracy(network, params, dataset, sample, block=block)
 
     def further(carry):
       trained, number, _ = carry
@@ -77,16 +71,34 @@ def train(
         network, optimizer, trained, dataset.images, dataset.labels, steps_key, batches,
         start=number, stop=number + EVERY,
       )  # fmt: skip
-      return trained, number + EVERY, measure(trained[0], sample)
+      return trained, number + EVERY, measure(trained[0])
 
     def wanting(carry):
       return (carry[2] < settings.low) & (carry[1] < LONGEST)
 
-    start = ((params, optimizer.init(params)), jnp.int32(0), measure(params, sample))
-    (params, _), _, accuracy = jax.lax.while_loop(wanting, further, start)
-    return params, accuracy
+    start = ((params, optimizer.init(params)), jnp.int32(0), measure(params))
+    (params, _), _, reached = jax.lax.while_loop(wanting, further, start)
+    return params, reached
 
   return jax.lax.map(one, jax.random.split(key, settings.networks))
+
+
+def accuracy(
+  network: Network, params: Params, dataset: Dataset, index: Array, *, block: int
+) -> Array:
+  """Fraction of some training images that a network classifies right, a scalar in [0, 1].
+
+  Args:
+    network: any.
+    params: its parameters.
+    dataset: whose training images are used.
+    index: int32 `[n]`, their places.
+    block: images that go through together; at most n.
+  """
+  images, labels = dataset.images[index], dataset.labels[index]
+  return training.correct(
+    network, params, images, labels, block=block, decode=dataset.normalise
+  ).mean()
 
 
 def check(accuracies: Array, settings: Settings) -> None:
