@@ -1,4 +1,4 @@
-"""The steps of DC, DSA and DM as `dcjax` does them, with the default strategy."""
+"""The steps of the five methods as `dcjax` does them, with the default strategy."""
 
 import time
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from benchmarks import jax_parts, layout, problem
 from benchmarks.problem import Setting
@@ -13,26 +14,25 @@ from dcjax import augment, methods
 from dcjax.augment import Augmentations
 from dcjax.data import Dataset
 from dcjax.formation import Stored
-from dcjax.methods import State, dc, dm, feature_matching, gradient_matching
+from dcjax.matching import euclidean, on_convolutions
+from dcjax.methods import Method, State, dc, dm, idc, idm
+from dcjax.methods.feature_matching import FeatureMatching
+from dcjax.methods.gradient_matching import GradientMatching
 from dcjax.types import Array, Key, Params
 
 
 class Matching:
-  """What the methods share; a subclass says what it compares, and by which settings."""
+  """What the methods share; a subclass says what it compares, and what a step is."""
 
   def __init__(self, setting: Setting):
     """Makes the data and the parameters of a network."""
-    self._setting, self._settings = setting, self._method_settings(setting)
-    self._strategy = jax_parts.strategy()
+    self._setting, self._strategy = setting, jax_parts.strategy()
     self._network = jax_parts.network(setting, self._strategy)
     self._dataset = jax_parts.dataset(setting)
-    scheme = "siamese" if setting.augmented else "none"
-    self._augmentations = augment.augmentations(scheme=scheme, strategy=augment.STRATEGY)
-    self._optimizer = methods.image_optimizer(problem.LR_IMAGE[setting.problem])
-    images = jnp.asarray(problem.synthetic_images(setting))
-    stored = Stored(images, weights={})
-    self._state = State(stored, self._optimizer.init(stored))
+    self._formation = jax_parts.decoder(setting, self._dataset)
+    self._stored = Stored(jnp.asarray(problem.synthetic_images(setting)), weights={})
     self._params = self._network.init(jax.random.key(problem.SEED))
+    self._state = self._initial_state()
     jax.block_until_ready((self._state, self._params))
 
   def parameters(self) -> list[np.ndarray]:
@@ -46,19 +46,18 @@ class Matching:
     of `problem.draws`; and each transform is looked at alone (`jax_parts.transforms`).
     """
     setting = problem.small(self._setting)
-    settings, dataset = self._method_settings(setting), jax_parts.dataset(setting)
-    images = self._state.stored.images
+    dataset, images = jax_parts.dataset(setting), self._stored.images
     augmentations, transforms = augment.NOTHING, {}
     if setting.augmented:
       augmentations = Augmentations(_fixed, _fixed, augment.none)
       transforms = jax_parts.transforms(images.reshape(-1, *setting.image_shape), problem.draws(1))
 
     @jax.jit
-    def match(params, images, dataset, key):
-      matching = self._matching(settings, augmentations)
-      return matching.match(params, Stored(images, weights={}), dataset, key)
+    def match(params, stored, dataset, key):
+      return self._match(setting.real, augmentations, params, stored, dataset, key)
 
-    distances, gradients = match(self._params, images, dataset, jax.random.key(problem.SEED))
+    key = jax.random.key(problem.SEED)
+    distances, gradients = match(self._params, self._stored, dataset, key)
     return {
       "distances": [np.asarray(distances)],
       "image gradients": list(np.asarray(gradients.images)),
@@ -69,7 +68,7 @@ class Matching:
     """Compiles the step; returns the seconds that it took."""
     arguments = (self._state, self._params, self._dataset, jax.random.key(problem.SEED))
     start = time.perf_counter()
-    self._step = jax.jit(self._update).lower(*arguments).compile()
+    self._step = jax.jit(self._update, donate_argnums=0).lower(*arguments).compile()
     return time.perf_counter() - start
 
   def __call__(self, key: Key) -> float:
@@ -78,72 +77,168 @@ class Matching:
     jax.block_until_ready(self._state)
     return float(loss)
 
-  def _method_settings(self, setting: Setting) -> Any:
+  def _augmentations(self) -> Augmentations:
+    """Those of a step."""
+    scheme = "siamese" if self._setting.augmented else "none"
+    return augment.augmentations(scheme=scheme, strategy=augment.STRATEGY)
+
+  def _optimizer(self) -> optax.GradientTransformation:
+    return methods.image_optimizer(problem.LR_IMAGE[self._setting.problem])
+
+  def _initial_state(self) -> Any:
+    return State(self._stored, self._optimizer().init(self._stored))
+
+  def _match(
+    self,
+    real: int,
+    augmentations: Augmentations,
+    params: Params,
+    stored: Stored,
+    dataset: Dataset,
+    key: Key,
+  ) -> tuple[Array, Stored]:
+    """The distances and their gradient, with `real` images of each class."""
     raise NotImplementedError
 
-  def _matching(self, settings: Any, augmentations: Augmentations) -> Any:
-    raise NotImplementedError
-
-  def _update(
-    self, state: State, params: Params, dataset: Dataset, key: Key
-  ) -> tuple[State, Array]:
+  def _update(self, state: Any, params: Params, dataset: Dataset, key: Key) -> tuple[Any, Array]:
+    """One step: the new state and the mean distance."""
     raise NotImplementedError
 
 
-class GradientMatching(Matching):
+class Dc(Matching):
   """DC and DSA: one matching step, and SGD."""
 
-  def _matching(
-    self, settings: dc.Settings, augmentations: Augmentations
-  ) -> gradient_matching.GradientMatching:
-    return dc.gradient_matching(self._network, settings, self._strategy, augmentations)
-
-  def _method_settings(self, setting: Setting) -> dc.Settings:
-    return dc.Settings(
-      ipc=setting.ipc,
+  def _match(self, real, augmentations, params, stored, dataset, key):
+    settings = dc.Settings(
+      ipc=self._setting.ipc,
       init="noise",
       distance="ours",
       inner_loop=1,
       network_epochs=1,
-      batch_real=setting.real,
-      lr_image=problem.LR_IMAGE[setting.problem],
-      lr_network=0.01,
+      batch_real=real,
+      lr_image=problem.LR_IMAGE["dc"],
+      lr_network=problem.LR_NETWORK,
     )
+    matching = dc.gradient_matching(self._network, settings, self._strategy, augmentations)
+    return matching.match(params, stored, dataset, key)
 
-  def _update(
-    self, state: State, params: Params, dataset: Dataset, key: Key
-  ) -> tuple[State, Array]:
-    matching = self._matching(self._settings, self._augmentations)
-    losses, gradients = matching.match(params, state.stored, dataset, key)
-    return methods.step_images(self._optimizer, state, gradients), losses.mean()
+  def _update(self, state, params, dataset, key):
+    found = self._match(
+      self._setting.real, self._augmentations(), params, state.stored, dataset, key
+    )
+    return methods.step_images(self._optimizer(), state, found[1]), found[0].mean()
 
 
-class DistributionMatching(Matching):
+class Dm(Matching):
   """DM: one iteration, which draws a network of its own."""
 
-  def _matching(
-    self, settings: dm.Settings, augmentations: Augmentations
-  ) -> feature_matching.FeatureMatching:
-    return feature_matching.FeatureMatching(
-      self._network, settings.batch_real, self._strategy, augmentations
-    )
+  def _match(self, real, augmentations, params, stored, dataset, key):
+    matching = FeatureMatching(self._network, real, self._strategy, augmentations)
+    return matching.match(params, stored, dataset, key)
 
-  def _method_settings(self, setting: Setting) -> dm.Settings:
-    return dm.Settings(
-      ipc=setting.ipc,
+  def _update(self, state, params, dataset, key):
+    del params
+    settings = dm.Settings(
+      ipc=self._setting.ipc,
       init="noise",
       embedding="network",
-      batch_real=setting.real,
-      lr_image=problem.LR_IMAGE[setting.problem],
+      batch_real=self._setting.real,
+      lr_image=problem.LR_IMAGE["dm"],
+    )
+    method = dm.dm(self._network, settings, self._strategy, self._augmentations())
+    return _one(method, state, dataset, key)
+
+
+class Idc(Matching):
+  """IDC: one inner step, which also trains its network on real images."""
+
+  def _match(self, real, augmentations, params, stored, dataset, key):
+    distance = on_convolutions(euclidean)
+    matching = GradientMatching(
+      self._network, distance, real, self._strategy, augmentations, self._formation
+    )
+    return matching.match(params, stored, dataset, key)
+
+  def _initial_state(self):
+    key = jax.random.key(problem.SEED)
+    state = jax.jit(self._method().init)(key, self._dataset)
+    return state._replace(stored=self._stored)
+
+  def _update(self, state, params, dataset, key):
+    del params
+    return _one(self._method(), state, dataset, key)
+
+  def _augmentations(self):
+    siamese = augment.augmentations(
+      scheme="siamese", strategy=problem.IDC_MATCHING, draw="sequence"
+    )
+    each = augment.transform(problem.IDC_TRAINING, draw="sequence", shared=False)
+    return siamese._replace(network=each)
+
+  def _method(self):
+    settings = idc.Settings(
+      ipc=self._setting.ipc,
+      init="noise",
+      distance="mse",
+      inner_loop=100,
+      batch_real=self._setting.real,
+      batch_synthetic=self._setting.synthetic,
+      lr_image=problem.LR_IMAGE["idc"],
+    )
+    training = idc.Training(
+      data="real",
+      steps=problem.IDC_STEPS,
+      batch=problem.IDC_BATCH,
+      lr=problem.LR_NETWORK,
+      weight_decay=problem.WEIGHT_DECAY,
+      cutmix=problem.IDC_CUTMIX,
+      pretraining=0,
+      networks=0,
+    )
+    return idc.idc(
+      self._network, settings, training, self._strategy, self._augmentations(), self._formation
     )
 
-  def _update(
-    self, state: State, params: Params, dataset: Dataset, key: Key
-  ) -> tuple[State, Array]:
-    del params
-    method = dm.dm(self._network, self._settings, self._strategy, self._augmentations)
-    state, metrics = method.update(state, dataset, key)
-    return state, metrics["loss"]
+
+class Idm(Idc):
+  """IDM: one iteration; the first one trains a network, those that follow do not."""
+
+  def _match(self, real, augmentations, params, stored, dataset, key):
+    matching = FeatureMatching(self._network, real, self._strategy, augmentations, self._formation)
+    weight = jnp.float32(problem.IDM_REGULARISATION * problem.CHECK_ACCURACY)
+    return matching.match(params, stored, dataset, key, weight)
+
+  def _augmentations(self):
+    return Matching._augmentations(self)
+
+  def _method(self):
+    settings = idm.Settings(
+      ipc=self._setting.ipc,
+      init="noise",
+      batch_real=self._setting.real,
+      lr_image=problem.LR_IMAGE["idm"],
+      regularisation=problem.IDM_REGULARISATION,
+    )
+    queue = idm.QueueSettings(
+      initial=problem.IDM_INITIAL,
+      size=problem.IDM_SIZE,
+      interval=problem.IDM_INTERVAL,
+      steps=problem.IDM_STEPS,
+      batch=problem.IDM_BATCH,
+      lr=problem.LR_NETWORK,
+      pretrained=0,
+      pretraining=0,
+      classes=1.0,
+    )
+    return idm.idm(
+      self._network, settings, queue, self._strategy, self._augmentations(), self._formation
+    )
+
+
+def _one(method: Method, state: Any, dataset: Dataset, key: Key) -> tuple[Any, Array]:
+  """One iteration of a method: the new state and the loss."""
+  state, metrics = method.update(state, dataset, key)
+  return state, metrics["loss"]
 
 
 def _fixed(key: Key, images: Array) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks import problem
 from benchmarks.problem import Setting
-from dcjax import augment, data, nn
+from dcjax import augment, data, formation, nn
 from dcjax.nn import Network
 from dcjax.strategy import Strategy, choose
 from dcjax.types import Array
@@ -32,6 +32,20 @@ def dataset(setting: Setting) -> data.Dataset:
   mean, std = (np.full(images.shape[-1], x, np.float32) for x in (problem.MEAN, problem.STD))
   return data.from_arrays(
     images, labels, images[:1], labels[:1], name=setting.name, mean=mean, std=std
+  )
+
+
+def decoder(setting: Setting, dataset: data.Dataset) -> formation.Formation:
+  """What makes the synthetic images of those that are stored."""
+  mean, std = (tuple(np.asarray(x).tolist()) for x in (dataset.mean, dataset.std))
+  return formation.create(
+    "uniform",
+    setting.factor,
+    shape=setting.image_shape,
+    ipc=setting.ipc,
+    mean=mean,
+    std=std,
+    unit=setting.unit,
   )
 
 

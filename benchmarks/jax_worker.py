@@ -8,14 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import jax_parts, problem, process
-from benchmarks.jax_matching import DistributionMatching, GradientMatching, Matching
+from benchmarks.jax_matching import Dc, Dm, Idc, Idm, Matching
 from benchmarks.jax_training import Training
 from benchmarks.problem import Setting
 
 STEPS: dict[str, type[Matching] | type[Training]] = {
-  "dc": GradientMatching,
-  "dsa": GradientMatching,
-  "dm": DistributionMatching,
+  "dc": Dc,
+  "dsa": Dc,
+  "dm": Dm,
+  "idc": Idc,
+  "idm": Idm,
   "training": Training,
 }
 

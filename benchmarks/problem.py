@@ -8,16 +8,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-PROBLEMS = ("dc", "dsa", "dm", "training")
+PROBLEMS = ("dc", "dsa", "dm", "idc", "idm", "training")
+REAL = dict.fromkeys(PROBLEMS, 256) | {"idc": 64}  # the papers' real images a class in one step
 CLASSES = 10
 WIDTH = 128  # filters of each block of the ConvNet
 DEPTH = 3  # blocks
 KERNEL = 3
 IMAGES_PER_CLASS = 600  # real images to draw from
 MEAN, STD = 0.5, 0.29  # of pixels in [0, 1], in every channel; the images are uniform noise
-LR_IMAGE = {"dc": 0.1, "dsa": 0.1, "dm": 1.0}
+LR_IMAGE = {"dc": 0.1, "dsa": 0.1, "dm": 1.0, "idc": 0.005, "idm": 0.2}
 MOMENTUM_IMAGE = 0.5
+LR_NETWORK, MOMENTUM_NETWORK, WEIGHT_DECAY = 0.01, 0.9, 5e-4  # of networks trained on real images
 NETWORKS, EPOCHS = 5, 10  # trained in one step of the problem 'training'
+# IDC (Appendix C.1, authors' code): steps of SGD after each matching, and how images go into them.
+IDC_STEPS, IDC_BATCH, IDC_CUTMIX = 32, 64, 0.5
+IDC_MATCHING, IDC_TRAINING = "color_crop_cutout", "color_crop"  # transforms, in sequence
+# IDM (supplement, section 1): networks in the queue, and every how many iterations how one trains.
+IDM_INITIAL, IDM_SIZE, IDM_INTERVAL, IDM_STEPS, IDM_BATCH = 3, 100, 30, 10, 256
+IDM_REGULARISATION = 0.5  # lambda_reg of Eq. 5
+IDM_SAMPLE = 1000  # training images that the accuracy of Eq. 5 is measured on
+CHECK_ACCURACY = 0.3  # of a network, where the frameworks are compared
 PRODUCTS = ((2048, 2048, 2048), (2048, 1152, 128))  # rows, inner, columns: how fast can it be?
 PRODUCT_REPEATS = 5
 CHECK_IMAGES = 12  # real images a class where the frameworks are compared; no whole blocks
@@ -39,6 +49,7 @@ class Setting(NamedTuple):
     real: real images of each class in one step; 0 where there are none.
     per_class: real images of each class to draw them from.
     augmented: whether images go through DSA's transforms.
+    factor: of the formation, which makes factor^2 synthetic images of each that is stored.
   """
 
   problem: str
@@ -48,6 +59,17 @@ class Setting(NamedTuple):
   real: int
   per_class: int
   augmented: bool
+  factor: int = 1
+
+  @property
+  def unit(self) -> bool:
+    """Whether stored pixels are in [0, 1], and normalised when they are decoded."""
+    return self.problem == "idc"
+
+  @property
+  def synthetic(self) -> int:
+    """Synthetic images of each class."""
+    return self.ipc * self.factor**2
 
   def label(self) -> str:
     """What the row is called."""
@@ -58,15 +80,27 @@ class Setting(NamedTuple):
     return f"training, {where}, {how}, {NETWORKS} networks, {EPOCHS} epochs"
 
 
-def settings(problems: Sequence[str], real: int) -> list[Setting]:
-  """The rows of the table for some of `PROBLEMS`, with `real` images a class in a step."""
-  per_class = max(IMAGES_PER_CLASS, real)
+def settings(problems: Sequence[str], real: int | None) -> list[Setting]:
+  """The rows of the table for some of `PROBLEMS`.
+
+  Args:
+    problems: which ones.
+    real: real images a class in a step; None: as many as in the papers.
+  """
+
+  def matching(problem, *shapes, **formation):
+    count = real or REAL[problem]
+    per_class = max(IMAGES_PER_CLASS, count)
+    return Setting(problem, *shapes, count, per_class, augmented=problem != "dc", **formation)
+
   cifar = ("CIFAR-10", (32, 32, 3), 10)
   rows = [
-    Setting("dc", "MNIST", (28, 28, 1), 1, real, per_class, augmented=False),
-    Setting("dc", *cifar, real, per_class, augmented=False),
-    Setting("dsa", *cifar, real, per_class, augmented=True),
-    Setting("dm", *cifar, real, per_class, augmented=True),
+    matching("dc", "MNIST", (28, 28, 1), 1),
+    matching("dc", *cifar),
+    matching("dsa", *cifar),
+    matching("dm", *cifar),
+    matching("idc", *cifar, factor=2),
+    matching("idm", *cifar, factor=2),
     Setting("training", *cifar, 0, 1, augmented=False),
     Setting("training", *cifar, 0, 1, augmented=True),
   ]
@@ -87,9 +121,11 @@ def real_images(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
 
 
 def synthetic_images(setting: Setting) -> np.ndarray:
-  """Standard normal float32 `[classes, ipc, H, W, C]`, DC's initial images."""
+  """Noise: float32 `[classes, ipc, H, W, C]`, standard normal or, of `unit` sets, in [0, 1]."""
   random = np.random.RandomState(SEED + 1)
   shape = (CLASSES, setting.ipc, *setting.image_shape)
+  if setting.unit:
+    return random.uniform(size=shape).astype(np.float32)
   return random.standard_normal(shape).astype(np.float32)
 
 
@@ -141,13 +177,15 @@ def arithmetic(setting: Setting) -> float:
   go back through; the gradient to the inputs costs F more, to its cotangent (the network's weights
   are constants here); the forward pass costs F more, to its inputs: 7F, in the first layer, which
   has no gradient to its inputs to go back through, 5F. DM does without the linear layer: F for a
-  real image; 2F for a synthetic one, whose gradient goes to the inputs alone.
+  real image; 2F for a synthetic one, whose gradient goes to the inputs alone. IDC is DSA with more
+  synthetic images, and trains a network; IDM is DM, between two trainings of its queue.
   """
   first, *others = products(setting.image_shape)
   trained = 2 * first + 3 * sum(others)
   if setting.problem == "training":
     return float(NETWORKS * EPOCHS * CLASSES * setting.ipc * trained)
-  if setting.problem == "dm":
-    return float(CLASSES * (setting.real + 2 * setting.ipc) * (first + sum(others[:-1])))
+  if setting.problem in ("dm", "idm"):
+    return float(CLASSES * (setting.real + 2 * setting.synthetic) * (first + sum(others[:-1])))
   twice = 5 * first + 7 * sum(others)
-  return float(CLASSES * (setting.real * trained + setting.ipc * twice))
+  steps = IDC_STEPS * IDC_BATCH * trained if setting.problem == "idc" else 0
+  return float(CLASSES * (setting.real * trained + setting.synthetic * twice) + steps)

@@ -1,7 +1,7 @@
 """Times dcjax beside eager PyTorch, in turns: see `README.md` here.
 
-python -m benchmarks.run [--only dc,dsa,dm,training] [--real 256] [--rounds 5] [--torch_block 0]
-  [--out FILE.json]
+python -m benchmarks.run [--only dc,dsa,dm,idc,idm,training] [--real N] [--rounds 5]
+  [--torch_block 0] [--out FILE.json]
 """
 
 import importlib.util
@@ -20,7 +20,9 @@ from benchmarks.problem import Setting
 from benchmarks.process import Process
 
 ONLY = flags.DEFINE_list("only", [*problem.PROBLEMS], "What to time, with commas between.")
-REAL = flags.DEFINE_integer("real", 256, "Real images of each class in one step.", lower_bound=1)
+REAL = flags.DEFINE_integer(
+  "real", None, "Real images of each class in one step; by default the papers'.", lower_bound=1
+)
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Pairs of steps that are timed.", lower_bound=1)
 TORCH_BLOCK = flags.DEFINE_integer(
   "torch_block",
@@ -36,12 +38,12 @@ def _known(names: Sequence[str]) -> bool:
   return bool(names) and set(names) <= set(problem.PROBLEMS)
 
 
-def run(problems: Sequence[str], real: int, rounds: int, torch_block: int) -> dict[str, Any]:
+def run(problems: Sequence[str], real: int | None, rounds: int, torch_block: int) -> dict[str, Any]:
   """Runs the benchmark at all settings of some problems.
 
   Args:
     problems: some of `problem.PROBLEMS`.
-    real: real images of each class.
+    real: real images of each class; None: the papers'.
     rounds: pairs of steps.
     torch_block: images that PyTorch takes together; 0 for the whole batch.
 

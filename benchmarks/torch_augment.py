@@ -125,6 +125,21 @@ def draw(count: int, side: int, device: torch.device) -> Callable[[Tensor], Tens
   return lambda images: transform.apply(images, parameters)
 
 
+def sequence(
+  strategy: str, count: int, side: int, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+  """Draws the parameters of all transforms of a strategy, which are done in the order given."""
+  steps = [TRANSFORMS[name] for name in strategy.split("_")]
+  parameters = [transform.draw(count, side, device) for transform in steps]
+
+  def apply(images):
+    for transform, drawn in zip(steps, parameters, strict=True):
+      images = transform.apply(images, drawn)
+    return images
+
+  return apply
+
+
 def transformed(images: Tensor, name: str, parameters: np.ndarray) -> Tensor:
   """Images under one transform with given parameters."""
   return TRANSFORMS[name].apply(images, torch.from_numpy(parameters).to(images.device))

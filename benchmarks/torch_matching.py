@@ -19,6 +19,7 @@ from benchmarks.problem import Setting
 
 EPSILON = 1e-6  # in the denominator of Eq. 10
 Augment = Callable[[Tensor], Tensor]
+Gradients = tuple[Tensor, ...]
 
 
 class Matching:
@@ -28,8 +29,8 @@ class Matching:
     """Makes the data; `block` real images go through together, 0 for the whole batch."""
     self.network = torch_network.convnet(setting.image_shape, device)
     self._setting, self._device, self._block = setting, device, block or setting.real
-    self._data, labels = _normalised(setting, device)
-    self._places = [torch.nonzero(labels == c).flatten() for c in range(problem.CLASSES)]
+    self._data, self._labels = _normalised(setting, device)
+    self._places = [torch.nonzero(self._labels == c).flatten() for c in range(problem.CLASSES)]
     images = torch.from_numpy(problem.synthetic_images(setting)).permute(0, 1, 4, 2, 3)
     self.images = images.contiguous().to(device).requires_grad_()
     self._optimizer = torch.optim.SGD(
@@ -38,9 +39,7 @@ class Matching:
 
   def __call__(self) -> float:
     """One image step; returns the mean distance."""
-    loss = self.match(self._draw).mean()
-    self._optimizer.step()
-    return loss.item()
+    return self._image_step()
 
   def match(self, draw: Callable[[], Augment]) -> Tensor:
     """Leaves the gradient in `images.grad`; returns the distances `[classes]`.
@@ -54,7 +53,7 @@ class Matching:
       augment = draw()
       real = augment(self._real(label))
       images.requires_grad_()
-      found = self._distance(label, real, augment(images))
+      found = self._distance(label, real, augment(self._decode(images)))
       self.images.grad[label] = torch.autograd.grad(found, images)[0]
       distances.append(found.detach())
     return torch.stack(distances)
@@ -74,10 +73,31 @@ class Matching:
       **transforms,
     }
 
+  def _image_step(self) -> float:
+    loss = self.match(self._draw).mean()
+    self._optimizer.step()
+    return loss.item()
+
+  def _batch(self, count: int) -> tuple[Tensor, Tensor]:
+    """Real images of any class, drawn with replacement, and their labels."""
+    places = torch.randint(len(self._data), (count,), device=self._device)
+    return self._data[places], self._labels[places]
+
   def _real(self, label: int) -> Tensor:
     places = self._places[label]
     order = torch.randperm(len(places), device=self._device)[: self._setting.real]
     return self._data[places[order]]
+
+  def _decode(self, images: Tensor) -> Tensor:
+    """The synthetic images of a class, `[n * factor^2, C, H, W]`: its tiles at full size."""
+    if self._setting.factor > 1:
+      side = images.shape[-1] // self._setting.factor
+      tiles = images.unfold(2, side, side).unfold(3, side, side)  # [n, C, rows, columns, ...]
+      tiles = tiles.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+      images = functional.interpolate(tiles, size=images.shape[-2:], mode="bilinear")
+    if self._setting.unit:
+      images = (images - problem.MEAN) / problem.STD
+    return images
 
   def _draw(self) -> Augment:
     if not self._setting.augmented:
@@ -101,19 +121,30 @@ class Matching:
     raise NotImplementedError
 
 
-class GradientMatching(Matching):
+class Dc(Matching):
   """DC and DSA: the distance of the gradients of one class' mean loss."""
+
+  dimensions = 2  # of a parameter whose gradient is matched, or more
 
   def __init__(self, setting: Setting, device: torch.device, block: int):
     super().__init__(setting, device, block)
-    self._weights = [p for p in self.network.parameters() if p.dim() > 1]
+    self._weights = [p for p in self.network.parameters() if p.dim() >= self.dimensions]
 
   def _distance(self, label: int, real: Tensor, synthetic: Tensor) -> Tensor:
     target = self._real_gradient(label, real)
     ours = self._gradient(synthetic, label, len(synthetic), create_graph=True)
-    return _layerwise(ours, target)
+    return self._compare(ours, target)
 
-  def _real_gradient(self, label: int, real: Tensor) -> tuple[Tensor, ...]:
+  def _compare(self, ours: Gradients, target: Gradients) -> Tensor:
+    """Eq. 10 of DC: 1 - cos for each output unit, summed over units and layers."""
+    total = torch.zeros((), device=self._device)
+    for a, b in zip(ours, target, strict=True):
+      a, b = a.flatten(1), b.flatten(1)
+      norms = a.norm(dim=1) * b.norm(dim=1)
+      total = total + (1 - (a * b).sum(1) / (norms + EPSILON)).sum()
+    return total
+
+  def _real_gradient(self, label: int, real: Tensor) -> Gradients:
     first, *others = real.split(self._block)
     total = self._gradient(first, label, len(real))
     for images in others:
@@ -123,36 +154,28 @@ class GradientMatching(Matching):
 
   def _gradient(
     self, images: Tensor, label: int, count: int, create_graph: bool = False
-  ) -> tuple[Tensor, ...]:
+  ) -> Gradients:
     labels = torch.full((len(images),), label, device=self._device)
     loss = functional.cross_entropy(self.network(images), labels, reduction="sum") / count
     return torch.autograd.grad(loss, self._weights, create_graph=create_graph)
 
 
-def _layerwise(ours: tuple[Tensor, ...], targets: tuple[Tensor, ...]) -> Tensor:
-  """Eq. 10 of DC: 1 - cos for each output unit, summed over units and layers."""
-  total = torch.zeros((), device=ours[0].device)
-  for a, b in zip(ours, targets, strict=True):
-    a, b = a.flatten(1), b.flatten(1)
-    norms = a.norm(dim=1) * b.norm(dim=1)
-    total = total + (1 - (a * b).sum(1) / (norms + EPSILON)).sum()
-  return total
-
-
-class DistributionMatching(Matching):
+class Dm(Matching):
   """DM: the squared distance of a class' mean features, under a new network in every step."""
 
   def __call__(self) -> float:
     """One image step of a network drawn for it; returns the mean distance."""
     self.network = torch_network.convnet(self._setting.image_shape, self._device)
-    return super().__call__()
+    return self._image_step()
 
   def _distance(self, label: int, real: Tensor, synthetic: Tensor) -> Tensor:
     del label
+    return ((self.network[:-1](synthetic).mean(0) - self._mean_features(real)) ** 2).sum()
+
+  @torch.no_grad()
+  def _mean_features(self, real: Tensor) -> Tensor:
     embed = self.network[:-1]
-    with torch.no_grad():
-      target = sum(embed(images).sum(0) for images in real.split(self._block)) / len(real)
-    return ((embed(synthetic).mean(0) - target) ** 2).sum()
+    return sum(embed(images).sum(0) for images in real.split(self._block)) / len(real)
 
 
 def _normalised(setting: Setting, device: torch.device) -> tuple[Tensor, Tensor]:

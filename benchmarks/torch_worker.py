@@ -10,13 +10,16 @@ import torch
 
 from benchmarks import problem, process
 from benchmarks.problem import Setting
-from benchmarks.torch_matching import DistributionMatching, GradientMatching, Matching
+from benchmarks.torch_idc import Idc, Idm
+from benchmarks.torch_matching import Dc, Dm, Matching
 from benchmarks.torch_training import Training
 
 STEPS: dict[str, type[Matching] | type[Training]] = {
-  "dc": GradientMatching,
-  "dsa": GradientMatching,
-  "dm": DistributionMatching,
+  "dc": Dc,
+  "dsa": Dc,
+  "dm": Dm,
+  "idc": Idc,
+  "idm": Idm,
   "training": Training,
 }
 
