@@ -16,7 +16,7 @@ from dcjax.types import Array
 
 def strategy() -> Strategy:
   """The default of the backend, on one device, as PyTorch takes one."""
-  return choose(jax.default_backend(), problem.CLASSES, devices=1)
+  return choose(jax.default_backend(), problem.CLASSES, mesh="1x1")
 
 
 def network(setting: Setting, strategy: Strategy) -> Network:

@@ -58,13 +58,12 @@ def _config(
 ) -> ConfigDict:
   """The config of the run that made a set, with the changes."""
   try:
-    config = config_lib.complete(synthetic.metadata["config"])
+    config = config_lib.of_file(synthetic.metadata["config"])
   except UserError as error:
     raise UserError(
       f"synthetic set: its config does not fit this version of dcjax ({error}); "
       f"it was written by version {synthetic.metadata['version']}"
     ) from None
-  config.compute = config_lib.default().compute  # another machine may want another layout
   if {"protocol", "augmentation", "same_steps"} & changes.keys():
     config.evaluation.epochs = None
   if "protocol" in changes:

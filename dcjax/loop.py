@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dcjax import sharding
 from dcjax.data import Dataset
 from dcjax.methods import Method
-from dcjax.strategy import Strategy, replicate, replicated
+from dcjax.strategy import Strategy
 from dcjax.types import Key
 
 LONGEST_CHUNK = 100  # iterations; the metrics of a chunk wait in a buffer of this length
@@ -28,11 +29,10 @@ class Loop:
     self, method: Method, dataset: Dataset, key: Key, layout: Strategy, chunk: int | None = None
   ):
     """Places the data; compiles nothing yet. `chunk` iterations make one, if it is given."""
-    self._place = lambda tree: replicate(layout, tree) if layout.devices > 1 else tree
-    self._dataset, self._key = self._place((dataset, key))
-    self._chunk = chunk
+    self._layout, self._chunk = layout, chunk
+    self._dataset = sharding.spread(layout, dataset)
+    self._key = jax.device_put(key, sharding.whole(layout))
     self.seconds_per_iteration = CHUNK_SECONDS  # of the last chunk; until then, a guess
-    sharding = replicated(layout) if layout.devices > 1 else None
 
     def iterations(state, dataset, key, start, stop):
       def body(t, carry):
@@ -45,14 +45,15 @@ class Loop:
       buffers = jax.tree.map(lambda m: jnp.zeros((LONGEST_CHUNK,), m.dtype), metrics)
       return jax.lax.fori_loop(start, stop, body, (state, buffers))
 
-    self._iterations = jax.jit(iterations, out_shardings=sharding)
+    self._iterations = iterations
     self._compiled: Any = None
 
   def compile(self, state: Any) -> float:
     """Compiles for states of this shape; returns the seconds that it took."""
     start = time.monotonic()
+    shardings = sharding.state_shardings(self._layout, state), sharding.whole(self._layout)
     arguments = (self._place(state), self._dataset, self._key, *_bounds(0, 0))
-    self._compiled = self._iterations.lower(*arguments).compile()
+    self._compiled = jax.jit(self._iterations, out_shardings=shardings).lower(*arguments).compile()
     return time.monotonic() - start
 
   def run(
@@ -78,6 +79,9 @@ class Loop:
     self.seconds_per_iteration = (time.monotonic() - began) / (stop - start)
     metrics = {name: np.asarray(buffer)[: stop - start] for name, buffer in buffers.items()}
     return state, stop, metrics
+
+  def _place(self, state: Any) -> Any:
+    return jax.device_put(state, sharding.state_shardings(self._layout, state))
 
   def _length(self) -> int:
     """Iterations of the next chunk."""

@@ -195,8 +195,7 @@ def _matching_config(folder: Path, data_dir: str | None) -> ConfigDict:
       f"workdirs: {folder} is a run of {fields.get('method')}, which matches no gradients; give "
       f"one of {' or '.join(MATCHING)}"
     )
-  config = config_lib.complete(fields)
-  config.compute = config_lib.default().compute
+  config = config_lib.of_file(fields)
   if data_dir is not None:
     config.dataset.data_dir = data_dir
   return config_lib.resolve(config)

@@ -140,7 +140,7 @@ def _collected(folders: Sequence[str | os.PathLike]) -> dict[str, Path]:
       raise UserError(f"--collect: no folder {path}; give one that holds workdirs of runs")
     for file in sorted(path.rglob("synthetic.npz")):
       try:
-        config = config_lib.complete(SyntheticSet.load(file).metadata["config"])
+        config = config_lib.of_file(SyntheticSet.load(file).metadata["config"])
         made = plan.condensation(config_lib.resolve(config))
       except UserError as error:
         logger.warning("%s is left aside: %s", file, error)

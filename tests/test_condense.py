@@ -226,9 +226,9 @@ def test_chunk_length_changes_nothing(finished, tmp_path, chunk):
   assert_same_result(tmp_path, finished[0])
 
 
-@pytest.mark.parametrize("devices", [1, 3])
-def test_number_of_devices_changes_only_rounding(finished, tmp_path, devices):
-  condense(tiny(evaluate_every=3, compute__devices=devices), tmp_path)
+@pytest.mark.parametrize("mesh", ["1x1", "2x2"])
+def test_number_of_devices_changes_only_rounding(finished, tmp_path, mesh):
+  condense(tiny(evaluate_every=3, compute__mesh=mesh), tmp_path)
   np.testing.assert_allclose(losses(tmp_path), losses(finished[0]), rtol=1e-3)
   ours, theirs = result(tmp_path)[1], result(finished[0])[1]
   np.testing.assert_allclose(ours.images, theirs.images, atol=1e-3)
@@ -355,7 +355,7 @@ def test_a_signal_to_the_command_saves_and_the_command_goes_on(tmp_path, number)
   arguments = [
     sys.executable, "-m", "dcjax.launch.main", "condense", "--config=configs/quickstart.py:smoke",
     "--config.iterations=400", "--config.checkpoint_every=400", "--config.network.depth=1",
-    "--config.inner_loop=1", "--config.compute.devices=1",
+    "--config.inner_loop=1", "--config.compute.mesh=1x1",
   ]  # fmt: skip
   subprocess.run([*arguments, f"--workdir={whole}"], check=True, capture_output=True)
   command = [*arguments, f"--workdir={stopped}"]

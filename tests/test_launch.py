@@ -125,7 +125,7 @@ def test_help(arguments, capsys):
     (["condense", QUICK, "--workdir=x", "--config.distance=mes"], "did you mean 'mse'?"),
     (["condense", QUICK, "--workdir=x", "--config.ipc=0"], "ipc: 0 is too small"),
     (["condense", QUICK, "--workdir=x", "--config.evaluation.architectures=mlp,lent"], "'lenet'?"),
-    (["condense", QUICK, "--workdir=x", "--config.compute.devices=99"], "compute.devices: 99"),
+    (["condense", QUICK, "--workdir=x", "--config.compute.mesh=99x1"], "compute.mesh: 99x1"),
     (["condense", "--config=configs/dc.py:smoke", "--workdir=x", "--config.dataset.data_dir=gone"],
      "dataset.data_dir: no folder"),
     (["evaluate"], "--synthetic: missing"),

@@ -63,6 +63,11 @@ def complete(fields: dict[str, Any]) -> ConfigDict:
   return config
 
 
+def of_file(fields: dict[str, Any]) -> ConfigDict:
+  """The config of a run from its files, but for `compute`: this machine may want another."""
+  return complete({name: value for name, value in fields.items() if name != "compute"})
+
+
 def resolve(config: ConfigDict) -> ConfigDict:
   """Checks a config as far as that goes without data, and fills in what is None.
 

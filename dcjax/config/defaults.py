@@ -218,6 +218,7 @@ def _compute() -> ConfigDict:
   # Synthetic images of a class that are differentiated together; 0: all. Lower it where memory ends
   fields.synthetic_block = placeholder(int)
   fields.network_block = placeholder(int)  # networks trained together at evaluation
-  fields.devices = placeholder(int)  # devices over which the classes are spread
+  # Devices along the axes class x batch, '4x2'; None: all, along class first
+  fields.mesh = placeholder(str)
   fields.chunk = placeholder(int)  # iterations between two looks; None: about a second
   return fields

@@ -210,7 +210,7 @@ def random_subset(dataset: Dataset, key: Key, *, ipc: int) -> jax.Array:
     return sample(dataset, jax.random.fold_in(key, label), label, n=ipc)
 
   index = jax.vmap(draw)(jnp.arange(dataset.num_classes, dtype=jnp.int32))
-  return dataset.normalise(jnp.asarray(dataset.images)[index])
+  return dataset.normalise(dataset.images[index])
 
 
 def as_batch(images: Array | np.ndarray) -> tuple[jax.Array, jax.Array]:

@@ -12,7 +12,8 @@ from dcjax.augment import Augmentations
 from dcjax.data import Dataset
 from dcjax.formation import IDENTITY, Formation, Stored, over_classes
 from dcjax.nn import Network
-from dcjax.strategy import Strategy, map_classes
+from dcjax.sharding import map_classes, over_batch
+from dcjax.strategy import Strategy
 from dcjax.types import Array, Key, Params
 
 EMBEDDINGS = ("network", "pixels")
@@ -95,9 +96,13 @@ class FeatureMatching(NamedTuple):
     """The loss of one class, and its gradient to what is stored of it."""
     params, weights, dataset, regularisation = shared
     real, omega = self._draw(dataset, label, key)
-    block = self.strategy.blocks(self.batch_real)
-    features = training.in_blocks(lambda x: self._embed(params, x)[1], real, block=block)
-    target = features.mean(0)
+
+    def weighted(images, weights):
+      block = self.strategy.blocks(len(images))
+      features = training.in_blocks(lambda x: self._embed(params, x)[1], images, block=block)
+      return weights @ features
+
+    target = over_batch(self.strategy, weighted, real)
 
     def loss(stored):
       synthetic = self.augmentations.synthetic(omega, self.formation.decode(stored))

@@ -1,6 +1,7 @@
 """Gradients of one network to real and to synthetic images, class by class: DC, DSA and IDC."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,8 @@ from dcjax.augment import Augmentations
 from dcjax.data import Dataset
 from dcjax.formation import IDENTITY, Formation, Stored, over_classes
 from dcjax.nn import Network
-from dcjax.strategy import Strategy, map_classes
+from dcjax.sharding import map_classes, over_batch
+from dcjax.strategy import Strategy
 from dcjax.types import Array, Key, Params
 
 STATISTICS_BATCH = 16  # real images a class that freeze batch norm's statistics
@@ -84,13 +86,14 @@ class GradientMatching(NamedTuple):
       batch_key, omega = (jax.random.fold_in(key, label) for key in (batch_key, augment_key))
       index = data.sample(dataset, batch_key, label, n=self.batch_real)
       real = self.augmentations.real(omega, dataset.normalise(dataset.images[index]))
-      target = self._gradient(params, real, label, stats, self.strategy.blocks(len(real)))
+      gradient = partial(self._gradient, params, label, stats)
+      target = over_batch(self.strategy, partial(gradient, self.strategy.blocks), real)
 
       def ours(stored):
         synthetic = self._draw_synthetic(self.formation.decode(stored), omega)
         synthetic = self.augmentations.synthetic(omega, synthetic)
-        block = self.strategy.synthetic_blocks(len(synthetic))
-        return self._gradient(params, synthetic, label, stats, block)
+        weights = jnp.full(len(synthetic), 1 / len(synthetic))
+        return gradient(self.strategy.synthetic_blocks, synthetic, weights)
 
       return compare(Stored(images, weights), ours, target)
 
@@ -106,11 +109,16 @@ class GradientMatching(NamedTuple):
     return images[order[: self.batch_synthetic]]
 
   def _gradient(
-    self, params: Params, images: Array, label: Array, stats: Params, block: int
+    self,
+    params: Params,
+    label: Array,
+    stats: Params,
+    blocks: Callable[[int], int],
+    images: Array,
+    weights: Array,
   ) -> Params:
-    """Gradient of one class' mean loss."""
-    count = len(images)
-    labels, weights = jnp.full(count, label), jnp.full(count, 1 / count)
+    """Gradient of the weighted loss of images of one class, taken in `blocks(count)` together."""
+    labels, block = jnp.full(len(images), label), blocks(len(images))
     return training.gradient(
       self.network, params, images, labels, weights, block=block, stats=stats
     )

@@ -186,7 +186,7 @@ def test_an_update_equals_a_naive_reading_of_algorithm_1(update, start, dataset)
 
 
 def test_with_batch_norm_too_frozen_for_matching_and_on_four_devices(start, dataset):
-  layout = STRATEGY._replace(devices=4)
+  layout = STRATEGY._replace(mesh=(4, 1))
   update = jax.jit(dc(network(norm="batch"), SETTINGS, layout).update)
   assert_equals_naive(update, start, dataset, "batch")
 
@@ -249,8 +249,8 @@ def test_match_compares_the_gradients_of_mean_losses(start, dataset, distance, b
   ("convolution", "layout"),
   [
     ("patches", Strategy(class_map="vmap", image_block=0)),
-    ("patches", Strategy(class_map="scan", image_block=4, devices=4)),
-    ("lax", Strategy(class_map="vmap", image_block=5, devices=2)),
+    ("patches", Strategy(class_map="scan", image_block=4, mesh=(4, 1))),
+    ("lax", Strategy(class_map="vmap", image_block=5, mesh=(2, 1))),
   ],
 )
 def test_every_layout_gives_the_same_update(update, start, dataset, convolution, layout):

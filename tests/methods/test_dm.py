@@ -123,7 +123,7 @@ def test_an_update_moves_the_images_by_sgd_with_a_fresh_network(images, dataset)
   "layout",
   [
     Strategy(class_map="vmap", image_block=0),
-    Strategy(image_block=5, synthetic_block=1, devices=2),
+    Strategy(image_block=5, synthetic_block=1, mesh=(2, 1)),
   ],
 )
 def test_every_layout_gives_the_same_update(dataset, norm, layout):

@@ -115,7 +115,7 @@ def test_layouts_give_the_same_update(phi, dataset, class_map):
   method = dc(phi, SETTINGS, STRATEGY, scheme)
   start = jax.jit(method.init)(jax.random.key(0), dataset)
   expected, _ = jax.jit(method.update, compiler_options=QUICK)(start, dataset, key)
-  other = dc(phi, SETTINGS, Strategy(class_map=class_map, image_block=0, devices=2), scheme)
+  other = dc(phi, SETTINGS, Strategy(class_map=class_map, image_block=0, mesh=(2, 1)), scheme)
   actual, _ = jax.jit(other.update, compiler_options=QUICK)(start, dataset, key)
   np.testing.assert_allclose(actual.stored.images, expected.stored.images, atol=1e-3)
 

@@ -188,7 +188,7 @@ def test_no_more_synthetic_images_than_asked_for_are_matched(forming, start, dat
 
 
 def test_another_layout_gives_the_same_update(forming, method, start, dataset):
-  layout = Strategy(class_map="vmap", image_block=5, synthetic_block=3, devices=2)
+  layout = Strategy(class_map="vmap", image_block=5, synthetic_block=3, mesh=(2, 1))
   expected, _ = method.update(start, dataset, jax.random.key(3))
   actual, _ = jit(make(forming, layout).update)(start, dataset, jax.random.key(3))
   np.testing.assert_allclose(actual.stored.images, expected.stored.images, atol=1e-5)
