@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from dcjax import processes
 from dcjax.errors import UserError
 
 ROOM = 2**18  # bytes of a checkpoint beside its arrays, amply
@@ -38,7 +39,7 @@ class Checkpoints:
 
     Args:
       iteration: outer iterations done.
-      state: the method's state.
+      state: the method's state; several processes write their parts.
       seconds: spent so far, by what they were spent on.
 
     Raises:
@@ -72,7 +73,7 @@ class Checkpoints:
     """Reads the newest checkpoint.
 
     Args:
-      like: a state of the same shapes and types.
+      like: shapes and types of a state, and where its arrays are to lie.
 
     Returns:
       The state and the seconds, as they were saved.
@@ -80,12 +81,11 @@ class Checkpoints:
     Raises:
       UserError: the checkpoint is not what was written.
     """
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     try:
       restored = self._manager.restore(
         self.latest,
         args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
+          state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore()
         ),
       )
       state, progress = restored["state"], restored["progress"]
@@ -113,7 +113,7 @@ def digest(state: Any) -> str:
   """A fingerprint of all arrays of a state."""
   fingerprint = hashlib.sha256()
   for leaf in jax.tree.leaves(state):
-    fingerprint.update(np.ascontiguousarray(leaf).tobytes())
+    fingerprint.update(np.ascontiguousarray(processes.to_host(leaf)).tobytes())
   return fingerprint.hexdigest()
 
 

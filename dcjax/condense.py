@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
-from dcjax import data, environment, experiment, report
+from dcjax import data, environment, experiment, processes, report
 from dcjax.checkpoint import Checkpoints
 from dcjax.errors import UserError
 from dcjax.experiment import Evaluation, Keys
@@ -118,11 +118,10 @@ class Run:
     """The state of the last checkpoint, or the initial one."""
     self.iteration = self.checkpoints.latest
     if not self.iteration:
-      state = self.interrupts.wait(jax.jit(self.method.init)(self.keys.init, self.dataset))
+      state = self.interrupts.wait(self.loop.start(self.keys.init))
       self.method.check(state)
       return state
-    like = jax.eval_shape(self.method.init, self.keys.init, self.dataset)
-    state, seconds = self.checkpoints.restore(like)
+    state, seconds = self.checkpoints.restore(self.loop.abstract(self.keys.init))
     self.watch = Stopwatch(seconds)
     return state
 
@@ -189,7 +188,7 @@ class Run:
       )
 
   def _save(self) -> None:
-    self._check_finite(self.state.stored.images, self.iteration)
+    self._check_finite(processes.to_host(self.state.stored.images), self.iteration)
     self.metrics.sync()
     self.checkpoints.save(self.iteration, self.state, self.watch.seconds)
 
@@ -221,23 +220,22 @@ class Run:
     """Saves the initial images, those that are evaluated and those in between, and a picture."""
     periods = (self.config.evaluate_every, self.config.picture_every)
     file = self.path / "images" / f"{self.iteration:06d}.png"
-    if file.exists() or (self.iteration and not any(map(self._is_due, periods))):
+    if self.iteration and not any(map(self._is_due, periods)):
+      return
+    synthetic = self._synthetic_set()
+    if file.exists() or not processes.is_first():
       return
     file.parent.mkdir(exist_ok=True)
-    synthetic = self._synthetic_set()
     synthetic.save(file.with_suffix(".npz"))
     report.save_grid(synthetic, file)
 
   def _synthetic_set(self) -> SyntheticSet:
-    return experiment.synthetic_set(
-      self.config, self.dataset, self.state.stored, iteration=self.iteration
-    )
+    stored = jax.tree.map(processes.to_host, self.state.stored)
+    return experiment.synthetic_set(self.config, self.dataset, stored, iteration=self.iteration)
 
   def _summarise(self) -> dict[str, Any]:
     """Writes the set and the summary."""
-    synthetic = self._synthetic_set()
-    synthetic.save(self.path / "synthetic.npz")
-    config = self.config
+    synthetic, config = self._synthetic_set(), self.config
     summary = {
       "method": config.method,
       "dataset": self.dataset.name,
@@ -251,5 +249,8 @@ class Run:
       "seconds": {name: round(value, 3) for name, value in self.watch.seconds.items()},
       "evaluations": self.metrics.evaluations(),
     }
-    write_json(self.path / "summary.json", summary)
+    if processes.is_first():
+      synthetic.save(self.path / "synthetic.npz")
+      write_json(self.path / "summary.json", summary)
+    processes.meet("summary")
     return summary

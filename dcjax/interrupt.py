@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from dcjax import processes
+
 POLL_SECONDS = 0.01
 
 
@@ -52,10 +54,15 @@ class Interrupts:
       raise Interrupted(self._number, self._left)
 
   def wait(self, arrays: Any) -> Any:
-    """Returns arrays once they are computed; raises `Interrupted` as soon as a signal comes."""
+    """Returns arrays once they are computed; raises `Interrupted` as soon as a signal comes.
+
+    Several processes stop together, once the arrays are there, if one of them was asked to.
+    """
     for leaf in jax.tree.leaves(arrays):
       while not leaf.is_ready():
-        self.check()
+        if not processes.several():
+          self.check()
         time.sleep(POLL_SECONDS)
+    self._number = int(processes.highest(self._number))
     self.check()
     return arrays

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcjax import sharding
+from dcjax import processes, sharding
 from dcjax.data import Dataset
 from dcjax.methods import Method
 from dcjax.strategy import Strategy
@@ -29,9 +29,9 @@ class Loop:
     self, method: Method, dataset: Dataset, key: Key, layout: Strategy, chunk: int | None = None
   ):
     """Places the data; compiles nothing yet. `chunk` iterations make one, if it is given."""
-    self._layout, self._chunk = layout, chunk
+    self._method, self._layout, self._chunk = method, layout, chunk
     self._dataset = sharding.spread(layout, dataset)
-    self._key = jax.device_put(key, sharding.whole(layout))
+    self._key = self._put_key(key)
     self.seconds_per_iteration = CHUNK_SECONDS  # of the last chunk; until then, a guess
 
     def iterations(state, dataset, key, start, stop):
@@ -47,6 +47,22 @@ class Loop:
 
     self._iterations = iterations
     self._compiled: Any = None
+
+  def start(self, key: Key) -> Any:
+    """The initial state."""
+    key = self._put_key(key)
+    shapes = jax.eval_shape(self._method.init, key, self._dataset)
+    shardings = sharding.state_shardings(self._layout, shapes)
+    return jax.jit(self._method.init, out_shardings=shardings)(key, self._dataset)
+
+  def abstract(self, key: Key) -> Any:
+    """The shapes and the layout of a state."""
+    shapes = jax.eval_shape(self._method.init, key, self._dataset)
+    return jax.tree.map(
+      lambda leaf, layout: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
+      shapes,
+      sharding.state_shardings(self._layout, shapes),
+    )
 
   def compile(self, state: Any) -> float:
     """Compiles for states of this shape; returns the seconds that it took."""
@@ -76,12 +92,17 @@ class Loop:
     began = time.monotonic()
     arguments = (self._place(state), self._dataset, self._key, *_bounds(start, stop))
     state, buffers = wait(self._compiled(*arguments))
-    self.seconds_per_iteration = (time.monotonic() - began) / (stop - start)
+    # Agreed on, since it decides how long the next chunk is.
+    self.seconds_per_iteration = processes.highest((time.monotonic() - began) / (stop - start))
     metrics = {name: np.asarray(buffer)[: stop - start] for name, buffer in buffers.items()}
     return state, stop, metrics
 
   def _place(self, state: Any) -> Any:
-    return jax.device_put(state, sharding.state_shardings(self._layout, state))
+    return sharding.put(state, sharding.state_shardings(self._layout, state))
+
+  def _put_key(self, key: Key) -> Key:
+    data = sharding.put(jax.random.key_data(key), sharding.whole(self._layout))
+    return jax.random.wrap_key_data(data)
 
   def _length(self) -> int:
     """Iterations of the next chunk."""

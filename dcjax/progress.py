@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from dcjax import processes
+
 logger = logging.getLogger("dcjax")
 
 FLUSH_SECONDS = 10.0  # between two writes of TensorBoard's events
@@ -74,8 +76,8 @@ class Progress:
     """Starts the bar at `done` iterations; TensorBoard events go to `folder`."""
     from tqdm import tqdm
 
-    self._board = Board(folder, done)
-    self._terminal = sys.stderr.isatty()
+    self._boards = [Board(folder, done)] if processes.is_first() else []
+    self._terminal = sys.stderr.isatty() and processes.is_first()
     self._bar = tqdm(
       total=iterations, initial=done, unit="it", disable=not self._terminal, dynamic_ncols=True
     )
@@ -84,7 +86,8 @@ class Progress:
 
   def loss(self, iteration: int, loss: float, seconds: float) -> None:
     """Shows an iteration, which took so many seconds."""
-    self._board.scalar("loss", loss, iteration)
+    for board in self._boards:
+      board.scalar("loss", loss, iteration)
     if self._bar.desc:  # something else went on: its time is not the iterations'
       self._bar.set_description("", refresh=False)
       self._bar.unpause()
@@ -102,7 +105,8 @@ class Progress:
   def evaluation(self, iteration: int, record: dict[str, Any]) -> None:
     """Shows an accuracy."""
     name = f"accuracy/{record['set']}/{record['network']}"
-    self._board.scalar(name, record["last_mean"], iteration)
+    for board in self._boards:
+      board.scalar(name, record["last_mean"], iteration)
     with self._bar.external_write_mode(sys.stderr):
       logger.info(
         "iteration %d: %s set on %s, accuracy %.4f ± %.4f",
@@ -119,4 +123,5 @@ class Progress:
   def close(self) -> None:
     """Ends the bar and the events file."""
     self._bar.close()
-    self._board.close()
+    for board in self._boards:
+      board.close()

@@ -16,6 +16,7 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from dcjax import processes
 from dcjax.data import Dataset
 from dcjax.strategy import Strategy
 from dcjax.types import Array
@@ -109,15 +110,35 @@ def spread(strategy: Strategy, dataset: Dataset) -> Dataset:
 
   shape = (shards * longest, *images.shape[1:])
   placed = jax.make_array_from_callback(shape, NamedSharding(mesh(strategy), P(CLASS)), rows)
-  bounds = jax.device_put(bounds.astype(np.int32), whole(strategy))
   rest = replace(
     dataset,
-    images=jnp.zeros(0),
+    images=dataset.images[:0],
     test_images=dataset.test_images[:0],
     test_labels=dataset.test_labels[:0],
   )
-  rest = jax.device_put(rest, whole(strategy))
+  rest, bounds = put((rest, bounds.astype(np.int32)), whole(strategy))
   return replace(rest, images=cast(Array, Spread(placed, bounds, len(images), mesh(strategy))))
+
+
+def put(tree: Any, shardings: Any) -> Any:
+  """Lays arrays out; where there are several processes, all must have the same ones.
+
+  Args:
+    tree: arrays.
+    shardings: one for all, or a tree of them.
+  """
+  if not processes.several():
+    return jax.device_put(tree, shardings)
+  if isinstance(shardings, NamedSharding):
+    shardings = jax.tree.map(lambda _: shardings, tree)
+  return jax.tree.map(_put_one, tree, shardings)
+
+
+def _put_one(array: Any, layout: NamedSharding) -> jax.Array:
+  if isinstance(array, jax.Array) and array.sharding == layout:
+    return array
+  content = np.asarray(array)
+  return jax.make_array_from_callback(content.shape, layout, lambda index: content[index])
 
 
 def state_shardings(strategy: Strategy, state: Any) -> Any:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from dcjax import processes
 from dcjax.config import flatten
 from dcjax.errors import UserError
 from dcjax.files import expand, writing
@@ -20,12 +21,16 @@ class Workdir:
   """
 
   def __init__(self, path: str | os.PathLike):
-    """Creates the folder if need be, and takes it for this process.
+    """Creates the folder if need be, and takes it for this process, or for all of a run.
 
     Raises:
       UserError: it cannot be written to, or another run is using it.
     """
     self.path = expand("workdir", path)
+    if processes.is_first():
+      self._take()
+
+  def _take(self) -> None:
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       with tempfile.TemporaryFile(dir=self.path):
@@ -61,7 +66,7 @@ class Workdir:
   def claim(self, config: dict[str, Any]) -> None:
     """Checks, and writes the config of a new run."""
     self.check(config)
-    if not (self.path / "config.json").exists():
+    if processes.is_first() and not (self.path / "config.json").exists():
       write_json(self.path / "config.json", config)
 
   def summary(self) -> dict[str, Any] | None:
@@ -91,7 +96,8 @@ class Workdir:
 
   def close(self) -> None:
     """Gives the folder back."""
-    self._lock.close()
+    if processes.is_first():
+      self._lock.close()
 
 
 class Metrics:
@@ -106,8 +112,10 @@ class Metrics:
         f"workdir: {file} holds {losses} of the {iteration} iterations that are done; put the "
         "whole file back, or start in another folder"
       )
-    write_text(file, "".join(_line(record) for record in self.records))
-    self._file = file.open("a")
+    processes.meet("metrics")  # all have read the same records
+    if processes.is_first():
+      write_text(file, "".join(_line(record) for record in self.records))
+    self._file = (file if processes.is_first() else Path(os.devnull)).open("a")
 
   def append(self, record: dict[str, Any]) -> None:
     """Adds a record, which holds `iteration`, to the log."""
@@ -117,7 +125,8 @@ class Metrics:
 
   def sync(self) -> None:
     """Brings the log to the disk; a checkpoint must not know more than the log."""
-    os.fsync(self._file.fileno())
+    if processes.is_first():
+      os.fsync(self._file.fileno())
 
   def losses(self) -> list[float]:
     """The loss of every iteration so far, in order."""

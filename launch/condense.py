@@ -1,11 +1,14 @@
 """`dcjax condense`: the flags of a run."""
 
+import logging
+
 from absl import flags
 from dcjax.launch import command_line
 from ml_collections import config_flags
 
-from dcjax import report
+from dcjax import processes, report
 from dcjax.condense import condense
+from dcjax.progress import logger
 
 
 def main(arguments: list[str]) -> None:
@@ -14,9 +17,13 @@ def main(arguments: list[str]) -> None:
   values = command_line.parse(
     lambda: _flags(arguments), arguments, required=("config", "workdir"), more=fields
   )
+  processes.join(values.coordinator, values.processes, values.process)
+  if not processes.is_first():
+    logger.setLevel(logging.WARNING)
   summary = condense(values.config, values.workdir)
-  print(report.table(summary["evaluations"]))
-  print(f"Everything is in {values.workdir}")
+  if processes.is_first():
+    print(report.table(summary["evaluations"]))
+    print(f"Everything is in {values.workdir}")
 
 
 def _flags(arguments: list[str]) -> flags.FlagValues:
@@ -29,4 +36,13 @@ def _flags(arguments: list[str]) -> flags.FlagValues:
     sys_argv=arguments,
   )
   flags.DEFINE_string("workdir", None, "Folder of the run, made if need be.", flag_values=values)
+  flags.DEFINE_string(
+    "coordinator",
+    None,
+    "HOST:PORT of the first of several processes that run as one, each started by this command; "
+    "'auto' under SLURM, Open MPI or on a TPU pod, which tell the other two as well.",
+    flag_values=values,
+  )
+  flags.DEFINE_integer("processes", None, "How many there are.", flag_values=values)
+  flags.DEFINE_integer("process", None, "Which one this is, from 0.", flag_values=values)
   return values
