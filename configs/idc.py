@@ -9,7 +9,8 @@ over three networks, the best of four tests of each.
 
 IDC-I, without formation (CIFAR-10: 36.7 / 58.3 / 69.5): `--config.formation.factor=1`. Table 5:
 `--config.training.data=synthetic`, `--config.distance=ours`, and without the stronger
-regularisation `--config.training.draw=one --config.training.cutmix=0`.
+regularisation `--config.training.draw=one --config.training.cutmix=0`. Table 14, images whitened by
+ZCA (CIFAR-10, 10 / 50 images per class: 66.7 / 72.5): `--config.dataset.zca=True`.
 """
 
 from ml_collections import ConfigDict

@@ -39,6 +39,7 @@ def evaluate(
   config = _config(synthetic, data_dir, seed, changes)
   dataset = data.load(config.dataset)
   _check_fits(synthetic, dataset)
+  dataset = dataset.whitened(synthetic.whitening)
   layout = experiment.strategy(config, dataset)
   evaluation = Evaluation(config, dataset, layout, Keys.from_seed(config.seed))
   images = synthetic.decoded()
@@ -64,6 +65,7 @@ def _config(
       f"synthetic set: its config does not fit this version of dcjax ({error}); "
       f"it was written by version {synthetic.metadata['version']}"
     ) from None
+  config.dataset.zca = False  # the file holds the whitening
   if {"protocol", "augmentation", "same_steps"} & changes.keys():
     config.evaluation.epochs = None
   if "protocol" in changes:

@@ -234,7 +234,8 @@ def synthetic_set(
     "method": config.method,
     "dataset": dataset.name,
     "class_names": list(dataset.class_names),
-    "range": "unit" if forming.unit else "normalised",
+    "range": _range(forming, dataset),
+    "zca": dataset.whitening is not None,
     "mean": np.asarray(dataset.mean).tolist(),
     "std": np.asarray(dataset.std).tolist(),
     "formation": forming.metadata(),
@@ -245,4 +246,12 @@ def synthetic_set(
     **more,
   }
   images, weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), stored)
-  return SyntheticSet(images, labels, metadata, weights)
+  whitening = jax.tree.map(np.asarray, dataset.whitening)
+  return SyntheticSet(images, labels, metadata, weights, whitening)
+
+
+def _range(forming: Formation, dataset: Dataset) -> str:
+  """What the numbers are that a set stores, an entry of `synthetic.RANGES`."""
+  if forming.unit:
+    return "unit"
+  return "normalised" if dataset.whitening is None else "whitened"

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from dcjax.errors import UserError, check_least, check_name
 from dcjax.nn.upsampler import Upsampler
 from dcjax.types import Array, Key, Params
+from dcjax.whitening import Whitening
 
 # identity: the images as they are. uniform: factor x factor tiles. multi_scale: those of all
 # factors up to the given one (IDC, Appendix D). bounded: uniform for as many images as leave the
@@ -62,7 +63,8 @@ class Formation:
     shape: `(H, W, C)` of stored and decoded images alike.
     mean: of pixels in [0, 1], one for each channel.
     std: likewise.
-    unit: whether stored pixels are in [0, 1]; otherwise they are normalised.
+    unit: whether stored pixels are in [0, 1]; otherwise they are normalised, and whitened where
+      images are.
   """
 
   name: str
@@ -83,23 +85,42 @@ class Formation:
     """How many images `count` stored ones of a class become."""
     return sum(part.tiles for part in self._parts(count))
 
-  def decode(self, stored: Stored) -> Array:
+  def decode(self, stored: Stored, whitening: Whitening | None = None) -> Array:
     """The images that networks see.
 
     Args:
       stored: images `[n, H, W, C]` in the range of the set.
+      whitening: of what networks see, if there is one. Pixels in [0, 1] are whitened here, after
+        all else, as real images are; what is not in that range has been stored as whitened.
 
     Returns:
       Normalised images `[decoded(n), H, W, C]`: those of the first stored image, row by row of
       its tiles, then those of the next; 'multi_scale' has all of factor 1 first.
     """
-    parts = self._parts(stored.images.shape[0])
-    images = jnp.concatenate([self._zoom(stored, part) for part in parts])
-    return self._normalised(images) if self.unit else images
+    images = self._zoom_all(stored, self._parts(stored.images.shape[0]))
+    if not self.unit:
+      return images
+    images = self._normalised(images)
+    return images if whitening is None else whitening.whiten(images)
 
-  def decode_classes(self, stored: Stored) -> Array:
+  def decode_classes(self, stored: Stored, whitening: Whitening | None = None) -> Array:
     """`decode` for `[classes, n, H, W, C]` images: `[classes, decoded(n), H, W, C]`."""
-    return jax.vmap(lambda images: self.decode(Stored(images, stored.weights)))(stored.images)
+    return jax.vmap(lambda images: self.decode(Stored(images, stored.weights), whitening))(
+      stored.images
+    )
+
+  def unwhiten_classes(self, stored: Stored, whitening: Whitening) -> Array:
+    """Normalised images for stored ones that are whitened, `[classes, n, H, W, C]` both.
+
+    A tile stands for a whitened image of full size, and goes back at that size.
+    """
+    count = stored.images.shape[1]
+
+    def one_class(images):
+      tiles = self._zoom_all(Stored(images, stored.weights), self._tiling(count))
+      return self.mosaic(whitening.unwhiten(tiles), count)
+
+    return jax.vmap(one_class)(stored.images)
 
   def sources(self, count: int) -> int:
     """How many images `mosaic` takes for `count` stored ones."""
@@ -150,6 +171,10 @@ class Formation:
   def _sides(self, part: Part) -> tuple[int, int]:
     """Height and width of a tile."""
     return -(-self.shape[0] // part.rows), -(-self.shape[1] // part.columns)
+
+  def _zoom_all(self, stored: Stored, parts: tuple[Part, ...]) -> Array:
+    """The tiles of all parts, one part after another."""
+    return jnp.concatenate([self._zoom(stored, part) for part in parts])
 
   def _zoom(self, stored: Stored, part: Part) -> Array:
     """The tiles of a part at full size: `[tiles, H, W, C]`."""

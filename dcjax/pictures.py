@@ -112,7 +112,7 @@ def strip(sequences: Sequence[tuple[str, dict[int, SyntheticSet]]]) -> Figure:
   """
   panels = []
   for title, sets in sequences:
-    shown = _spread(sorted(sets))
+    shown = spread(sorted(sets))
     tiles = np.stack([sets[iteration].pixels()[:, 0] for iteration in shown], 1)
     names = _class_names(sets[shown[0]])
     panels.append(Panel(title, tiles, names, [str(i) for i in shown], "iteration"))
@@ -123,7 +123,7 @@ def _class_names(synthetic: SyntheticSet) -> list[str]:
   return [str(name) for name in synthetic.metadata["class_names"]]
 
 
-def _spread(values: list[int]) -> list[int]:
+def spread(values: list[int]) -> list[int]:
   """At most `MOST_COLUMNS` of the values, evenly over their places."""
   count = min(len(values), MOST_COLUMNS)
   return [values[place] for place in np.linspace(0, len(values) - 1, count).round().astype(int)]

@@ -131,7 +131,8 @@ def strip(
         f"workdirs: {folder} holds images of fewer than two iterations; give a run of dcjax "
         "condense, with picture_every for more of them"
       )
-    sequences.append({i: _choose(SyntheticSet.load(file), classes) for i, file in files.items()})
+    shown = pictures.spread(list(files))
+    sequences.append({i: _choose(SyntheticSet.load(files[i]), classes) for i in shown})
   return pictures.strip(list(zip(titles, sequences, strict=True)))
 
 
@@ -196,6 +197,7 @@ def _matching_config(folder: Path, data_dir: str | None) -> ConfigDict:
       f"one of {' or '.join(MATCHING)}"
     )
   config = config_lib.of_file(fields)
+  config.dataset.zca = False  # the images' file holds the whitening
   if data_dir is not None:
     config.dataset.data_dir = data_dir
   return config_lib.resolve(config)
@@ -208,6 +210,7 @@ def _gradient_norms(
   iteration, synthetic = _last(folder)
   dataset = data.load(config.dataset)
   _check_fits(folder, synthetic, dataset)
+  dataset = dataset.whitened(synthetic.whitening)
   layout = experiment.strategy(config, dataset)
   network = experiment.network(config, dataset, layout)
   settings = experiment.settings(dc.Settings, config)

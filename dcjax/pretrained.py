@@ -137,7 +137,8 @@ def _digest(config: ConfigDict, settings: evaluation.Settings, dataset: Dataset)
     "training": settings._asdict(),
   }
   digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
-  for array in (dataset.images, dataset.labels, dataset.mean, dataset.std):
+  seen = dataset.images, dataset.labels, dataset.mean, dataset.std, dataset.whitening
+  for array in jax.tree.leaves(seen):
     digest.update(np.asarray(array).tobytes())
   return digest.hexdigest()[:16]
 

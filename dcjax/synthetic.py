@@ -1,7 +1,7 @@
 """`SyntheticSet`: condensed images with all that is needed to use them, and its file.
 
-An `.npz` file holds `images`, `labels`, `metadata` as JSON, and each array of `weights` under its
-path, `weights/...`.
+An `.npz` file holds `images`, `labels`, `metadata` as JSON, each array of `weights` under its path,
+`weights/...`, and those of a whitening, `whitening/mean`, `whitening/matrix`, `whitening/inverse`.
 """
 
 import json
@@ -20,10 +20,13 @@ from dcjax.errors import UserError
 from dcjax.files import expand, writing
 from dcjax.formation import Formation, Stored
 from dcjax.types import Params
+from dcjax.whitening import Whitening
 
-RANGES = ("normalised", "unit")  # (pixel - mean) / std, or pixels in [0, 1]
+# (pixel - mean) / std; pixels in [0, 1]; or what is normalised, and then whitened.
+RANGES = ("normalised", "unit", "whitened")
 KEYS = ("images", "labels", "metadata")
 WEIGHTS = "weights/"  # what the names of a learnable formation's arrays begin with
+WHITENING = "whitening/"  # and those of a whitening's
 # What the metadata always hold; a method may add more.
 METADATA = (
   "method",
@@ -47,23 +50,33 @@ class SyntheticSet(NamedTuple):
     images: `[classes, ipc, H, W, C]` float32, as stored, in the range that the metadata name.
     labels: `[classes, ipc]` int32; row k holds the images of class k.
     metadata: what the numbers mean and where they come from, as JSON holds it. `range` is
-      'normalised', (pixel - mean) / std, or 'unit', pixels in [0, 1]; `mean` and `std` are
+      'normalised', (pixel - mean) / std, or 'unit', pixels in [0, 1], or 'whitened', normalised
+      and then whitened; `zca` is whether networks see whitened images; `mean` and `std` are
       those of pixels in [0, 1], one for each channel; `formation` is what turns the images into
       those that networks train on.
     weights: those of a learnable formation, as nested dicts of float32 arrays; else empty.
+    whitening: of real images, and of those that a set of pixels in [0, 1] decodes to; None
+      without `zca`.
   """
 
   images: np.ndarray
   labels: np.ndarray
   metadata: dict[str, Any]
   weights: Params = {}  # noqa: RUF012
+  whitening: Whitening | None = None
 
   def pixels(self) -> np.ndarray:
     """The stored images as a person sees them: uint8 `[classes, ipc, H, W, C]`."""
-    unit = self.images
-    if self.metadata["range"] == "normalised":
+    unit = self._unwhitened()
+    if self.metadata["range"] != "unit":
       unit = unit * np.float32(self.metadata["std"]) + np.float32(self.metadata["mean"])
     return np.round(np.clip(unit, 0, 1) * 255).astype(np.uint8)
+
+  def _unwhitened(self) -> np.ndarray:
+    """The stored images; where these are whitened, normalised ones."""
+    if self.whitening is None or self.metadata["range"] == "unit":
+      return self.images
+    return np.asarray(self.formation().unwhiten_classes(self.stored(), self.whitening))
 
   def formation(self) -> Formation:
     """What turns the stored images into those that networks train on."""
@@ -83,7 +96,7 @@ class SyntheticSet(NamedTuple):
 
   def decoded(self) -> np.ndarray:
     """The images that networks train on: normalised `[classes, decoded ipc, H, W, C]`."""
-    return np.asarray(self.formation().decode_classes(self.stored()))
+    return np.asarray(self.formation().decode_classes(self.stored(), self.whitening))
 
   def flat(self) -> tuple[np.ndarray, np.ndarray]:
     """What a network trains on: normalised images `[N, H, W, C]` and labels `[N]`."""
@@ -92,11 +105,15 @@ class SyntheticSet(NamedTuple):
     return images.reshape(-1, *images.shape[2:]), labels
 
   def stored_bytes(self) -> int:
-    """What the numbers take up: images, and the weights of a learnable formation."""
+    """What the numbers take up: images, and the weights of a learnable formation.
+
+    A whitening is not of the set but of the dataset, as mean and deviation are, and not counted.
+    """
     return sum(array.nbytes for array in (self.images, *jax.tree.leaves(self.weights)))
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes the set to an `.npz` file, whole or not at all."""
+    whitening = {} if self.whitening is None else self.whitening._asdict()
     with writing(Path(path), "wb") as file:
       np.savez(
         file,
@@ -104,6 +121,7 @@ class SyntheticSet(NamedTuple):
         labels=np.asarray(self.labels, np.int32),
         metadata=np.array(json.dumps(self.metadata)),
         **{WEIGHTS + name: array for name, array in flatten_dict(self.weights, sep="/").items()},
+        **{WHITENING + name: array for name, array in whitening.items()},
       )
 
   @classmethod
@@ -123,20 +141,30 @@ class SyntheticSet(NamedTuple):
         arrays = {key: file[key] for key in file.files}
       metadata = json.loads(str(arrays["metadata"]))
     except KeyError:
-      raise UserError(
-        f"synthetic set {path}: has no 'metadata'; give a synthetic.npz written by dcjax"
-      ) from None
+      raise _damaged(path, "has no 'metadata'") from None
     except Exception as error:  # a damaged file may raise anything
       raise UserError(
         f"synthetic set {path}: corrupt ({_first_line(error)}); use another"
       ) from None
-    weights = {
-      key.removeprefix(WEIGHTS): array for key, array in arrays.items() if key.startswith(WEIGHTS)
-    }
     _check(path, arrays, metadata)
-    loaded = cls(arrays["images"], arrays["labels"], metadata, unflatten_dict(weights, sep="/"))
+    _check_whitening(path, arrays, metadata)
+    weights, whitening = unflatten_dict(_below(WEIGHTS, arrays), sep="/"), None
+    if found := _below(WHITENING, arrays):
+      whitening = Whitening(*(found[name] for name in Whitening._fields))
+    loaded = cls(arrays["images"], arrays["labels"], metadata, weights, whitening)
     _check_formation(path, loaded)
     return loaded
+
+
+def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The arrays whose names begin so, by what follows in their names."""
+  return {
+    name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)
+  }
+
+
+def _damaged(path: Path, problem: str) -> UserError:
+  return UserError(f"synthetic set {path}: {problem}; give a synthetic.npz written by dcjax")
 
 
 def _first_line(error: Exception) -> str:
@@ -147,7 +175,7 @@ def _check(path: Path, arrays: dict[str, np.ndarray], metadata: Any) -> None:
   """Raises `UserError` if the content of a file is not a synthetic set."""
 
   def fail(problem):
-    raise UserError(f"synthetic set {path}: {problem}; give a synthetic.npz written by dcjax")
+    raise _damaged(path, problem)
 
   if missing := [key for key in KEYS if key not in arrays]:
     fail(f"has no '{missing[0]}'")
@@ -177,22 +205,33 @@ def _check(path: Path, arrays: dict[str, np.ndarray], metadata: Any) -> None:
       fail(f"its {field} is not {channels} numbers, one for each channel")
 
 
+def _check_whitening(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
+  """Raises `UserError` if there is no whitening where there should be one, or one of other images.
+
+  Files that were written before there were whitenings have no `zca`.
+  """
+  found, zca, kind = _below(WHITENING, arrays), metadata.get("zca", False), metadata["range"]
+  if bool(found) != zca or kind == ("normalised" if zca else "whitened"):
+    has = "a whitening" if found else "no whitening"
+    raise _damaged(path, f"its range is '{kind}' and its zca {zca}, but it has {has}")
+  size = arrays["images"][0, 0].size
+  shapes = {"mean": (size,), "matrix": (size, size), "inverse": (size, size)}
+  for name, shape in shapes.items() if found else ():
+    array = found.get(name, np.empty(()))
+    if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
+      raise _damaged(path, f"its {WHITENING}{name} is not finite float32 {shape}")
+
+
 def _check_formation(path: Path, synthetic: SyntheticSet) -> None:
   """Raises `UserError` if a set does not say how to decode it."""
   try:
     decoder = synthetic.formation()
     expected = jax.eval_shape(decoder.init, jax.random.key(0))
   except (UserError, TypeError) as error:
-    raise UserError(
-      f"synthetic set {path}: its formation is not one ({error}); "
-      "give a synthetic.npz written by dcjax"
-    ) from None
+    raise _damaged(path, f"its formation is not one ({error})") from None
   shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), expected)
   if jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), synthetic.weights) != shapes:
-    raise UserError(
-      f"synthetic set {path}: its weights are not those of its formation; "
-      "give a synthetic.npz written by dcjax"
-    )
+    raise _damaged(path, "its weights are not those of its formation")
 
 
 def _are_numbers(values: Any, count: int, least: float) -> bool:

@@ -260,11 +260,12 @@ class Filling:
 
   def _run(self, trial: Trial) -> None:
     """Makes the set, if it is nowhere, trains networks on it, and keeps what they reach."""
-    path, images = None, np.empty((1, 1))
+    path, images, dataset = None, np.empty((1, 1)), self._dataset(trial.config)
     if trial.condensation is not None:
       path = self._find_set(trial) or self._make_set(trial.condensation, trial)
-      images = _images(path, self._dataset(trial.config))
-    record = _evaluate(trial, images, self._dataset(trial.config))
+      synthetic = _load(path, dataset)
+      images, dataset = synthetic.decoded(), dataset.whitened(synthetic.whitening)
+    record = _evaluate(trial, images, dataset)
     if path is not None and path.is_relative_to(self.path):
       path = path.relative_to(self.path)
     made = None if path is None else str(path)
@@ -289,13 +290,13 @@ def _evaluation(config: ConfigDict, dataset: Dataset) -> Evaluation:
   return Evaluation(config, dataset, layout, Keys.from_seed(config.seed))
 
 
-def _images(path: Path, dataset: Dataset) -> np.ndarray:
-  """The images of a set that networks train on, `[classes, decoded ipc, H, W, C]`."""
+def _load(path: Path, dataset: Dataset) -> SyntheticSet:
+  """A set, which must be one of a dataset's."""
   synthetic = SyntheticSet.load(path)
   shape = synthetic.images.shape
   if (shape[0], *shape[2:]) != (dataset.num_classes, *dataset.image_shape):
     raise UserError(f"{path}: made of other data than {dataset.name} is here; remove it")
-  return synthetic.decoded()
+  return synthetic
 
 
 def _evaluate(trial: Trial, images: np.ndarray, dataset: Dataset) -> dict[str, Any]:

@@ -193,6 +193,7 @@ def test_methods_and_sizes_share_one_network(configure, tmp_path, trainings):
     {"training__epochs": 2},
     {"network__init": "kaiming"},
     {"evaluation__augmentation": "dc"},
+    {"dataset__zca": True},
   ],
 )
 def test_another_network_is_trained_anew(configure, tmp_path, trainings, changes):

@@ -169,9 +169,10 @@ def _dataset() -> ConfigDict:
   fields = ConfigDict()
   fields.name = "mnist"  # 'digits', 'npz', 'folder', or a name in TensorFlow Datasets
   fields.data_dir = ""  # TFDS' folder (empty: its own default), the .npz, the image folder
-  fields.cache_dir = ""  # where decoded images are kept; empty: ~/.cache/dcjax
+  fields.cache_dir = ""  # where decoded images and the like are kept; empty: ~/.cache/dcjax
   fields.side = 64  # height and width of images from a folder
   fields.classes = ()  # folders to load, comma-separated; empty: all
+  fields.zca = False  # whiten images after normalising them, as KIP does (IDC, Appendix E.6)
   return fields
 
 

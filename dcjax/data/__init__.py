@@ -20,7 +20,9 @@ from dcjax.data.dataset import (
   warn_small_classes,
 )
 from dcjax.data.tfds import base_name
+from dcjax.data.whitened import whiten
 from dcjax.errors import UserError, nearest
+from dcjax.whitening import check_size
 
 __all__ = [
   "Dataset",
@@ -47,20 +49,25 @@ def load(config: Any) -> Dataset:
       `name`: "digits", "npz", "folder", or a name in TensorFlow Datasets;
       `data_dir`: the `.npz` file, the image folder, or TFDS' data folder (empty for
         its default); not looked at for "digits";
-      `cache_dir`: where images decoded from TFDS are kept (empty for the default);
+      `cache_dir`: where images decoded from TFDS, and whitenings, are kept (empty for the
+        default);
       `side`: height and width that images of a folder are brought to;
-      `classes`: which folders to load, in the order of labels (empty for all).
+      `classes`: which folders to load, in the order of labels (empty for all);
+      `zca`: whether images are whitened (`dcjax.whitening`).
 
   Raises:
     UserError: the data cannot be had as asked; the message begins with the field.
   """
+  if config.zca and config.name == "folder":  # whose files may take long to decode
+    check_size((config.side, config.side, 3))
   try:
-    return _load(config)
+    dataset = _load(config)
   except OSError as error:
     raise UserError(
       f"dataset.data_dir: cannot read {error.filename or config.data_dir} ({error.strerror}); "
       "see to its permissions, or give another"
     ) from error
+  return whiten(dataset, config.cache_dir) if config.zca else dataset
 
 
 def _load(config: Any) -> Dataset:

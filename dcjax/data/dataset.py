@@ -4,6 +4,7 @@ Images stay uint8 wherever they are kept and are normalised after the gather: a 
 of the memory, and the draw runs inside jit.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -15,6 +16,7 @@ from flax import struct
 from dcjax.data import arrays, statistics
 from dcjax.errors import UserError
 from dcjax.types import Array, Key
+from dcjax.whitening import Whitening
 
 _NAMED = 5  # classes that a warning names before it says "and more"
 
@@ -38,6 +40,7 @@ class Dataset:
   name: str = struct.field(pytree_node=False)  # static
   class_names: tuple[str, ...] = struct.field(pytree_node=False)  # static, [classes]
   largest_class: int = struct.field(pytree_node=False)  # static, images in that class
+  whitening: Whitening | None = None  # None: networks see images normalised only
 
   @property
   def num_classes(self) -> int:
@@ -51,17 +54,23 @@ class Dataset:
     return height, width, channels
 
   def normalise(self, images: Array) -> jax.Array:
-    """Brings stored pixels to zero mean and unit deviation, channel by channel.
+    """What networks see of stored pixels: zero mean and unit deviation, channel by channel.
 
     Args:
-      images: uint8 `[..., C]`.
+      images: uint8 `[..., H, W, C]`.
 
     Returns:
-      float32 `[..., C]`: (images / 255 - mean) / std.
+      float32 `[..., H, W, C]`: (images / 255 - mean) / std, and that whitened if there is a
+      `whitening`.
     """
     per_channel = (1,) * (images.ndim - 1) + (-1,)
     pixels = jnp.asarray(images).astype(jnp.float32) / 255.0
-    return (pixels - self.mean.reshape(per_channel)) / self.std.reshape(per_channel)
+    normalised = (pixels - self.mean.reshape(per_channel)) / self.std.reshape(per_channel)
+    return normalised if self.whitening is None else self.whitening.whiten(normalised)
+
+  def whitened(self, whitening: Whitening | None) -> "Dataset":
+    """The same data whitened in this way, or not at all."""
+    return dataclasses.replace(self, whitening=jax.tree.map(jnp.array, whitening))
 
 
 def from_arrays(

@@ -47,13 +47,15 @@ def initial_images(
     key: of the noise or of the draw.
     dataset: the real images.
     ipc: images per class.
-    init: 'noise' (standard normal, in normalised space), 'real' (random training images) or 'mix'
-      (random training images made smaller, one for each tile of the formation).
+    init: 'noise' (standard normal, in normalised or whitened space), 'real' (random training
+      images) or 'mix' (random training images made smaller, one for each tile of the formation).
     formation: of the set.
 
   Returns:
     float32 `[classes, ipc, H, W, C]`.
   """
+  if formation.unit:  # pixels, which are whitened when they are decoded
+    dataset = dataset.whitened(None)
   if init == "mix":
     images = data.random_subset(dataset, key, ipc=formation.sources(ipc))
     return jax.vmap(lambda images: formation.mosaic(images, ipc))(images)

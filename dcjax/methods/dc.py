@@ -10,6 +10,7 @@ parameters theta, `inner_loop` T, `network_epochs` (opt-alg_theta's steps, as pa
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -85,7 +86,9 @@ def dc(
       losses, gradients = matching.match(params, state.stored, dataset, key)
       return step_images(optimizer, state, gradients), losses.mean()
 
-    state, losses = _inner_loop(network, settings.inner_loop, train, step, state, key)
+    state, losses = _inner_loop(
+      network, settings.inner_loop, partial(train, dataset), step, state, key
+    )
     return state, {"loss": losses.mean()}
 
   return Method(initial_state, update)
@@ -143,7 +146,7 @@ def gradient_norms(
 
   train = _network_training(network, settings, strategy, augmentations.network, formation)
   state = State(stored, optimizer=())
-  return _inner_loop(network, settings.inner_loop, train, step, state, key)[1]
+  return _inner_loop(network, settings.inner_loop, partial(train, dataset), step, state, key)[1]
 
 
 def _inner_loop(
@@ -159,7 +162,7 @@ def _inner_loop(
   Args:
     network: phi.
     inner_loop: T.
-    train: as `_network_training` makes it.
+    train: `train(params, stored, key) -> params`, line 9.
     step: `step(state, params, key) -> (state, results)`, lines 5 to 8.
     state: with S.
     key: of one outer iteration.
@@ -192,12 +195,12 @@ def _network_training(
   strategy: Strategy,
   augmentation: augment.Augmentation,
   formation: Formation,
-) -> Callable[[Params, Stored, Key], Params]:
-  """Step 9 of Algorithm 1: `train(params, stored, key) -> params`, on the whole of S."""
+) -> Callable[[Dataset, Params, Stored, Key], Params]:
+  """Step 9 of Algorithm 1: `train(dataset, params, stored, key) -> params`, on the whole of S."""
   optimizer = optax.sgd(settings.lr_network)
 
-  def train(params: Params, stored: Stored, key: Key) -> Params:
-    images, labels = data.as_batch(formation.decode_classes(stored))
+  def train(dataset: Dataset, params: Params, stored: Stored, key: Key) -> Params:
+    images, labels = data.as_batch(formation.decode_classes(stored, dataset.whitening))
     batch = min(BATCH_SYNTHETIC, len(labels))
     carry, _ = training.epochs(
       network,

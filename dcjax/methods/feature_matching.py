@@ -105,7 +105,8 @@ class FeatureMatching(NamedTuple):
     target = over_batch(self.strategy, weighted, real)
 
     def loss(stored):
-      synthetic = self.augmentations.synthetic(omega, self.formation.decode(stored))
+      decoded = self.formation.decode(stored, dataset.whitening)
+      synthetic = self.augmentations.synthetic(omega, decoded)
       block = self.strategy.synthetic_blocks(len(synthetic))
       embed = partial(self._embed, params)
       logits, features = training.in_blocks(embed, synthetic, block=block)
@@ -133,7 +134,7 @@ class FeatureMatching(NamedTuple):
     target = embed(real)[1].mean(1)
 
     def total(stored):
-      synthetic = self.formation.decode_classes(stored)
+      synthetic = self.formation.decode_classes(stored, dataset.whitening)
       logits, features = embed(jax.vmap(self.augmentations.synthetic)(omegas, synthetic))
       distances = ((features.mean(1) - target) ** 2).sum(1)
       regularisers = jax.vmap(_regulariser, (0, 0, None))(logits, labels, regularisation)

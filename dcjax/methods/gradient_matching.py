@@ -90,7 +90,7 @@ class GradientMatching(NamedTuple):
       target = over_batch(self.strategy, partial(gradient, self.strategy.blocks), real)
 
       def ours(stored):
-        synthetic = self._draw_synthetic(self.formation.decode(stored), omega)
+        synthetic = self._draw_synthetic(self.formation.decode(stored, dataset.whitening), omega)
         synthetic = self.augmentations.synthetic(omega, synthetic)
         weights = jnp.full(len(synthetic), 1 / len(synthetic))
         return gradient(self.strategy.synthetic_blocks, synthetic, weights)

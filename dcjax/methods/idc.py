@@ -205,7 +205,7 @@ class _Networks(NamedTuple):
     batch = self.settings.batch
     images, labels, decode = dataset.images, dataset.labels, dataset.normalise
     if self.settings.data == "synthetic":
-      images, labels = data.as_batch(self.formation.decode_classes(stored))
+      images, labels = data.as_batch(self.formation.decode_classes(stored, dataset.whitening))
       decode = training.as_it_is
     batches = training.Settings(
       batch, self.strategy.blocks(batch), decode, self.augmentation, self.settings.cutmix

@@ -63,10 +63,11 @@ class Trial(NamedTuple):
   @property
   def experiment(self) -> dict[str, Any]:
     """All that its accuracies depend on."""
-    made = self.condensation
+    made, dataset = self.condensation, self.config.dataset
     evaluation = self.config.evaluation
+    whole = f"whole {dataset.name}{' whitened' if dataset.zca else ''}"
     return {
-      "set": f"whole {self.config.dataset.name}" if made is None else identity(made),
+      "set": whole if made is None else identity(made),
       "seed": self.config.seed,
       "network": self.network,
       **{name: evaluation[name] for name in _OF_EVALUATION},

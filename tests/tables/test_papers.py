@@ -96,6 +96,12 @@ def test_the_whole_set_does_not_depend_on_images_per_class():
   assert len(plan.trials(cell("dc/1", "mnist-1", "whole"), {}, [3, 4])) == 1
 
 
+def test_the_whole_set_whitened_is_another():
+  changes = ({}, {"dataset.zca": True})
+  trials = [plan.trials(cell("dc/1", "mnist-1", "whole"), change, [0])[0] for change in changes]
+  assert trials[0].name != trials[1].name
+
+
 def test_augmentation_and_epochs_are_those_of_the_papers():
   def evaluation(*place):
     fields = trial(*place).config.evaluation

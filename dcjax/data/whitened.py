@@ -1,0 +1,42 @@
+"""A dataset whose images are whitened; the whitening is kept, since it takes a minute to find."""
+
+import hashlib
+import os
+
+import numpy as np
+from absl import logging
+
+from dcjax.data import cache
+from dcjax.data.dataset import Dataset
+from dcjax.whitening import Whitening, check_size, fit
+
+_CACHE_FORMAT = 1  # to be raised when what is cached changes
+
+
+def whiten(dataset: Dataset, cache_dir: str | os.PathLike[str] | None = None) -> Dataset:
+  """The same data, which `normalise` whitens as the training images are to be.
+
+  Args:
+    dataset: not whitened.
+    cache_dir: where whitenings are kept; None or empty as `cache.root` says.
+
+  Raises:
+    UserError: the images are too large, or all the same.
+  """
+  check_size(dataset.image_shape)
+  images, mean, std = (np.asarray(part) for part in (dataset.images, dataset.mean, dataset.std))
+  entry = cache.root(cache_dir) / "whitenings" / _digest(images, mean, std)
+  cached = cache.read(entry, Whitening._fields)
+  if cached is None:
+    logging.info("%s: finding the whitening of %d images", dataset.name, len(images))
+    cached = fit(images, mean, std)._asdict()
+    cache.write(entry, cached)
+  return dataset.whitened(Whitening(**cached))
+
+
+def _digest(*arrays: np.ndarray) -> str:
+  """A name for all that a whitening depends on."""
+  digest = hashlib.sha256(str(_CACHE_FORMAT).encode())
+  for array in arrays:
+    digest.update(f"{array.shape}".encode() + array.tobytes())
+  return digest.hexdigest()[:16]
