@@ -2,7 +2,6 @@
 
 import operator
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -90,23 +89,24 @@ def evaluator(
   """
   together = min(strategy.network_block, settings.networks)
 
-  @partial(jax.jit, static_argnames="own_sets")
-  def train_and_test(dataset, images, labels, keys, own_sets):
+  @jax.jit
+  def train_and_test(dataset, images, labels, keys):
     def one(images, key):
       return _train_and_test(network, settings, strategy, dataset, images, labels, key)
 
     if together == 1:
       # Under `vmap` every branch of an augmentation would be taken.
-      return one(images[0] if own_sets else images, keys[0])[None]
-    return jax.vmap(one, in_axes=(0 if own_sets else None, 0))(images, keys)
+      return one(images, keys[0])[None]
+    return jax.vmap(one, in_axes=(0 if images.ndim == 5 else None, 0))(images, keys)
 
   def evaluate(images: Array, labels: Array, key: Key, own_sets: bool = False) -> Iterator[Array]:
     for start in range(0, settings.networks, together):
       # A last block that is not full trains copies and drops them, rather than compile again.
       numbers = np.minimum(np.arange(start, start + together), settings.networks - 1)
       keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
-      sets = images[numbers] if own_sets else images
-      accuracies = train_and_test(dataset, sets, labels, keys, own_sets)
+      # What is one network's own looks like what is for all, so that the same program serves both.
+      sets = images[numbers if together > 1 else start] if own_sets else images
+      accuracies = train_and_test(dataset, sets, labels, keys)
       yield accuracies[: settings.networks - start]
 
   return evaluate

@@ -30,9 +30,17 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _compile_once(tmp_path_factory):
-  """Keeps compiled programs for the session: many tests run the same ones."""
-  jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+  """Keeps compiled programs for the session: many tests, and their processes, run the same ones."""
+  folder = tmp_path_factory.getbasetemp()
+  if "PYTEST_XDIST_WORKER" in os.environ:
+    folder = folder.parent  # of all workers
+  options = {
+    "jax_compilation_cache_dir": str(folder / "compiled"),
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+  }
+  for name, value in options.items():
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)
 
 
 @pytest.fixture

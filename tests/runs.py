@@ -15,6 +15,7 @@ def tiny(method="dc", **changes) -> ConfigDict:
   if method == "dc":
     config.inner_loop = 1
   config.checkpoint_every = 2
+  config.compute.mesh = "1x1"  # more devices take longer to compile for
   for path, value in changes.items():
     config.update_from_flattened_dict({path.replace("__", "."): value})
   return config

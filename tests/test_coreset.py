@@ -13,7 +13,10 @@ from dcjax import coreset, nn
 from dcjax.data import from_arrays
 
 KEY = jax.random.key(0)
-BY_FEATURES = {"herding": coreset.herding, "k_center": coreset.k_center}
+jit = partial(jax.jit, static_argnames="ipc")
+BY_FEATURES = {"herding": jit(coreset.herding), "k_center": jit(coreset.k_center)}
+forgetting, random = jit(coreset.forgetting), jit(coreset.random)
+forgetting_events = jax.jit(coreset.forgetting_events)
 
 
 def herding_by_loops(features, ipc):
@@ -44,7 +47,7 @@ def padded(features, fill):
   """Rows behind the features that must not matter, and the mask that says so."""
   rows = np.full((5, features.shape[1]), fill)
   valid = np.arange(len(features) + 5) < len(features)
-  return jnp.float32(np.concatenate([features, rows])), jnp.asarray(valid)
+  return np.float32(np.concatenate([features, rows])), valid
 
 
 @pytest.mark.parametrize("method", BY_FEATURES)
@@ -60,8 +63,8 @@ def test_features_decide_as_in_a_loop(method, fill, ipc):
 @pytest.mark.parametrize(("method", "expected"), [("herding", [2, 1, 3]), ("k_center", [2, 3, 0])])
 def test_numbers_on_a_line_by_hand(method, expected):
   # The mean of 0, 1, 2 and 9 is 3.
-  features = jnp.float32([[0], [1], [2], [9]])
-  chosen = BY_FEATURES[method](features, jnp.ones(4, bool), ipc=3)
+  features = np.float32([[0], [1], [2], [9]])
+  chosen = BY_FEATURES[method](features, np.ones(4, bool), ipc=3)
   np.testing.assert_array_equal(chosen, expected)
 
 
@@ -74,7 +77,7 @@ def test_equal_images_are_chosen_once_each(method):
 @pytest.mark.parametrize("method", BY_FEATURES)
 def test_memory_is_that_of_the_features(method):
   """No intermediate array has a value for each pair of rows."""
-  features, valid = jnp.zeros((500, 3)), jnp.ones(500, bool)
+  features, valid = np.zeros((500, 3), np.float32), np.ones(500, bool)
   program = jax.make_jaxpr(partial(BY_FEATURES[method], ipc=50))(features, valid)
   assert max(sizes(program.jaxpr)) <= 500 * 3
 
@@ -97,28 +100,28 @@ def test_events_by_hand():
     [0, 1, 1, 0, 0],
     [0, 1, 0, 0, 1],
   ], bool)  # fmt: skip
-  np.testing.assert_array_equal(coreset.forgetting_events(correct), [4, 0, 2, 1, 0])
+  np.testing.assert_array_equal(forgetting_events(correct), [4, 0, 2, 1, 0])
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 5])
 def test_never_right_is_more_than_any_other(epochs):
   history = np.random.default_rng(0).random((epochs, 1000)) < 0.5
   history[:, 0] = False
-  events = np.asarray(coreset.forgetting_events(jnp.asarray(history)))
+  events = np.asarray(forgetting_events(history))
   learned = history.any(0)
   assert (events[~learned] == epochs).all() and (events[learned] < epochs).all()
 
 
 def test_the_most_forgotten_come_first():
-  events = jnp.int32([0, 3, 1, 2, 3, 9, 9])
-  valid = jnp.arange(7) < 5
-  chosen = np.asarray(coreset.forgetting(KEY, events, valid, ipc=4))
+  events = np.int32([0, 3, 1, 2, 3, 9, 9])
+  valid = np.arange(7) < 5
+  chosen = np.asarray(forgetting(KEY, events, valid, ipc=4))
   assert set(chosen[:2]) == {1, 4} and list(chosen[2:]) == [3, 2]
 
 
 def test_chance_decides_between_equally_forgotten():
-  events, valid = jnp.zeros(6, jnp.int32), jnp.arange(6) < 4
-  choose = jax.vmap(partial(coreset.forgetting, events=events, valid=valid, ipc=1))
+  events, valid = np.zeros(6, np.int32), np.arange(6) < 4
+  choose = jax.jit(jax.vmap(partial(coreset.forgetting, events=events, valid=valid, ipc=1)))
   chosen = np.asarray(choose(jax.random.split(KEY, 400)))[:, 0]
   assert np.bincount(chosen, minlength=6).min(initial=400, where=np.arange(6) < 4) > 60
   assert chosen.max() == 3
@@ -128,8 +131,8 @@ def test_chance_decides_between_equally_forgotten():
 
 
 def test_random_is_uniform_and_distinct():
-  valid = jnp.asarray([True, False, True, True, True, False])
-  draw = jax.vmap(partial(coreset.random, valid=valid, ipc=2))
+  valid = np.array([True, False, True, True, True, False])
+  draw = jax.jit(jax.vmap(partial(coreset.random, valid=valid, ipc=2)))
   chosen = np.asarray(draw(jax.random.split(KEY, 1000)))
   assert (chosen[:, 0] != chosen[:, 1]).all()
   counts = np.bincount(chosen.ravel(), minlength=6)
@@ -138,8 +141,8 @@ def test_random_is_uniform_and_distinct():
 
 
 def test_all_images_of_a_class_can_be_chosen():
-  valid = jnp.arange(9) < 6
-  np.testing.assert_array_equal(np.sort(coreset.random(KEY, valid, ipc=6)), np.arange(6))
+  valid = np.arange(9) < 6
+  np.testing.assert_array_equal(np.sort(random(KEY, valid, ipc=6)), np.arange(6))
 
 
 # --- Classes -------------------------------------------------------------------------------
@@ -182,26 +185,28 @@ def test_features_of_each_class_come_from_the_network(dataset, method, block):
 
   for label, start in enumerate(np.cumsum([0, *SIZES[:-1]])):
     places = np.arange(start, start + SIZES[label])
-    images = np.asarray(dataset.normalise(dataset.images[places]), np.float64)
-    features = images.reshape(len(places), -1) * np.arange(1, 10)
+    pixels = np.asarray(dataset.images, np.float64)[places].reshape(len(places), -1) / 255
+    normalised = (pixels - np.asarray(dataset.mean)) / np.asarray(dataset.std)
+    features = normalised * np.arange(1, 10)
     expected = places[BY_LOOPS[method](features, 4)]
     np.testing.assert_array_equal(program(dataset, params, events, KEY, label), expected)
 
 
 def test_forgetting_looks_at_the_events_of_the_class(dataset):
-  events = jnp.int32(np.random.default_rng(1).permutation(sum(SIZES)))
+  events = np.int32(np.random.default_rng(1).permutation(sum(SIZES)))
+  program = jax.jit(
+    partial(coreset.by_network, network=PIXELS, method="forgetting", ipc=3, block=8)
+  )
   for label, start in enumerate(np.cumsum([0, *SIZES[:-1]])):
-    own = np.asarray(events)[start : start + SIZES[label]]
-    chosen = coreset.by_network(
-      dataset, None, events, KEY, label, network=PIXELS, method="forgetting", ipc=3, block=8
-    )
+    own = events[start : start + SIZES[label]]
+    chosen = program(dataset, None, events, KEY, label)
     np.testing.assert_array_equal(chosen, start + np.argsort(-own)[:3])
 
 
 def test_chance_chooses_what_is_free_in_each_class(dataset):
   free = np.random.default_rng(2).random(sum(SIZES)) < 0.7
-  draw = jax.vmap(partial(coreset.by_chance, ipc=2), in_axes=(None, None, 0))
-  places = np.asarray(draw(dataset, jnp.asarray(free), jax.random.split(KEY, 300)))
+  draw = jax.jit(jax.vmap(partial(coreset.by_chance, ipc=2), in_axes=(None, None, 0)))
+  places = np.asarray(draw(dataset, free, jax.random.split(KEY, 300)))
   assert places.shape == (300, 3, 2)
   for label in range(3):
     can_be = np.flatnonzero(free & (np.asarray(dataset.labels) == label))

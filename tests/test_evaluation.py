@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,6 +110,15 @@ def test_each_network_can_have_a_set_of_its_own(one_by_one, three_together, sets
   alone = [all_of(one_by_one, each, labels, KEY)[i] for i, each in enumerate(images)]
   together = all_of(three_together, images, labels, KEY, own_sets=True)
   assert_same_accuracies(together, np.stack(alone))
+
+
+def test_one_program_serves_a_set_for_all_and_sets_of_their_own(dataset, sets):
+  chex.clear_trace_counter()
+  network = LINEAR._replace(init=chex.assert_max_traces(LINEAR.init, n=1))
+  settings = SETTINGS._replace(epochs=1, networks=2, checks=1)
+  evaluate = evaluator(network, settings, Strategy(network_block=1), dataset)
+  all_of(evaluate, sets[0][0], sets[1], KEY)
+  all_of(evaluate, *sets, KEY, own_sets=True)
 
 
 def test_stored_pixels_are_normalised_on_the_way(one_by_one, dataset):

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcjax import UserError, augment, nn
+from dcjax import UserError, augment
 from dcjax.data import digits
 from dcjax.formation import NAMES, Formation, Stored, create
 from dcjax.methods import dc, dm, initial_images
 from dcjax.methods.feature_matching import FeatureMatching
 from dcjax.strategy import Strategy
 from dcjax.synthetic import SyntheticSet
+from tests.networks import two_layers
 
 SHAPE = (9, 12, 3)  # 9 is not a multiple of 2, and 12 not of 5
 MEAN, STD = (0.5, 0.25, 0.125), (0.25, 0.5, 0.125)
@@ -24,12 +25,16 @@ def form(name, factor=1, *, shape=SHAPE, ipc=4, unit=False, **fields) -> Formati
 
 
 def images(count, shape=SHAPE, seed=0):
-  return jax.random.uniform(jax.random.key(seed), (count, *shape))
+  return np.random.default_rng(seed).random((count, *shape), np.float32)
 
 
 def decode(formation, stored):
-  weights = formation.init(jax.random.key(0))
-  return np.asarray(jit(formation.decode)(Stored(stored, weights)))
+  run = jit(lambda stored: formation.decode(Stored(stored, formation.init(jax.random.key(0)))))
+  return np.asarray(run(stored))
+
+
+def mosaic(formation, sources, count):
+  return jit(formation.mosaic, static_argnums=1)(sources, count)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "learnable"])
@@ -52,12 +57,9 @@ def test_factor_1_is_the_identity(name):
 @pytest.mark.parametrize("unit", [False, True])
 def test_a_constant_image_decodes_to_constants(name, factor, decoded, sources, unit):
   formation = form(name, factor, unit=unit)
-  level = jnp.full((4, *SHAPE), 0.5) if unit else jnp.full((4, *SHAPE), 2.0)
   # What is padded is grey: the pixel 0.5, so that constants of that level stay constant.
   grey = (0.5 - np.float32(MEAN)) / np.float32(STD)
-  if not unit:
-    level = jnp.broadcast_to(grey, (4, *SHAPE))
-  result = decode(formation, level)
+  result = decode(formation, np.broadcast_to(np.float32(0.5) if unit else grey, (4, *SHAPE)))
   assert result.shape == (decoded, *SHAPE)
   assert (formation.decoded(4), formation.sources(4)) == (decoded, sources)
   np.testing.assert_allclose(result, np.broadcast_to(grey, result.shape), atol=1e-5)
@@ -69,7 +71,7 @@ def smooth(count, shape):
   rows, columns = np.mgrid[0:height, 0:width] / np.array([height, width])[:, None, None]
   slopes = np.random.default_rng(0).uniform(-1, 1, (3, count, channels))[:, :, None, None]
   one, two, three = slopes
-  return jnp.asarray(one + two * rows[None, ..., None] + three * columns[None, ..., None])
+  return np.float32(one + two * rows[None, ..., None] + three * columns[None, ..., None])
 
 
 @pytest.mark.parametrize(
@@ -79,12 +81,12 @@ def smooth(count, shape):
 def test_decoding_a_mosaic_gives_its_images_back(name, factor, unit):
   shape = (32, 32, 3)
   formation = form(name, factor, shape=shape, unit=unit)
-  whole = smooth(formation.sources(2), shape).astype(jnp.float32)
+  whole = smooth(formation.sources(2), shape)
   if unit:  # pixels within [0, 1]
     whole = (0.5 + 0.15 * whole - np.float32(MEAN).reshape(1, 1, 1, -1)) / np.float32(STD).reshape(
       1, 1, 1, -1
     )
-  sheets = formation.mosaic(whole, 2)
+  sheets = mosaic(formation, whole, 2)
   assert sheets.shape == (2, *shape)
   decoded = decode(formation, sheets)
   finest = decoded[-len(whole) :]
@@ -113,7 +115,7 @@ def test_bounded_decodes_as_many_at_the_highest_factor_as_fit(count, factor, bou
   formation = form("bounded", factor, ipc=count, bound=bound)
   assert formation.decoded(count) == decoded <= bound
   assert decode(formation, images(count)).shape == (decoded, *SHAPE)
-  sheets = formation.mosaic(images(formation.sources(count)), count)
+  sheets = mosaic(formation, images(formation.sources(count)), count)
   assert sheets.shape == (count, *SHAPE)
 
 
@@ -121,7 +123,7 @@ def test_bounded_decodes_as_many_at_the_highest_factor_as_fit(count, factor, bou
 def test_gradients_are_those_of_finite_differences(name):
   shape = (5, 6, 3)
   formation = form(name, 2, shape=shape, ipc=2)
-  stored = Stored(images(2, shape), formation.init(jax.random.key(1)))
+  stored = Stored(images(2, shape), jit(formation.init)(jax.random.key(1)))
   # Away from zero, where the last kernel of the learnable one starts.
   stored = stored._replace(weights=jax.tree.map(lambda leaf: leaf + 0.1, stored.weights))
   weights = jax.random.normal(jax.random.key(2), (formation.decoded(2), *shape))
@@ -132,19 +134,24 @@ def test_gradients_are_those_of_finite_differences(name):
     def value(stored):
       return (formation.decode(stored) * weights).sum()
 
-    direction = jax.tree.map(jnp.cos, stored)
-    ahead, behind = (
-      jit(value)(jax.tree.map(lambda x, d, s=step: x + s * d, stored, direction))
-      for step in (1e-5, -1e-5)
-    )
-    slopes = jax.tree.map(lambda g, d: (g * d).sum(), jit(jax.grad(value))(stored), direction)
-    np.testing.assert_allclose(sum(jax.tree.leaves(slopes)), (ahead - behind) / 2e-5, rtol=1e-5)
+    @jit
+    def slopes(stored):
+      direction = jax.tree.map(jnp.cos, stored)
+      ahead, behind = (
+        value(jax.tree.map(lambda x, d, s=step: x + s * d, stored, direction))
+        for step in (1e-5, -1e-5)
+      )
+      along = jax.tree.map(lambda g, d: (g * d).sum(), jax.grad(value)(stored), direction)
+      return sum(jax.tree.leaves(along)), (ahead - behind) / 2e-5
+
+    np.testing.assert_allclose(*slopes(stored), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["uniform", "multi_scale", "learnable"])
 def test_vmap_over_classes_is_a_loop(name):
   formation = form(name, 2)
-  stored = Stored(jnp.stack([images(2), images(2, seed=1)]), formation.init(jax.random.key(0)))
+  weights = jit(formation.init)(jax.random.key(0))
+  stored = Stored(jnp.stack([images(2), images(2, seed=1)]), weights)
   together = jit(formation.decode_classes)(stored)
   for k in range(2):
     np.testing.assert_allclose(together[k], decode(formation, stored.images[k]), atol=1e-6)
@@ -187,7 +194,7 @@ def digit_formation(dataset, name="uniform", factor=2):
 
 
 def methods(formation):
-  network = nn.create("convnet", (8, 8, 1), 10, width=4, depth=1)
+  network = two_layers()
   gradients = dc.Settings(2, "mix", "ours", 2, 1, 6, 0.1, 0.01)
   features = dm.Settings(2, "mix", "network", 6, 0.1)
   return {
@@ -216,7 +223,7 @@ def test_methods_move_what_is_stored(dataset, method, name):
 def test_dm_through_a_formation_is_dm_of_the_decoded_images(dataset):
   """The gradient to what is stored is that to the decoded images, pulled back."""
   formation, key = digit_formation(dataset), jax.random.key(3)
-  network = nn.create("convnet", (8, 8, 1), 10, width=4, depth=1)
+  network = two_layers()
   params = network.init(jax.random.key(4))
   stored = Stored(initial_images(key, dataset, ipc=2, init="real"), {})
   through = FeatureMatching(network, 6, STRATEGY, formation=formation)

@@ -52,12 +52,14 @@ def test_fields_are_set_from_the_command_line(run):
 def test_evaluate_a_saved_file_on_other_networks(run, tmp_path, capsys):
   output = tmp_path / "records.json"
   main.run([
-    "evaluate", f"--synthetic={run / 'synthetic.npz'}", "--architectures=convnet,mlp",
+    "evaluate", f"--synthetic={run / 'synthetic.npz'}", "--architectures=mlp,mlp:init=kaiming",
     "--networks=2", "--epochs=1", "--whole", f"--output={output}",
   ])  # fmt: skip
   records = json.loads(output.read_text())["evaluations"]
   assert [(r["set"], r["network"]) for r in records] == [
-    (name, network) for name in ("synthetic", "random", "whole") for network in ("convnet", "mlp")
+    (name, network)
+    for name in ("synthetic", "random", "whole")
+    for network in ("mlp", "mlp:init=kaiming")
   ]
   assert all(record["networks"] == 2 and record["epochs"] == 1 for record in records)
   assert all((r["augmentation"], r["cutmix"]) == ("none", 0) for r in records)

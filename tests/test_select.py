@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -41,22 +42,31 @@ def arrays(tmp_path_factory):
   return {"file": file, **arrays}
 
 
+def toy(arrays, folder, method="herding", **changes):
+  """A config whose selection takes a second; `changes` name fields by path."""
+  config = preset.get_config("smoke")
+  config.method = method
+  config.dataset.name, config.dataset.data_dir = "npz", str(arrays["file"])
+  config.dataset.cache_dir = str(folder / "cache")
+  config.network.name = "mlp"
+  config.selection.validation = 15
+  for path, value in changes.items():
+    config.update_from_flattened_dict({path.replace("__", "."): value})
+  return config
+
+
 @pytest.fixture
 def configure(arrays, tmp_path):
-  """Makes a config whose selection takes a second; `changes` name fields by path."""
+  """Makes configs as `toy` does, with a cache of the test's own."""
+  return partial(toy, arrays, tmp_path)
 
-  def make(method="herding", **changes):
-    config = preset.get_config("smoke")
-    config.method = method
-    config.dataset.name, config.dataset.data_dir = "npz", str(arrays["file"])
-    config.dataset.cache_dir = str(tmp_path / "cache")
-    config.network.name = "mlp"
-    config.selection.validation = 15
-    for path, value in changes.items():
-      config.update_from_flattened_dict({path.replace("__", "."): value})
-    return config
 
-  return make
+@pytest.fixture(scope="module")
+def finished(arrays, tmp_path_factory):
+  """A selection that nothing stood in for: its config, its folder, and its summary."""
+  folder = tmp_path_factory.mktemp("finished")
+  config = toy(arrays, folder)
+  return config, folder / "run", select(config, folder / "run")
 
 
 @pytest.fixture
@@ -80,7 +90,7 @@ def chosen(folder):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_chosen_images_are_those_of_the_file(configure, arrays, tmp_path, method):
+def test_chosen_images_are_those_of_the_file(configure, arrays, tmp_path, trainings, method):
   select(configure(method, ipc=4, evaluation__networks=0), tmp_path / "run")
   synthetic = SyntheticSet.load(tmp_path / "run" / "synthetic.npz")
   indices = np.array(synthetic.metadata["indices"])
@@ -90,13 +100,13 @@ def test_chosen_images_are_those_of_the_file(configure, arrays, tmp_path, method
   assert (synthetic.metadata["method"], synthetic.metadata["ipc"]) == (method, 4)
 
 
-def test_writes_everything(configure, tmp_path):
-  summary = select(configure(), tmp_path / "run")
-  assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
-  assert {file.name for file in (tmp_path / "run").iterdir()} == {
+def test_writes_everything(finished):
+  _, folder, summary = finished
+  assert json.loads((folder / "summary.json").read_text()) == summary
+  assert {file.name for file in folder.iterdir()} == {
     ".lock", "config.json", "images", "summary.json", "synthetic.npz",
   }  # fmt: skip
-  assert (tmp_path / "run" / "images" / "000000.png").is_file()
+  assert (folder / "images" / "000000.png").is_file()
   assert (summary["method"], summary["dataset"], summary["ipc"]) == ("herding", "toy", 1)
   assert set(summary["seconds"]) == {"train", "select", "evaluate"}
   assert summary["versions"]["jax"] == jax.__version__ and summary["hardware"]["backend"] == "cpu"
@@ -115,9 +125,9 @@ def test_no_networks_no_evaluation(configure, tmp_path, trainings):
   assert select(configure(evaluation__networks=0), tmp_path / "run")["evaluations"] == []
 
 
-def test_evaluate_takes_a_coreset(configure, tmp_path, trainings):
-  summary = select(configure(), tmp_path / "run")
-  records = evaluate(tmp_path / "run" / "synthetic.npz")
+def test_evaluate_takes_a_coreset(finished):
+  _, folder, summary = finished
+  records = evaluate(folder / "synthetic.npz")
   assert [record["set"] for record in records] == ["synthetic", "random"]
   assert records[0] == summary["evaluations"][0]
 
@@ -139,11 +149,10 @@ def test_the_seed_decides(configure, tmp_path, method):
 # --- Starting again ------------------------------------------------------------------------
 
 
-def test_a_finished_selection_is_left_alone(configure, tmp_path, trainings):
-  folder = tmp_path / "run"
-  summary = select(configure(), folder)
+def test_a_finished_selection_is_left_alone(finished):
+  config, folder, summary = finished
   before = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.name != ".lock"}
-  assert select(configure(), folder) == summary
+  assert select(config, folder) == summary
   after = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.name != ".lock"}
   assert after == before
 
@@ -260,10 +269,16 @@ def test_events_are_counted_after_each_epoch(problem):
   network, settings, dataset = problem
   key, images = jax.random.key(3), dataset.normalise(dataset.images)
   trainer = evaluation.make_trainer(network, settings, Strategy(), images, dataset.labels, key)
-  carry, was_right, events, ever = trainer.start(), False, 0, False
-  for epoch in range(EPOCHS):
+
+  @jax.jit
+  def train_and_test(carry, epoch):
     carry = trainer.advance(carry, epoch, epoch + 1)
-    right = np.asarray(network.apply(carry[0], images)[0].argmax(-1) == dataset.labels)
+    return carry, network.apply(carry[0], images)[0].argmax(-1) == dataset.labels
+
+  carry, was_right, events, ever = jax.jit(trainer.start)(), False, 0, False
+  for epoch in range(EPOCHS):
+    carry, right = train_and_test(carry, epoch)
+    right = np.asarray(right)
     events, ever, was_right = events + (was_right & ~right), ever | right, right
   expected = np.where(ever, events, EPOCHS)
   assert len(np.unique(expected)) > 1

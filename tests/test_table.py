@@ -1,12 +1,12 @@
 """`dcjax table`: what is run, what is not run again, what is refused."""
 
 import json
+import shutil
 
 import pytest
 from dcjax.launch import main
 
 from dcjax import SyntheticSet, UserError, table
-from dcjax.condense import condense
 from dcjax.interrupt import Interrupted
 from dcjax.tables import TABLES, plan
 from dcjax.tables.definition import Table, figures, line
@@ -58,6 +58,24 @@ def work(monkeypatch):
   return done
 
 
+@pytest.fixture(scope="module")
+def filled_once(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("filled")
+  return folder, table.fill(SMALL, folder, **DC)
+
+
+@pytest.fixture
+def filled(filled_once, tmp_path):
+  """A folder of one's own with the column DC filled for one seed, and the text of the table."""
+  return shutil.copytree(filled_once[0], tmp_path / "filled"), filled_once[1]
+
+
+def cells(folder):
+  """The files of the finished cells, by their networks."""
+  files = (folder / "cells").iterdir()
+  return {json.loads(file.read_text())["record"]["network"]: file for file in files}
+
+
 def test_a_table_is_filled_and_nothing_is_done_twice(work, tmp_path):
   changes = BUDGET | {"evaluation.networks": "1"}
   text = table.fill(SMALL, tmp_path / "w", seeds=[0, 1], changes=changes)
@@ -90,17 +108,16 @@ def test_numbers_are_those_of_the_evaluations(work, tmp_path):
   assert work == ["dc", "torch"]
 
 
-def test_another_budget_is_another_table(work, tmp_path):
-  first = table.fill(SMALL, tmp_path, **DC)
+def test_another_budget_is_another_table(work, filled):
+  folder, first = filled
   other = {**DC, "changes": BUDGET | {"iterations": "3"}}
-  assert "(paper 50.0 ± 1.0, " not in table.fill(SMALL, tmp_path, **other, condense=False)
-  assert table.fill(SMALL, tmp_path, **DC) == first
-  work.clear()
+  assert "(paper 50.0 ± 1.0, " not in table.fill(SMALL, folder, **other, condense=False)
+  assert table.fill(SMALL, folder, **DC) == first and work == []
   longer = {**DC, "changes": BUDGET | {"evaluation.epochs": "3"}}
-  table.fill(SMALL, tmp_path, **longer)
+  table.fill(SMALL, folder, **longer)
   assert work == ["torch", "kaiming"]  # the set is the same
   work.clear()
-  table.fill(SMALL, tmp_path, **{**DC, "changes": BUDGET | {"compute.image_block": "4"}})
+  table.fill(SMALL, folder, **{**DC, "changes": BUDGET | {"compute.image_block": "4"}})
   assert work == []
 
 
@@ -123,24 +140,24 @@ def test_a_stop_loses_nothing(work, tmp_path, monkeypatch):
   assert work == ["kaiming"] and "not run (paper 60.0" not in text
 
 
-def test_what_is_not_asked_for_is_shown_but_not_run(work, tmp_path):
-  table.fill(SMALL, tmp_path, **DC, rows=["torch"])
-  text = table.fill(SMALL, tmp_path, **DC, rows=["kaiming"])
-  assert work == ["dc", "torch", "kaiming"]
+def test_what_is_not_asked_for_is_shown_but_not_run(work, filled):
+  folder, _ = filled
+  cells(folder)["mlp:init=kaiming"].unlink()
+  text = table.fill(SMALL, folder, **DC, rows=["torch"])
+  assert work == [] and text.count("not run") == 5
+  text = table.fill(SMALL, folder, **DC, rows=["kaiming"])
+  assert work == ["kaiming"]
   assert text.count("not run") == 4 and "(paper 50.0 ± 1.0, " in text
 
 
-def test_fewer_sets_than_wanted_are_said(work, tmp_path):
-  table.fill(SMALL, tmp_path, **DC)
-  text = table.fill(SMALL, tmp_path, **{**DC, "seeds": [0, 1, 2]}, condense=False)
-  assert text.count(", 1 of 3 sets (paper") == 2 and work == ["dc", "torch", "kaiming"]
+def test_fewer_sets_than_wanted_are_said(work, filled):
+  text = table.fill(SMALL, filled[0], **{**DC, "seeds": [0, 1, 2]}, condense=False)
+  assert text.count(", 1 of 3 sets (paper") == 2 and work == []
 
 
-def test_sets_of_other_runs_are_collected(work, tmp_path):
-  config = plan.cell_config(next(SMALL.cells()), {"iterations": 2, "batch_real": 4})
-  config.evaluation.networks = 0
-  condense(config, tmp_path / "mine")
-  synthetic = SyntheticSet.load(tmp_path / "mine" / "synthetic.npz")
+def test_sets_of_other_runs_are_collected(work, filled, tmp_path):
+  (file,) = filled[0].glob("sets/*/seed0/synthetic.npz")
+  synthetic = SyntheticSet.load(file)
 
   def put(name, **changes):
     (tmp_path / "runs" / name).mkdir(parents=True)
@@ -211,21 +228,22 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["[1", "{}", '{"record": {"last": []}}', '{"record": 3}'])
-def test_a_damaged_cell_is_named(work, tmp_path, text):
-  table.fill(SMALL, tmp_path, **DC)
-  file = next((tmp_path / "cells").iterdir())
+def test_a_damaged_cell_is_named(filled, text):
+  folder, _ = filled
+  file = cells(folder)["mlp"]
   file.write_text(text)
   with pytest.raises(UserError, match=f"{file.name} is damaged; delete it"):
-    table.fill(SMALL, tmp_path, **DC)
+    table.fill(SMALL, folder, **DC)
 
 
-def test_a_cell_that_fails_is_named(work, tmp_path):
-  table.fill(SMALL, tmp_path, **DC, rows=["torch"])
-  (file,) = tmp_path.glob("sets/*/seed0/synthetic.npz")
+def test_a_cell_that_fails_is_named(filled):
+  folder, _ = filled
+  cells(folder)["mlp:init=kaiming"].unlink()
+  (file,) = folder.glob("sets/*/seed0/synthetic.npz")
   synthetic = SyntheticSet.load(file)
   synthetic._replace(images=synthetic.images[..., :4, :]).save(file)
   with pytest.raises(UserError, match=r"kaiming x dc, seed 0: .* made of other data than digits"):
-    table.fill(SMALL, tmp_path, **DC)
+    table.fill(SMALL, folder, **DC)
 
 
 def test_values_have_the_types_of_their_fields():

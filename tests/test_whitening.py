@@ -287,7 +287,7 @@ def test_methods_say_how_what_they_decode_is_whitened(waves, monkeypatch, method
 
 def test_a_run_and_the_evaluation_of_its_file_see_whitened_images(tmp_path, monkeypatch):
   quick = {"network__name": "mlp", "dsa__scheme": "none", "evaluation__augmentation": "none"}
-  config = zca("dm", tmp_path, iterations=1, compute__mesh="1x1", **quick)
+  config = zca("dm", tmp_path, iterations=1, **quick)
   summary = condense(config, tmp_path / "run")
   synthetic = SyntheticSet.load(tmp_path / "run" / "synthetic.npz")
   real = data.load(config.dataset)

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcjax import augment, data, nn
+from dcjax import augment, data
 from dcjax.data import digits
 from dcjax.formation import Stored
 from dcjax.matching import DISTANCES
 from dcjax.methods.dc import Settings, dc, gradient_matching
 from dcjax.strategy import Strategy
+from tests.networks import two_layers
 
 SETTINGS = Settings(
   ipc=2,
@@ -40,17 +41,7 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 
 @pytest.fixture(scope="module")
 def phi():
-  """A network that is quick to compile, with second derivatives that are not zero."""
-
-  def apply(params, images, stats=None):
-    features = jnp.tanh(images.reshape(images.shape[0], -1) @ params[0])
-    return features @ params[1], features
-
-  def init(key):
-    shapes = (64, 8), (8, 10)
-    return [0.3 * jax.random.normal(key, shape) for shape in shapes]
-
-  return nn.Network(init, apply, lambda params, images: {}, batch_norm=False)
+  return two_layers()
 
 
 @pytest.fixture(scope="module")
