@@ -66,7 +66,9 @@ class Spread:
       part = spread.part()
       here = (places >= part.first) & (places < part.first + spread.size())
       rows = part[jnp.clip(places, part.first, part.first + len(part.rows) - 1)]
-      return jax.lax.psum(jnp.where(here[..., None, None, None], rows, 0), CLASS)
+      # int32, since not every backend adds bytes up.
+      mine = jnp.where(here[..., None, None, None], rows, 0).astype(jnp.int32)
+      return jax.lax.psum(mine, CLASS).astype(rows.dtype)
 
     specs = self.specs(), P()
     return jax.shard_map(found, mesh=self.mesh, in_specs=specs, out_specs=P(), check_vma=False)(
