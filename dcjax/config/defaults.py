@@ -188,6 +188,8 @@ def _network() -> ConfigDict:
   # 'none', 'batch', 'layer', 'instance' or 'group'; None: no norm in alexnet, else 'instance'
   fields.norm = placeholder(str)
   fields.init = "torch"  # 'torch' (what published numbers rest on) or 'kaiming'
+  # 'float32', or 'bfloat16' for images and activations; evaluations are in float32
+  fields.precision = "float32"
   return fields
 
 

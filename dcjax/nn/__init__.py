@@ -34,6 +34,8 @@ NETWORKS = (
   "densenet121",
   "efficientnet_b0",
 )
+# What a network computes in: bfloat16 has the range of float32 and 8 bits of its 24
+PRECISIONS = ("float32", "bfloat16")
 # The least side of an image that a network can take; images of 28 pixels are padded to 32.
 SMALLEST_SIDES = {
   "lenet": lenet.SMALLEST_SIDE,
@@ -78,6 +80,7 @@ def create(
   pooling: str = "average",
   init: str = "torch",
   convolution: str = "patches",
+  precision: str = "float32",
 ) -> Network:
   """Makes a network by name.
 
@@ -94,6 +97,8 @@ def create(
     init: 'torch', PyTorch's default (uniform within 1 / sqrt(fan_in), biases too), on which the
       papers' published numbers rest, or 'kaiming' (He et al. 2015, normal), as their text says.
     convolution: one of `convolution.CONVOLUTIONS`.
+    precision: one of `PRECISIONS`, in which images and activations are; parameters, moments of
+      norms, logits, features and gradients to the parameters are in float32 with either.
 
   Returns:
     The network.
@@ -104,6 +109,7 @@ def create(
   check_name("network.name", name, NETWORKS)
   check_name("network.init", init, layers.INITIALISERS)
   check_name("compute.convolution", convolution, CONVOLUTIONS)
+  check_name("network.precision", precision, PRECISIONS)
   norm = norm or default_norm(name)
   check_name("network.norm", norm, layers.NORMS)
   _check_side(name, image_shape)
@@ -127,7 +133,8 @@ def create(
     "efficientnet_b0": lambda: EfficientNetB0(num_classes, norm, init, convolution),
   }
   batch_norm = norm == "batch" and name not in ("lenet", "mlp")
-  return _network(modules[name](), image_shape, batch_norm)
+  network = _network(modules[name](), image_shape, batch_norm)
+  return _in_bfloat16(network) if precision == "bfloat16" else network
 
 
 def default_norm(name: str) -> str:
@@ -162,6 +169,21 @@ def _network(
     return module.apply({"params": params}, images, mutable="batch_stats")[1]["batch_stats"]
 
   return Network(init, jax.named_call(apply, name="network"), statistics, batch_norm)
+
+
+def _in_bfloat16(network: Network) -> Network:
+  """The same network on images and parameters in bfloat16; what it returns is in float32."""
+
+  def cast(tree, dtype=jnp.bfloat16):
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
+
+  def apply(params, images, stats=None):
+    return cast(network.apply(cast(params), cast(images), stats), jnp.float32)
+
+  def statistics(params, images):
+    return network.statistics(cast(params), cast(images))
+
+  return network._replace(apply=apply, statistics=statistics)
 
 
 def _check_convnet(

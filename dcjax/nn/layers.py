@@ -128,9 +128,12 @@ class Norm(nn.Module):
     scale = self.param("scale", nn.initializers.ones, shape)
     bias = self.param("bias", nn.initializers.zeros, shape)
     scale, bias = (jnp.expand_dims(x, range(4 - x.ndim)) for x in (scale, bias))
+    dtype = images.dtype
+    if dtype == jnp.bfloat16:  # too coarse for sums over many pixels
+      images, scale, bias = (x.astype(jnp.float32) for x in (images, scale, bias))
     mean, variance = self._moments(images)
     scale = scale * lax.rsqrt(variance + EPSILON)
-    return images * scale + (bias - mean * scale)
+    return (images * scale + (bias - mean * scale)).astype(dtype)
 
   def _moments(self, images: Array) -> tuple[Array, Array]:
     if self.kind == "group":

@@ -64,11 +64,12 @@ def at_evaluation(network: Mapping[str, Any], text: str) -> dict[str, Any]:
 
   Args:
     network: the fields of the network that the set was made with. Its batch norm gives way to the
-      authors' norm: with few images batch statistics are not reliable (DC, Appendix A).
+      authors' norm: with few images batch statistics are not reliable (DC, Appendix A). Its
+      precision gives way to float32, so that accuracies compare.
     text: see `parse`; what it says goes before what `network` says.
   """
   norm = None if network["norm"] == "batch" else network["norm"]
-  return {**network, "norm": norm, **parse(text)}
+  return {**network, "norm": norm, "precision": "float32", **parse(text)}
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -146,6 +147,38 @@ def test_a_block_is_convolution_then_activation_then_pooling(activation, pooling
 def test_every_choice_is_tried_above():
   assert set(FUNCTIONS) == set(layers.ACTIVATIONS)
   assert {*WINDOWS, "none"} == set(layers.POOLINGS)
+
+
+@pytest.mark.parametrize("convolution", ["patches", "winograd", "lax"])
+def test_bfloat16_is_what_products_are_made_in(convolution):
+  network = nn.create(
+    "convnet", (8, 8, 3), 3, width=4, depth=1, convolution=convolution, precision="bfloat16"
+  )
+  params = jax.eval_shape(network.init, jax.random.key(0))
+  program = jax.make_jaxpr(network.apply)(params, jnp.zeros((2, 8, 8, 3)))
+  products = re.findall(r"(\w+)\[[^=]*= (?:dot_general|conv_general_dilated)\[", str(program))
+  assert products and set(products) == {"bf16"}
+
+
+def test_bfloat16_gives_float32_near_that_of_float32():
+  kinds = {kind: nn.create("convnet", (8, 8, 3), 3, width=8, depth=2, precision=kind)
+           for kind in ("float32", "bfloat16")}  # fmt: skip
+  params = kinds["float32"].init(jax.random.key(0))
+  images = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+
+  def gradient(kind):
+    return jax.grad(lambda params: (kinds[kind].apply(params, images)[0] ** 2).sum())(params)
+
+  def flat(tree):
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+
+  for exact, rounded in (
+    (kinds["float32"].apply(params, images), kinds["bfloat16"].apply(params, images)),
+    (gradient("float32"), gradient("bfloat16")),
+  ):
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(rounded))
+    error = jnp.linalg.norm(flat(exact) - flat(rounded)) / jnp.linalg.norm(flat(exact))
+    assert 1e-4 < error < 0.05
 
 
 def test_init_draws_other_parameters_for_another_key():

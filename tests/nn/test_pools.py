@@ -45,3 +45,9 @@ def test_every_network_is_known_to_the_pools():
 def test_pools_are_expanded_in_place_and_nothing_is_taken_twice():
   assert pools.expand(("mlp", "architectures"))[:3] == ("mlp", "convnet", "lenet")
   assert pools.expand(("depths", "convnet:depth=1")) == pools.POOLS["depths"]
+
+
+def test_networks_are_evaluated_in_float32_and_without_batch_norm():
+  network = {"name": "convnet", "norm": "batch", "precision": "bfloat16"}
+  fields = pools.at_evaluation(network, "convnet:width=64")
+  assert fields == {"name": "convnet", "norm": None, "precision": "float32", "width": 64}
