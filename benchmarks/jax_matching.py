@@ -26,7 +26,7 @@ class Matching:
 
   def __init__(self, setting: Setting):
     """Makes the data and the parameters of a network."""
-    self._setting, self._strategy = setting, jax_parts.strategy()
+    self._setting, self._strategy = setting, jax_parts.strategy(setting)
     self._network = jax_parts.network(setting, self._strategy)
     self._dataset = jax_parts.dataset(setting)
     self._formation = jax_parts.decoder(setting, self._dataset)

@@ -14,15 +14,15 @@ from dcjax.strategy import Strategy, choose
 from dcjax.types import Array
 
 
-def strategy() -> Strategy:
+def strategy(setting: Setting) -> Strategy:
   """The default of the backend, on one device, as PyTorch takes one."""
-  return choose(jax.default_backend(), problem.CLASSES, mesh="1x1")
+  return choose(jax.default_backend(), setting.classes, mesh="1x1")
 
 
 def network(setting: Setting, strategy: Strategy) -> Network:
   """The default ConvNet."""
   return nn.create(
-    "convnet", setting.image_shape, problem.CLASSES, convolution=strategy.convolution
+    "convnet", setting.image_shape, setting.classes, convolution=strategy.convolution
   )
 
 

@@ -20,11 +20,11 @@ class Training:
 
   def __init__(self, setting: Setting):
     """Makes the set and the parameters of a network."""
-    self._setting, strategy = setting, jax_parts.strategy()
+    self._setting, strategy = setting, jax_parts.strategy(setting)
     self._network = jax_parts.network(setting, strategy)
     images = problem.synthetic_images(setting)
     self._images = jnp.asarray(images.reshape(-1, *setting.image_shape))
-    self._labels = jnp.repeat(jnp.arange(problem.CLASSES), setting.ipc)
+    self._labels = jnp.repeat(jnp.arange(setting.classes), setting.ipc)
     settings = evaluation.Settings(
       protocol=PROTOCOL,
       epochs=problem.EPOCHS,

@@ -27,6 +27,7 @@ class Worker:
 
   def __init__(self, setting: Setting):
     """Makes the data; the memory in use then is the baseline."""
+    self._setting = setting
     self._step = STEPS[setting.problem](setting)
     self._key, self._steps = jax.random.key(problem.SEED), 0
     self._baseline = self._prepared = _in_use()
@@ -39,7 +40,7 @@ class Worker:
       "version": jax.__version__,
       "backend": jax.default_backend(),
       "device": device.device_kind,
-      "strategy": jax_parts.strategy()._asdict(),
+      "strategy": jax_parts.strategy(self._setting)._asdict(),
     }
 
   def parameters(self) -> list[np.ndarray]:
@@ -78,6 +79,17 @@ class Worker:
     jax.block_until_ready([multiply(a, b) for _ in range(problem.PRODUCT_REPEATS)])
     seconds = time.perf_counter() - start
     return 2.0 * rows * inner * columns * problem.PRODUCT_REPEATS / seconds
+
+  def copy(self) -> float:
+    """Bytes a second, read and written, of the negation of a large array in its place."""
+    negate = jax.jit(jnp.negative, donate_argnums=0)
+    array = negate(jnp.ones(problem.COPY_FLOATS)).block_until_ready()
+    start = time.perf_counter()
+    for _ in range(problem.COPY_REPEATS):
+      array = negate(array)
+    array.block_until_ready()
+    seconds = time.perf_counter() - start
+    return 8.0 * problem.COPY_FLOATS * problem.COPY_REPEATS / seconds
 
   def memory(self) -> dict[str, int]:
     """Bytes with the data in place, after compilation, and at most."""

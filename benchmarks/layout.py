@@ -24,6 +24,7 @@ def to_torch(params: dict[str, Any]) -> list[np.ndarray]:
     arrays += [kernel, conv["bias"], norm["scale"], norm["bias"]]
   linear = params["Linear_0"]["Dense_0"]
   side = round((len(linear["kernel"]) / problem.WIDTH) ** 0.5)
-  kernel = np.asarray(linear["kernel"]).reshape(side, side, problem.WIDTH, problem.CLASSES)
-  kernel = kernel.transpose(3, 2, 0, 1).reshape(problem.CLASSES, -1)
+  classes = len(linear["bias"])
+  kernel = np.asarray(linear["kernel"]).reshape(side, side, problem.WIDTH, classes)
+  kernel = kernel.transpose(3, 2, 0, 1).reshape(classes, -1)
   return [np.asarray(array) for array in (*arrays, kernel, linear["bias"])]

@@ -3,14 +3,13 @@
 NumPy alone: both frameworks' workers and their parent import this.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 PROBLEMS = ("dc", "dsa", "dm", "idc", "idm", "training")
 REAL = dict.fromkeys(PROBLEMS, 256) | {"idc": 64}  # the papers' real images a class in one step
-CLASSES = 10
 WIDTH = 128  # filters of each block of the ConvNet
 DEPTH = 3  # blocks
 KERNEL = 3
@@ -30,11 +29,14 @@ IDM_SAMPLE = 1000  # training images that the accuracy of Eq. 5 is measured on
 CHECK_ACCURACY = 0.3  # of a network, where the frameworks are compared
 PRODUCTS = ((2048, 2048, 2048), (2048, 1152, 128))  # rows, inner, columns: how fast can it be?
 PRODUCT_REPEATS = 5
+COPY_FLOATS, COPY_REPEATS = 2**26, 5  # negated in place of a copy: how fast is memory?
 CHECK_IMAGES = 12  # real images a class where the frameworks are compared; no whole blocks
 CHECK_EPOCHS = 4  # of training where they are compared
 # Of a whole step there. The others fill in zeros: large areas whose ReLU inputs are all the same
 # number, which may round to either side of zero.
 CHECK_TRANSFORMS = ("color", "flip")
+SCALING = {"classes": 10, "ipc": 10, "side": 32, "real": 64}  # where each axis starts from
+AXES = {"classes": (10, 100), "ipc": (1, 10, 50), "side": (32, 64, 128), "real": (64, 256)}
 SEED = 0
 
 
@@ -50,6 +52,7 @@ class Setting(NamedTuple):
     per_class: real images of each class to draw them from.
     augmented: whether images go through DSA's transforms.
     factor: of the formation, which makes factor^2 synthetic images of each that is stored.
+    classes: of the dataset.
   """
 
   problem: str
@@ -60,6 +63,7 @@ class Setting(NamedTuple):
   per_class: int
   augmented: bool
   factor: int = 1
+  classes: int = 10
 
   @property
   def unit(self) -> bool:
@@ -107,6 +111,27 @@ def settings(problems: Sequence[str], real: int | None) -> list[Setting]:
   return [row for row in rows if row.problem in problems]
 
 
+def along_axes(problem: str) -> Iterator[tuple[str, Setting]]:
+  """The rows of `scaling` for one method: `SCALING` with one number changed, and which one."""
+  for axis, values in AXES.items():
+    for value in values:
+      at = SCALING | {axis: value}
+      yield (
+        axis,
+        Setting(
+          problem,
+          f"{at['classes']} classes, {at['side']} px",
+          (at["side"], at["side"], 3),
+          at["ipc"],
+          at["real"],
+          per_class=at["real"],
+          augmented=problem != "dc",
+          factor=2 if problem in ("idc", "idm") else 1,
+          classes=at["classes"],
+        ),
+      )
+
+
 def small(setting: Setting) -> Setting:
   """The same shapes with few real images: each class has as many as a step takes of it."""
   return setting._replace(real=CHECK_IMAGES, per_class=CHECK_IMAGES)
@@ -114,7 +139,7 @@ def small(setting: Setting) -> Setting:
 
 def real_images(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
   """Noise: uint8 `[classes * per_class, H, W, C]` sorted by class, and its labels."""
-  labels = np.repeat(np.arange(CLASSES), setting.per_class)
+  labels = np.repeat(np.arange(setting.classes), setting.per_class)
   random = np.random.RandomState(SEED)
   shape = (len(labels), *setting.image_shape)
   return random.randint(0, 256, shape, dtype=np.uint8), labels
@@ -123,7 +148,7 @@ def real_images(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
 def synthetic_images(setting: Setting) -> np.ndarray:
   """Noise: float32 `[classes, ipc, H, W, C]`, standard normal or, of `unit` sets, in [0, 1]."""
   random = np.random.RandomState(SEED + 1)
-  shape = (CLASSES, setting.ipc, *setting.image_shape)
+  shape = (setting.classes, setting.ipc, *setting.image_shape)
   if setting.unit:
     return random.uniform(size=shape).astype(np.float32)
   return random.standard_normal(shape).astype(np.float32)
@@ -151,19 +176,24 @@ def first_padding(side: int) -> int:
   return 3 if side == 28 else 1
 
 
+def first_side(side: int) -> int:
+  """Height and width of the first convolution's output for images of `side` pixels."""
+  return side + 2 * first_padding(side) - 2
+
+
 def last_side(side: int) -> int:
   """Height and width of the last block's output for images of `side` pixels."""
-  return (side + 2 * first_padding(side) - 2) >> DEPTH
+  return first_side(side) >> DEPTH
 
 
-def products(image_shape: tuple[int, int, int]) -> list[int]:
+def products(setting: Setting) -> list[int]:
   """Multiplications and additions of each layer's forward product for one image."""
-  side = image_shape[0] + 2 * first_padding(image_shape[0]) - 2
-  channels, counts = image_shape[2], []
+  side = first_side(setting.image_shape[0])
+  channels, counts = setting.image_shape[2], []
   for _ in range(DEPTH):
     counts.append(2 * side**2 * KERNEL**2 * channels * WIDTH)
     side, channels = side // 2, WIDTH
-  return [*counts, 2 * side**2 * WIDTH * CLASSES]
+  return [*counts, 2 * side**2 * WIDTH * setting.classes]
 
 
 def arithmetic(setting: Setting) -> float:
@@ -180,12 +210,31 @@ def arithmetic(setting: Setting) -> float:
   real image; 2F for a synthetic one, whose gradient goes to the inputs alone. IDC is DSA with more
   synthetic images, and trains a network; IDM is DM, between two trainings of its queue.
   """
-  first, *others = products(setting.image_shape)
+  first, *others = products(setting)
   trained = 2 * first + 3 * sum(others)
   if setting.problem == "training":
-    return float(NETWORKS * EPOCHS * CLASSES * setting.ipc * trained)
+    return float(NETWORKS * EPOCHS * setting.classes * setting.ipc * trained)
   if setting.problem in ("dm", "idm"):
-    return float(CLASSES * (setting.real + 2 * setting.synthetic) * (first + sum(others[:-1])))
+    return float(
+      setting.classes * (setting.real + 2 * setting.synthetic) * (first + sum(others[:-1]))
+    )
   twice = 5 * first + 7 * sum(others)
   steps = IDC_STEPS * IDC_BATCH * trained if setting.problem == "idc" else 0
-  return float(CLASSES * (setting.real * trained + setting.synthetic * twice) + steps)
+  return float(setting.classes * (setting.real * trained + setting.synthetic * twice) + steps)
+
+
+def traffic(setting: Setting) -> float:
+  """Bytes that one step moves if each convolution's output goes to memory and comes back once.
+
+  So does its cotangent, and each of both once more where a gradient is differentiated: of the
+  passes that `arithmetic` counts, an image has two when it is trained on, four when it is
+  synthetic, in DM one and two. Who keeps small blocks in the caches moves less.
+  """
+  sides = [first_side(setting.image_shape[0]) >> block for block in range(DEPTH)]
+  output = 2 * 4 * WIDTH * sum(side**2 for side in sides)
+  if setting.problem == "training":
+    return float(NETWORKS * EPOCHS * setting.classes * setting.ipc * 2 * output)
+  if setting.problem in ("dm", "idm"):
+    return float(setting.classes * (setting.real + 2 * setting.synthetic) * output)
+  steps = IDC_STEPS * IDC_BATCH * 2 if setting.problem == "idc" else 0
+  return float((setting.classes * (2 * setting.real + 4 * setting.synthetic) + steps) * output)

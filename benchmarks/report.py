@@ -1,25 +1,41 @@
-"""The benchmark's figures as a Markdown table, and the hardware that gave them."""
+"""The benchmark's figures as Markdown tables, and the hardware that gave them.
+
+python -m benchmarks.report FILE.json   prints the table of a file of `run` or `scaling` again.
+"""
 
 import datetime
+import json
 import os
 import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+from absl import app
+
 from dcjax import environment
+
+FRAMEWORKS = ("dcjax", "torch")
 
 HEADER = (
   "problem",
   "PyTorch / dcjax (min..max)",
-  "s dcjax",
-  "s PyTorch",
+  "s dcjax, PyTorch",
   "s compile",
-  "GFLOP/s dcjax (share of peak)",
-  "GFLOP/s PyTorch (share)",
-  "product GFLOP/s dcjax, PyTorch",
+  "GFLOP/s dcjax, PyTorch (shares of the product's)",
+  "GB/s dcjax, PyTorch (shares of the copy's)",
   "peak MiB dcjax (data + compile + step)",
   "peak MiB PyTorch (the same)",
 )
-
+SCALING_HEADER = (
+  "step",
+  "along",
+  "s",
+  "s for the same arithmetic, beside the first",
+  "GFLOP/s",
+  "s compile",
+  "peak MiB (data + compile + step)",
+)
 
 # Environment variables that change speed; the workers inherit them.
 TUNING = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "OMP_", "KMP_", "MKL_", "XLA_FLAGS")
@@ -39,9 +55,32 @@ def hardware() -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> str:
   """One Markdown table of all settings, and a line on what it was measured with."""
-  rows = [HEADER, ("---",) * len(HEADER), *map(_cells, results["rows"])]
-  lines = ["| " + " | ".join(cells) + " |" for cells in rows]
-  return "\n".join([*lines, "", _measured_with(results)])
+  return markdown(HEADER, map(_cells, results["rows"])) + f"\n\n{_measured_with(results)}"
+
+
+def scaling_table(results: dict[str, Any]) -> str:
+  """The same of `scaling`: how steps grow along each axis."""
+  cells, first = [], None
+  for row in results["rows"]:
+    if first is None or (row["axis"], row["setting"]["problem"]) != first[0]:
+      first = (row["axis"], row["setting"]["problem"]), row["flops"]
+    cells.append(
+      (
+        row["label"],
+        row["axis"],
+        f"{row['seconds']:.3g}",
+        f"{first[1] / row['flops']:.2f}",
+        f"{row['flops'] / 1e9:.0f}",
+        f"{row['compile']:.1f}",
+        _memory(row["memory"]),
+      )
+    )
+  return markdown(SCALING_HEADER, cells) + f"\n\n{_measured_on(results)}."
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+  """A table of cells."""
+  return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -49,13 +88,18 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
   return (
     row["label"],
     f"{row['ratio']:.2f} ({min(ratios):.2f}..{max(ratios):.2f})",
-    f"{row['median_seconds']['dcjax']:.3g}",
-    f"{row['median_seconds']['torch']:.3g}",
+    ", ".join(f"{row['median_seconds'][k]:.3g}" for k in FRAMEWORKS),
     f"{row['prepare_seconds']['dcjax']:.1f}",
-    *(f"{row['flops'][k] / 1e9:.0f} ({row['share_of_peak'][k]:.0%})" for k in ("dcjax", "torch")),
-    ", ".join(f"{row['product_flops'][k] / 1e9:.0f}" for k in ("dcjax", "torch")),
-    *(_memory(memory[k]) for k in ("dcjax", "torch")),
+    _rates(row, "flops", "share_of_product", "product_flops"),
+    _rates(row, "bytes", "share_of_copy", "copy_bytes"),
+    *(_memory(memory[k]) for k in FRAMEWORKS),
   )
+
+
+def _rates(row: dict[str, Any], rate: str, share: str, peak: str) -> str:
+  rates = ", ".join(f"{row[rate][k] / 1e9:.0f}" for k in FRAMEWORKS)
+  shares = ", ".join(f"{row[share][k]:.0%}" for k in FRAMEWORKS)
+  return f"{rates} ({shares} of {row[peak] / 1e9:.0f})"
 
 
 def _memory(memory: dict[str, int]) -> str:
@@ -64,15 +108,31 @@ def _memory(memory: dict[str, int]) -> str:
 
 
 def _measured_with(results: dict[str, Any]) -> str:
-  hardware, about = results["hardware"], results["rows"][0]["about"]
-  on = f"{hardware['cpu']}, {hardware['cores']} cores"
-  if about["dcjax"]["backend"] != "cpu":
-    on = f"{about['dcjax']['device']}; {on}"
+  version = results["rows"][0]["about"]["torch"]["version"]
   block = results["arguments"]["torch_block"] or "all"
+  return f"{_measured_on(results)}; PyTorch {version} takes {block} images of a batch at a time."
+
+
+def _measured_on(results: dict[str, Any]) -> str:
+  hardware, about = results["hardware"], results["rows"][0]["about"]["dcjax"]
+  device = "" if about["backend"] == "cpu" else f"{about['device']}; "
   environment = "".join(f"; {key}={value}" for key, value in hardware["environment"].items())
   disturbed = sum(len(row["disturbed"]) for row in results["rows"])
   return (
-    f"{on}; JAX {about['dcjax']['version']}, PyTorch {about['torch']['version']}; "
+    f"{device}{hardware['cpu']}, {hardware['cores']} cores; JAX {about['version']}; "
     f"{hardware['date']}; {results['arguments']['rounds']} rounds ({disturbed} disturbed ones left "
-    f"out); PyTorch takes {block} images of a batch at a time{environment}."
+    f"out){environment}"
   )
+
+
+def main(argv: list[str]) -> None:
+  """Prints a file's table."""
+  if len(argv) != 2:
+    raise app.UsageError("give one FILE.json")
+  results = json.loads(Path(argv[1]).read_text())
+  scaled = "axis" in results["rows"][0]
+  print(scaling_table(results) if scaled else table(results))
+
+
+if __name__ == "__main__":
+  app.run(main)

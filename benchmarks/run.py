@@ -71,31 +71,30 @@ def _row(setting: Setting, rounds: int, torch_block: int) -> dict[str, Any]:
       )
     differences = agreement.check(dcjax, torch, setting)
     times = timing.in_turns({"dcjax": dcjax, "torch": torch}, rounds)
-    memory = {"dcjax": dcjax.call("memory"), "torch": torch.call("memory")}
   finally:
     dcjax.close()
     torch.close()
   row = {"label": setting.label(), "setting": setting._asdict(), "differences": differences}
-  return row | {"memory": memory} | times | _summary(setting, times) | {"about": about}
+  return row | times | _summary(setting, times) | {"about": about}
 
 
 def _summary(setting: Setting, times: dict[str, Any]) -> dict[str, Any]:
-  """The ratio pair by pair, and the arithmetic a second beside the fastest product."""
+  """The ratio pair by pair, and arithmetic and traffic a second beside product and copy."""
   ratios = [
     theirs / ours
     for ours, theirs in zip(times["seconds"]["dcjax"], times["seconds"]["torch"], strict=True)
   ]
   median = {name: statistics.median(values) for name, values in times["seconds"].items()}
-  arithmetic = problem.arithmetic(setting)
-  flops = {name: arithmetic / value for name, value in median.items()}
-  peak = max(times["product_flops"].values())
+  flops = {name: problem.arithmetic(setting) / value for name, value in median.items()}
+  moved = {name: problem.traffic(setting) / value for name, value in median.items()}
   return {
     "ratios": ratios,
     "ratio": statistics.median(ratios),
     "median_seconds": median,
-    "arithmetic": arithmetic,
     "flops": flops,
-    "share_of_peak": {name: value / peak for name, value in flops.items()},
+    "share_of_product": {name: value / times["product_flops"] for name, value in flops.items()},
+    "bytes": moved,
+    "share_of_copy": {name: value / times["copy_bytes"] for name, value in moved.items()},
   }
 
 

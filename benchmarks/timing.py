@@ -17,16 +17,16 @@ PATIENCE = 600  # seconds to wait for the machine to fall quiet before a round
 
 
 def in_turns(workers: dict[str, Process], rounds: int) -> dict[str, Any]:
-  """Prepares all workers, then takes their steps in turns, and products of matrices.
+  """Prepares all workers, then takes their steps in turns, products of matrices, and copies.
 
   Args:
     workers: by name; a round goes through them in this order.
     rounds: how many rounds must count.
 
   Returns:
-    `prepare_seconds` of each worker, `seconds` of its steps, `product_flops` (its fastest
-    product of matrices), `cores_taken_by_others` in each round, and the `disturbed` rounds,
-    which do not count.
+    `prepare_seconds` of each worker, `seconds` of its steps, `memory` (after the steps), the
+    fastest product of matrices and the fastest copy of either (`product_flops`, `copy_bytes`, a
+    second), `cores_taken_by_others` in each round, and the `disturbed` rounds, which do not count.
 
   Raises:
     BenchmarkError: the machine is too busy.
@@ -34,7 +34,7 @@ def in_turns(workers: dict[str, Process], rounds: int) -> dict[str, Any]:
   prepare_seconds = {name: worker.call("prepare") for name, worker in workers.items()}
   counted: list[dict[str, Any]] = []
   disturbed: list[dict[str, Any]] = []
-  products = dict.fromkeys(workers, 0.0)
+  products: list[float] = []
   while len(counted) < rounds:
     if len(counted) + len(disturbed) == ATTEMPTS * rounds:
       raise BenchmarkError(
@@ -43,13 +43,15 @@ def in_turns(workers: dict[str, Process], rounds: int) -> dict[str, Any]:
     _wait_for_quiet(workers)
     result = _round(workers)
     (counted if result["others"] <= DISTURBED else disturbed).append(result)
-    for name, worker in workers.items():
-      rates = [worker.call("product", *shape) for shape in problem.PRODUCTS]
-      products[name] = max(products[name], *rates)
+    products += [w.call("product", *shape) for w in workers.values() for shape in problem.PRODUCTS]
+  memory = {name: worker.call("memory") for name, worker in workers.items()}
+  copies = [worker.call("copy") for _ in range(rounds) for worker in workers.values()]
   return {
     "prepare_seconds": prepare_seconds,
     "seconds": {name: [result[name] for result in counted] for name in workers},
-    "product_flops": products,
+    "memory": memory,
+    "product_flops": max(products),
+    "copy_bytes": max(copies),
     "cores_taken_by_others": [result["others"] for result in counted],
     "disturbed": disturbed,
   }

@@ -29,7 +29,7 @@ class Idc(Dc):
       images = torch_augment.sequence(
         problem.IDC_TRAINING, len(images), images.shape[-1], self._device
       )(images)
-      targets = functional.one_hot(labels, problem.CLASSES).float()
+      targets = functional.one_hot(labels, self._setting.classes).float()
       if random.random() < problem.IDC_CUTMIX:
         images, targets = cutmix(images, targets)
       _step(self.network, self._sgd, images, targets)
@@ -90,7 +90,7 @@ class Idm(Dm):
     return distance + problem.IDM_REGULARISATION * self._accuracy * regulariser
 
   def _fresh(self) -> Trained:
-    network = torch_network.convnet(self._setting.image_shape, self._device)
+    network = torch_network.convnet(self._setting, self._device)
     return Trained(network, _sgd(network), self._measured(network))
 
   @torch.no_grad()

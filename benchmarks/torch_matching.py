@@ -27,10 +27,10 @@ class Matching:
 
   def __init__(self, setting: Setting, device: torch.device, block: int):
     """Makes the data; `block` real images go through together, 0 for the whole batch."""
-    self.network = torch_network.convnet(setting.image_shape, device)
+    self.network = torch_network.convnet(setting, device)
     self._setting, self._device, self._block = setting, device, block or setting.real
     self._data, self._labels = _normalised(setting, device)
-    self._places = [torch.nonzero(self._labels == c).flatten() for c in range(problem.CLASSES)]
+    self._places = [torch.nonzero(self._labels == c).flatten() for c in range(setting.classes)]
     images = torch.from_numpy(problem.synthetic_images(setting)).permute(0, 1, 4, 2, 3)
     self.images = images.contiguous().to(device).requires_grad_()
     self._optimizer = torch.optim.SGD(
@@ -165,7 +165,7 @@ class Dm(Matching):
 
   def __call__(self) -> float:
     """One image step of a network drawn for it; returns the mean distance."""
-    self.network = torch_network.convnet(self._setting.image_shape, self._device)
+    self.network = torch_network.convnet(self._setting, self._device)
     return self._image_step()
 
   def _distance(self, label: int, real: Tensor, synthetic: Tensor) -> Tensor:

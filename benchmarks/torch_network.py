@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from benchmarks import problem
+from benchmarks.problem import Setting
 
 
-def convnet(image_shape: tuple[int, int, int], device: torch.device) -> nn.Sequential:
+def convnet(setting: Setting, device: torch.device) -> nn.Sequential:
   """DC's default: three blocks of 128 filters, then one linear layer; drawn by `torch`'s seed."""
   layers: list[nn.Module] = []
-  channels, padding = image_shape[2], problem.first_padding(image_shape[0])
+  side, _, channels = setting.image_shape
+  padding = problem.first_padding(side)
   for _ in range(problem.DEPTH):
     layers += [
       nn.Conv2d(channels, problem.WIDTH, problem.KERNEL, padding=padding),
@@ -25,8 +27,8 @@ def convnet(image_shape: tuple[int, int, int], device: torch.device) -> nn.Seque
       nn.AvgPool2d(2),
     ]
     channels, padding = problem.WIDTH, 1
-  features = problem.WIDTH * problem.last_side(image_shape[0]) ** 2
-  return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, problem.CLASSES)).to(device)
+  features = problem.WIDTH * problem.last_side(side) ** 2
+  return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, setting.classes)).to(device)
 
 
 @torch.no_grad()

@@ -22,19 +22,19 @@ class Training:
     self._setting, self._device, self._block = setting, device, block or BATCH
     images = torch.from_numpy(problem.synthetic_images(setting)).flatten(0, 1)
     self._images = images.permute(0, 3, 1, 2).contiguous().to(device)
-    self._labels = torch.arange(problem.CLASSES, device=device).repeat_interleave(setting.ipc)
+    self._labels = torch.arange(setting.classes, device=device).repeat_interleave(setting.ipc)
 
   def __call__(self) -> float:
     """Trains all networks; returns the mean of their last losses."""
     losses = []
     for _ in range(problem.NETWORKS):
-      network = torch_network.convnet(self._setting.image_shape, self._device)
+      network = torch_network.convnet(self._setting, self._device)
       losses.append(self._train(network, problem.EPOCHS, self._setting.augmented))
     return torch.stack(losses).mean().item()
 
   def numbers(self, params: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
     """Change of the logits, and the transforms, as in `jax_training.Training.numbers`."""
-    network = torch_network.convnet(self._setting.image_shape, self._device)
+    network = torch_network.convnet(self._setting, self._device)
     torch_network.load(network, params)
     before = network(self._images).detach()
     self._train(network, problem.CHECK_EPOCHS, augmented=False)

@@ -80,6 +80,18 @@ class Worker:
     seconds = time.perf_counter() - start
     return 2.0 * rows * inner * columns * problem.PRODUCT_REPEATS / seconds
 
+  def copy(self) -> float:
+    """Bytes a second, read and written, of the negation of a large array in its place."""
+    array = torch.ones(problem.COPY_FLOATS, device=self._device)
+    array.neg_()
+    self._wait()
+    start = time.perf_counter()
+    for _ in range(problem.COPY_REPEATS):
+      array.neg_()
+    self._wait()
+    seconds = time.perf_counter() - start
+    return 8.0 * problem.COPY_FLOATS * problem.COPY_REPEATS / seconds
+
   def memory(self) -> dict[str, int]:
     """Bytes with the data in place, before the first step, and at most."""
     peak = torch.cuda.max_memory_allocated() if self._on_gpu else process.peak()

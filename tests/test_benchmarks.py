@@ -1,0 +1,105 @@
+"""The benchmarks' arithmetic and tables; nothing is timed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import budget, problem, profile, report
+from dcjax import config as config_lib
+
+FOLDER = Path(report.__file__).parent
+MEMORY = {"data": 2**20, "prepared": 3 * 2**20, "peak": 6 * 2**20}
+ROW = {
+  "label": "DC, CIFAR-10",
+  "ratios": [2.0, 1.5, 2.5],
+  "ratio": 2.0,
+  "median_seconds": {"dcjax": 1.5, "torch": 3.0},
+  "prepare_seconds": {"dcjax": 6.0, "torch": 0.0},
+  "flops": {"dcjax": 2e11, "torch": 1e11},
+  "share_of_product": {"dcjax": 0.5, "torch": 0.25},
+  "product_flops": 4e11,
+  "bytes": {"dcjax": 4e9, "torch": 2e9},
+  "share_of_copy": {"dcjax": 0.4, "torch": 0.2},
+  "copy_bytes": 1e10,
+  "memory": {"dcjax": MEMORY, "torch": MEMORY},
+  "disturbed": [],
+  "about": {
+    "dcjax": {"backend": "cpu", "device": "cpu", "version": "1"},
+    "torch": {"version": "2"},
+  },
+}
+HARDWARE = {"cpu": "a processor", "cores": 2, "environment": {}, "date": "a day"}
+
+
+def test_a_row_has_ratio_rates_and_memory():
+  results = {
+    "hardware": HARDWARE,
+    "arguments": {"rounds": 3, "torch_block": 0},
+    "rows": [ROW],
+  }
+  _, _, row, _, measured_with = report.table(results).splitlines()
+  assert row == (
+    "| DC, CIFAR-10 | 2.00 (1.50..2.50) | 1.5, 3 | 6.0 | 200, 100 (50%, 25% of 400) "
+    "| 4, 2 (40%, 20% of 10) | 6 (1 + 2 + 3) | 6 (1 + 2 + 3) |"
+  )
+  assert "PyTorch 2 takes all images" in measured_with
+
+
+def test_a_profile_sums_operations_by_kind():
+  def event(name, micros):
+    return {"ph": "X", "dur": micros, "args": {"hlo_op": name}}
+
+  events = [event("while.3", 9e6), event("dot.1", 2e6), event("dot.12", 4e6), event("add", 1e6)]
+  kinds = profile.summed([*events, {"ph": "M", "args": {"name": "thread"}}], steps=2)
+  assert kinds == {"dot": (3.0, 1), "add": (0.5, 0)}
+  assert "| dot | 86% | 3.00 | 1 |" in profile.table(kinds)
+
+
+def test_growth_is_beside_the_first_row_of_an_axis():
+  rows = [
+    {
+      "axis": axis,
+      "label": "DC",
+      "setting": {"problem": "dc"},
+      "seconds": 1.0,
+      "flops": flops,
+      "compile": 2.0,
+      "memory": MEMORY,
+      "disturbed": [],
+      "about": ROW["about"],
+    }
+    for axis, flops in (("ipc", 4e11), ("ipc", 2e11), ("side", 1e11))
+  ]
+  results = {"hardware": HARDWARE, "arguments": {"rounds": 3}, "rows": rows}
+  table = report.scaling_table(results).splitlines()[2:5]
+  assert [line.split(" | ")[3] for line in table] == ["1.00", "2.00", "1.00"]
+
+
+@pytest.mark.parametrize("method", ["dc", "dsa", "dm", "idc", "idm"])
+def test_arithmetic_and_traffic_grow_with_the_number_of_classes(method):
+  few, many = (s for axis, s in problem.along_axes(method) if axis == "classes")
+  growth = many.classes / few.classes
+  # A linear layer of more classes, and IDC's training whatever their number.
+  assert problem.traffic(few) < problem.traffic(many) <= growth * problem.traffic(few)
+  assert (
+    problem.arithmetic(few) < problem.arithmetic(many) < 1.01 * growth * problem.arithmetic(few)
+  )
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("results/*.json")), ids=lambda file: file.stem)
+def test_the_page_has_the_tables_of_the_files(file):
+  results = json.loads(file.read_text())
+  scaled = "axis" in results["rows"][0]
+  table = report.scaling_table(results) if scaled else report.table(results)
+  assert table in (FOLDER / "README.md").read_text()
+
+
+def test_a_timed_run_ends_before_its_time_is_over(tmp_path):
+  config = budget.preset("dm", 1)
+  config.dataset.name, config.iterations = "digits", budget.FOREVER
+  config.network.update({"width": 8, "depth": 2})
+  config.batch_real, config.evaluation.networks = 4, 0
+  summary = budget.condensed(config_lib.resolve(config), tmp_path / "run", seconds=1.0)
+  assert 1 <= summary["iterations"] < budget.FOREVER
+  assert summary["seconds"]["condense"] < 2
