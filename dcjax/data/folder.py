@@ -3,19 +3,17 @@
 import os
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 from PIL import Image
 
-from dcjax.data import statistics
+from dcjax.data import class_folders, statistics
 from dcjax.data.dataset import Dataset, from_arrays
-from dcjax.errors import UserError, nearest
+from dcjax.errors import UserError
 from dcjax.files import expand
 
-_MAX_BROKEN = 0.01  # of a split's files; beyond it something is wrong with the folder
 _WORDNET_ID = re.compile(r"n\d{8}")  # how ImageNet's folders are called
 
 
@@ -43,9 +41,10 @@ def load(path: str | os.PathLike[str], *, side: int, classes: Sequence[str] = ()
   path = expand("dataset.data_dir", path)
   if side < 1:
     raise UserError(f"dataset.side: {side} is no image size; give 1 or more, such as 224")
-  names = _class_names(path, tuple(classes))
-  x_train, y_train = _load_split(path / "train", names, side)
-  x_test, y_test = _load_split(path / "val", names, side)
+  splits = path / "train", path / "val"
+  names = class_folders.class_names(splits, classes, "train/<class>/ and val/<class>/")
+  x_train, y_train = _load_split(splits[0], names, side)
+  x_test, y_test = _load_split(splits[1], names, side)
   mean, std = None, None
   if all(_WORDNET_ID.fullmatch(name) for name in names):
     mean, std = statistics.usual("imagenet2012") or (None, None)
@@ -64,78 +63,12 @@ def load(path: str | os.PathLike[str], *, side: int, classes: Sequence[str] = ()
     raise UserError(f"dataset.data_dir: {path}: {error}") from error
 
 
-def _class_names(path: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
-  """Returns the classes to load; checks that both splits have a folder of each."""
-  train, val = _folders(path / "train"), _folders(path / "val")
-  if not classes:
-    for name in sorted(set(train) ^ set(val)):
-      lacking, other = ("val", "train") if name in train else ("train", "val")
-      raise UserError(
-        f"dataset.data_dir: {path / lacking} lacks class '{name}', which {other} has;"
-        " add its images, or name the classes to load in dataset.classes"
-      )
-    return tuple(train)
-  if len(set(classes)) < len(classes):
-    twice = next(name for name in classes if classes.count(name) > 1)
-    raise UserError(f"dataset.classes: '{twice}' is there twice; name each class once")
-  for split, folders in (("train", train), ("val", val)):
-    for name in classes:
-      if name not in folders:
-        raise UserError(
-          f"dataset.classes: no class '{name}' in {path / split}; {nearest(name, folders)}"
-        )
-  return classes
-
-
-def _folders(split: Path) -> list[str]:
-  """Returns the names of the folders in `split`, sorted."""
-  if not split.is_dir():
-    raise UserError(
-      f"dataset.data_dir: no folder {split}; give the folder that holds train/<class>/"
-      " and val/<class>/"
-    )
-  folders = [entry.name for entry in split.iterdir() if entry.is_dir()]
-  names = sorted(name for name in folders if not name.startswith("."))
-  if not names:
-    raise UserError(f"dataset.data_dir: {split} holds no class folders; add one a class")
-  return names
-
-
-def _load_split(split: Path, names: tuple[str, ...], side: int) -> tuple[np.ndarray, np.ndarray]:
+def _load_split(split: Path, names: Sequence[str], side: int) -> tuple[np.ndarray, np.ndarray]:
   """Decodes a split: images uint8 `[N, side, side, 3]`, sorted by class, and labels."""
-  files, labels = _list_files(split, names)
-  images = np.empty((len(files), side, side, 3), np.uint8)
-
-  def decode_into(k: int) -> bool:
-    try:
-      images[k] = _decode(files[k], side)
-    except Exception:  # a broken file can make a decoder raise anything
-      return False
-    return True
-
-  with ThreadPoolExecutor() as pool:
-    good = np.fromiter(pool.map(decode_into, range(len(files))), bool, len(files))
-  if good.all():
-    return images, labels
-  _report_broken(split, files, good)
-  return images[good], labels[good]
-
-
-def _list_files(split: Path, names: tuple[str, ...]) -> tuple[list[Path], np.ndarray]:
-  """Lists the files of each class, sorted by name, and their labels."""
-  files: list[Path] = []
-  labels: list[int] = []
-  for label, name in enumerate(names):
-    entries = [entry for entry in (split / name).iterdir() if entry.is_file()]
-    of_class = sorted(entry for entry in entries if not entry.name.startswith("."))
-    if not of_class:
-      raise UserError(
-        f"dataset.data_dir: {split / name} holds no image files; add some, or leave the"
-        " class out of dataset.classes"
-      )
-    files += of_class
-    labels += [label] * len(of_class)
-  return files, np.asarray(labels, np.int32)
+  files, labels = class_folders.list_files(split, names, "image")
+  images, good = class_folders.decode(files, partial(_decode, side=side), (side, side, 3))
+  class_folders.report_broken(split, files, good, "image", most=len(files) // 100)
+  return (images, labels) if good.all() else (images[good], labels[good])
 
 
 def _decode(file: Path, side: int) -> np.ndarray:
@@ -147,21 +80,3 @@ def _decode(file: Path, side: int) -> np.ndarray:
     resized = image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
   left, top = (size[0] - side) // 2, (size[1] - side) // 2
   return np.asarray(resized.crop((left, top, left + side, top + side)))
-
-
-def _report_broken(split: Path, files: list[Path], good: np.ndarray) -> None:
-  """Warns that files were skipped; raises if they are too many."""
-  count = int((~good).sum())
-  first = files[int(np.argmin(good))]
-  if count > _MAX_BROKEN * len(files):
-    raise UserError(
-      f"dataset.data_dir: {count} of {len(files)} files in {split} are no readable"
-      f" images, the first is {first}; mend or remove them"
-    )
-  logging.warning(
-    "%s: skipped %d of %d files, which are no readable images; the first is %s",
-    split,
-    count,
-    len(files),
-    first,
-  )
