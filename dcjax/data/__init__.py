@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dcjax.data import digits, folder, npz, tfds
+from dcjax.data import digits, folder, npz, speech, tfds
 from dcjax.data.dataset import (
   Dataset,
   as_batch,
@@ -36,7 +36,7 @@ __all__ = [
   "warn_small_classes",
 ]
 
-_OWN = ("digits", "folder", "npz")  # sources that are not data sets of TFDS
+_OWN = ("digits", "folder", "npz", "speech")  # sources that are not data sets of TFDS
 _PATH_STARTS = ("/", ".", "~")  # no name in TFDS begins so
 _COMMON = (*_OWN, "mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100")
 
@@ -46,9 +46,9 @@ def load(config: Any) -> Dataset:
 
   Args:
     config: has the fields
-      `name`: "digits", "npz", "folder", or a name in TensorFlow Datasets;
-      `data_dir`: the `.npz` file, the image folder, or TFDS' data folder (empty for
-        its default); not looked at for "digits";
+      `name`: "digits", "npz", "folder", "speech", or a name in TensorFlow Datasets;
+      `data_dir`: the `.npz` file, the folder of images or of words, or TFDS' data folder
+        (empty for its default); not looked at for "digits";
       `cache_dir`: where images decoded from TFDS, and whitenings, are kept (empty for the
         default);
       `side`: height and width that images of a folder are brought to;
@@ -78,6 +78,9 @@ def _load(config: Any) -> Dataset:
   if config.name == "folder":
     path = _required_path(config, "the folder that holds train/ and val/")
     return folder.load(path, side=config.side, classes=config.classes)
+  if config.name == "speech":
+    path = _required_path(config, "the folder that holds <word>/*.wav")
+    return speech.load(path, classes=config.classes)
   if not config.name or config.name.startswith(_PATH_STARTS) or config.name.endswith(".npz"):
     raise _unknown(config.name, ())
   try:
