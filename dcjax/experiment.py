@@ -108,7 +108,8 @@ def decoder(config: ConfigDict, dataset: Dataset) -> Formation:
     ipc=config.ipc,
     mean=tuple(np.asarray(dataset.mean).tolist()),
     std=tuple(np.asarray(dataset.std).tolist()),
-    unit=config.method == "idc",  # the other methods optimise normalised pixels
+    # The other methods optimise normalised pixels, and IDC normalised spectrograms (authors' code).
+    unit=config.method == "idc" and config.dataset.name != "speech",
   )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from dcjax import coreset
 from dcjax.config import default
 from dcjax.errors import UserError, nearest
 
@@ -15,6 +16,7 @@ DATASETS = {
   "cifar10": "cifar10",
   "cifar100": "cifar100",
 }
+SPEECH_METHODS = ("random", "herding", "dsa", "dm", "idc")  # (IDC, Table 4)
 
 
 def paper(method: str, argument: str | None, dataset: str) -> ConfigDict:
@@ -33,6 +35,43 @@ def paper(method: str, argument: str | None, dataset: str) -> ConfigDict:
   config.dataset.name = DATASETS[given["dataset"]]
   config.ipc = given["ipc"]
   return smoke(config) if given["smoke"] else config
+
+
+def speech(method: str) -> dict[str, Any]:
+  """The fields that IDC's experiment on spectrograms sets (section 5.1, Table 4).
+
+  Appendix C.1 does not except speech from what it says of augmentation. But in the authors' code
+  nothing augments spectrograms, neither where they are matched nor where networks are trained, and
+  by their names the sets that they published were made without CutMix too. Only DSA, which is
+  nothing without, keeps transforms: those that neither mirror nor rotate.
+
+  Args:
+    method: one of `SPEECH_METHODS`.
+
+  Returns:
+    Those of the method's fields that are not its defaults, by their dotted names.
+  """
+  fields: dict[str, Any] = {
+    "method": method,
+    "dataset.name": "speech",
+    "network.depth": 4,
+    # All methods are evaluated alike (Appendix C.2), with 1000 epochs (authors' code).
+    "evaluation.protocol": "idc",
+    "evaluation.epochs": 1000,
+    "evaluation.networks": 3,
+  }
+  if method in coreset.METHODS:
+    return fields
+  own: dict[str, dict[str, Any]] = {
+    "dsa": {"dsa.strategy": "color_crop_cutout_scale"},
+    "dm": {"dsa.scheme": "none"},
+    "idc": {
+      "dsa.scheme": "none",
+      "training.augmentation": "none",
+      "training.lr": 3e-4,  # eta (Appendix C.1)
+    },
+  }
+  return fields | {"formation.name": "time"} | own[method]
 
 
 def smoke(config: ConfigDict) -> ConfigDict:
@@ -55,34 +94,37 @@ def smoke(config: ConfigDict) -> ConfigDict:
   return config
 
 
-def arguments(text: str | None, dataset: str, datasets: tuple[str, ...]) -> dict[str, Any]:
+def arguments(
+  text: str | None, default: str, names: tuple[str, ...], kind: str = "dataset"
+) -> dict[str, Any]:
   """Reads the argument of a preset: `mnist,ipc=10,smoke`, in any order.
 
   Args:
     text: what stands after the colon of `configs/X.py:...`.
-    dataset: what is meant when no dataset is named.
-    datasets: the names that may stand alone.
+    default: what is meant when nothing is named.
+    names: those that may stand alone.
+    kind: what they name.
 
   Returns:
-    `dataset`, `ipc` (1 if not given) and `smoke`.
+    By `kind` the name, `ipc` (1 if not given) and `smoke`.
 
   Raises:
     UserError: for anything else.
   """
-  given: dict[str, Any] = {"dataset": None, "ipc": 1, "smoke": False}
+  given: dict[str, Any] = {kind: None, "ipc": 1, "smoke": False}
   for word in filter(None, (text or "").replace(" ", "").split(",")):
     name, _, value = word.partition("=")
     if word == "smoke":
       given["smoke"] = True
-    elif word in datasets and given["dataset"] in (None, word):
-      given["dataset"] = word
-    elif word in datasets:
-      raise UserError(f"config argument: both '{given['dataset']}' and '{word}'; name one dataset")
+    elif word in names and given[kind] in (None, word):
+      given[kind] = word
+    elif word in names:
+      raise UserError(f"config argument: both '{given[kind]}' and '{word}'; name one {kind}")
     elif name == "ipc" and value.isdecimal():
       given["ipc"] = int(value)
     else:
       raise UserError(
-        f"config argument: unknown '{word}'; {nearest(word, (*datasets, 'ipc=10', 'smoke'))}"
+        f"config argument: unknown '{word}'; {nearest(word, (*names, 'ipc=10', 'smoke'))}"
       )
-  given["dataset"] = given["dataset"] or dataset
+  given[kind] = given[kind] or default
   return given

@@ -75,7 +75,10 @@ IDC = DSA._replace(
   batch=64,
   cuts=((Fraction(2, 3), 0.2), (Fraction(5, 6), 0.2)),
   epochs=_epochs_of_idc,
-  special=dict.fromkeys(("folder", "imagenet*", "imagewoof*"), ("imagenet", 1.0)),
+  special={
+    **dict.fromkeys(("folder", "imagenet*", "imagewoof*"), ("imagenet", 1.0)),
+    "speech": ("none", 0.0),
+  },
   cutmix=0.5,
 )
 # By the values of the config field `evaluation.protocol`; DM and IDM evaluate as DSA does.

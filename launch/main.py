@@ -28,7 +28,8 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
 
 Presets: configs/quickstart.py (handwritten digits, a minute on two cores), and
 configs/dc.py, dsa.py, dm.py, idc.py, idm.py and coreset.py:DATASET,ipc=N with mnist,
-fashion_mnist, svhn, cifar10 or cifar100; add `smoke` to try one in seconds.
+fashion_mnist, svhn, cifar10 or cifar100, and configs/speech.py:METHOD,ipc=N for spoken
+words; add `smoke` to try one in seconds.
 Outside a checkout the same names mean the presets of the package.
 """
 COMMANDS = ("condense", "select", "evaluate", "plot", "table")

@@ -3,11 +3,11 @@
 import importlib
 
 import pytest
-from dcjax.configs import dc, dm, dsa, idc, idm, quickstart
+from dcjax.configs import dc, dm, dsa, idc, idm, quickstart, speech
 from ml_collections import ConfigDict
 
 import dcjax.config
-from dcjax import UserError
+from dcjax import UserError, presets
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,9 @@ def test_presets_are_the_papers():
   assert (config.network.width, config.network.depth, config.network.norm) == (128, 3, None)
 
 
-@pytest.mark.parametrize("name", ["quickstart", "dc", "dsa", "dm", "idc", "idm", "coreset"])
+@pytest.mark.parametrize(
+  "name", ["quickstart", "dc", "dsa", "dm", "idc", "idm", "coreset", "speech"]
+)
 def test_smoke_shrinks_every_preset(name):
   config = importlib.import_module(f"dcjax.configs.{name}").get_config("smoke")
   assert config.get("iterations", 0) <= 2 and config.evaluation.epochs <= 2
@@ -80,14 +82,44 @@ def test_digits_are_not_flipped_in_either_stage(preset, dataset, strategy):
 
 @pytest.mark.parametrize("field", ["dsa.strategy", "evaluation.augmentation"])
 @pytest.mark.parametrize(
-  ("dataset", "warns"), [("mnist", True), ("svhn", True), ("cifar10", False)]
+  ("dataset", "warns"),
+  [("mnist", True), ("svhn_cropped", True), ("speech", True), ("cifar10", False)],
 )
-def test_flipped_digits_are_warned_of(caplog, field, dataset, warns):
-  config = dsa.get_config(dataset)
+def test_flipped_signs_are_warned_of(caplog, field, dataset, warns):
+  config = dsa.get_config()
+  config.dataset.name = dataset
   config.update_from_flattened_dict({field: "crop_flip"})
   with caplog.at_level("WARNING"):
     dcjax.config.resolve(config)
   assert (f"{field}: 'crop_flip' flips images" in caplog.text) == warns
+
+
+@pytest.mark.parametrize("method", presets.SPEECH_METHODS)
+def test_spectrograms_are_evaluated_alike_and_not_augmented(method):
+  config = dcjax.config.resolve(speech.get_config(f"{method},ipc=20"))
+  fields = config.evaluation
+  assert (config.method, config.dataset.name, config.ipc) == (method, "speech", 20)
+  assert (config.network.name, config.network.depth) == ("convnet", 4)
+  assert (fields.protocol, fields.augmentation, fields.cutmix) == ("idc", "none", 0)
+  assert (fields.epochs, fields.networks) == (1000, 3)
+  if method in ("dm", "idc"):
+    assert config.dsa.scheme == "none"
+  if method == "dsa":
+    assert (config.dsa.scheme, config.dsa.strategy) == ("siamese", "color_crop_cutout_scale")
+
+
+def test_idc_on_spectrograms():
+  config = dcjax.config.resolve(speech.get_config("ipc=20"))
+  assert (config.lr_image, config.training.lr, config.distance) == (6e-3, 3e-4, "l1")
+  assert (config.iterations, config.inner_loop, config.batch_real) == (100_000, 100, 64)
+  assert (config.formation.name, config.formation.factor, config.init) == ("time", 2, "mix")
+  training = config.training
+  assert (training.augmentation, training.cutmix, training.steps) == ("none", 0, 8)
+
+
+def test_a_preset_of_one_method_only():
+  with pytest.raises(UserError, match="both 'dm' and 'idc'; name one method"):
+    speech.get_config("dm,idc")
 
 
 def evaluated(dataset, protocol="idc", preset=dm, **fields):
@@ -288,7 +320,7 @@ def test_resolving_leaves_the_argument_alone_and_is_idempotent():
 def test_idc_follows_the_dataset(preset, distance, rate, steps):
   config = dcjax.config.resolve(idc.get_config(preset))
   assert (config.distance, config.training.steps) == (distance, steps)
-  assert config.lr_image == pytest.approx(rate)
+  assert config.lr_image == pytest.approx(rate) and config.iterations == 200_000
   assert (config.formation.factor, config.init, config.batch_real) == (2, "mix", 64)
   assert (config.dsa.strategy, config.dsa.draw) == ("color_crop_cutout", "sequence")
 
@@ -296,7 +328,8 @@ def test_idc_follows_the_dataset(preset, distance, rate, steps):
 def test_the_rate_of_idc_grows_with_the_pixels_of_images_from_a_folder():
   config = idc.get_config("ipc=10")
   config.dataset.name, config.dataset.side = "folder", 112
-  assert dcjax.config.resolve(config).lr_image == pytest.approx(3e-3 / 4)
+  resolved = dcjax.config.resolve(config)
+  assert resolved.lr_image == pytest.approx(3e-3 / 4) and resolved.iterations == 50_000
 
 
 def test_epochs_follow_the_decoded_images():

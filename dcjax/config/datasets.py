@@ -6,11 +6,12 @@ from ml_collections import ConfigDict
 from dcjax import augment
 from dcjax.data import base_name
 
-SIGNS = ("mnist", "svhn_cropped", "digits")  # datasets whose images mean something else mirrored
+# Datasets whose images mean something else mirrored.
+SIGNS = ("mnist", "svhn_cropped", "digits", "speech")
 
 
 def default_strategy(dataset: str) -> str:
-  """The transforms of DSA for a dataset: all six, without flip for digits (section 4.4)."""
+  """The transforms of DSA for a dataset: all six, without flip for signs (section 4.4)."""
   names = augment.STRATEGY.split("_")
   return "_".join(name for name in names if name != "flip" or dataset not in SIGNS)
 
@@ -19,7 +20,7 @@ def warn_of_flips(field: str, strategy: str, dataset: str) -> None:
   """Logs a warning if a field mirrors images of signs."""
   if dataset in SIGNS and "flip" in strategy.split("_"):
     logging.warning(
-      "%s: '%s' flips images of %s, but a mirrored digit is another sign or none; leave flip out",
+      "%s: '%s' flips images of %s, but mirrored they mean something else; leave flip out",
       field, strategy, dataset,
     )  # fmt: skip
 

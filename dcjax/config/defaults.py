@@ -96,8 +96,9 @@ def _distribution_matching() -> ConfigDict:
 def _idc() -> ConfigDict:
   """The fields of IDC alone."""
   config = ConfigDict()
-  # Matchings of all classes: 2000 networks with `inner_loop` each (authors' code)
-  config.iterations = 200_000
+  # Matchings of all classes; None: by dataset, 200,000, but 50,000 for ImageNet and 100,000 for
+  # speech (authors' code)
+  config.iterations = placeholder(int)
   config.checkpoint_every = 100  # iterations
   # Of the gradients of convolutions: 'mse', 'l1', 'ours' or 'cos'; None: 'mse' for CIFAR and
   # SVHN, else 'l1' (Appendix C.1)
@@ -167,8 +168,9 @@ def _formation() -> ConfigDict:
 
 def _dataset() -> ConfigDict:
   fields = ConfigDict()
-  fields.name = "mnist"  # 'digits', 'npz', 'folder', or a name in TensorFlow Datasets
-  fields.data_dir = ""  # TFDS' folder (empty: its own default), the .npz, the image folder
+  fields.name = "mnist"  # 'digits', 'npz', 'folder', 'speech', or a name in TensorFlow Datasets
+  # TFDS' folder (empty: its own default), the .npz, the folder of images or of words
+  fields.data_dir = ""
   fields.cache_dir = ""  # where decoded images and the like are kept; empty: ~/.cache/dcjax
   fields.side = 64  # height and width of images from a folder
   fields.classes = ()  # folders to load, comma-separated; empty: all

@@ -111,6 +111,8 @@ def _check_trained(config: ConfigDict) -> None:
 
 def _fill_idc(config: ConfigDict) -> None:
   dataset, fields = base_name(config.dataset.name), config.training
+  if config.iterations is None:
+    config.iterations = idc.of_dataset(dataset, idc.ITERATIONS)
   if config.distance is None:
     config.distance = "mse" if dataset in SQUARED else "l1"
   check_name("distance", config.distance, DISTANCES)

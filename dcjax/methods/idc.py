@@ -3,12 +3,14 @@
 The gradients of synthetic images f(S), which a formation f makes of the stored S, and of real
 ones are matched class by class as in DSA, with three differences (Algorithm 1): the networks are
 trained on real images between the matchings, with strong augmentation and CutMix; the distance is
-the L1 norm or the squared L2 norm of the gradients of convolutions; and S holds pixels in [0, 1].
+the L1 norm or the squared L2 norm of the gradients of convolutions; and S holds pixels in [0, 1],
+but of speech normalised spectrograms (authors' code).
 
 An iteration here is one pass of the inner loop: all classes are matched, S takes one step, and
 the network is trained. After `inner_loop` (M) of them a new network begins.
 """
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -35,10 +37,18 @@ RATES = {
   "svhn*": (5e-3, None),
   "folder": (3e-3, 224),
   "imagenet*": (3e-3, 224),
+  "speech": (3e-3, None),
   "*": (1e-4, None),
 }
 RATE_HUNDRED_CLASSES = 1e-3  # of ImageNet-100
+# By dataset, matchings of all classes: 100 with each of 500, 1000 or 2000 networks (authors' code).
+ITERATIONS = {"folder": 50_000, "imagenet*": 50_000, "speech": 100_000, "*": 200_000}
 DATA = ("real", "synthetic")  # what networks are trained on (Table 5)
+
+
+def of_dataset(dataset: str, values: Mapping[str, Any]) -> Any:
+  """The first value whose name, a pattern of `fnmatch`, is that of a dataset."""
+  return next(value for name, value in values.items() if fnmatchcase(dataset, name))
 
 
 def rate(dataset: str, side: int, ipc: int, *, hundred_classes: bool) -> float:
@@ -52,7 +62,7 @@ def rate(dataset: str, side: int, ipc: int, *, hundred_classes: bool) -> float:
     ipc: stored images per class.
     hundred_classes: whether there are that many classes or more.
   """
-  found, base = next(values for name, values in RATES.items() if fnmatchcase(dataset, name))
+  found, base = of_dataset(dataset, RATES)
   if base is None:
     return found * ipc / 10
   return (RATE_HUNDRED_CLASSES if hundred_classes else found) * ipc / 10 * (side / base) ** 2
@@ -107,7 +117,7 @@ class Training(NamedTuple):
 class State(NamedTuple):
   """What IDC carries from one matching to the next."""
 
-  stored: Stored  # images [classes, ipc, H, W, C] float32 in [0, 1], and a formation's weights
+  stored: Stored  # images [classes, ipc, H, W, C] float32, and a formation's weights
   optimizer: Any  # the image optimiser's state: momentum shaped as the images
   network: tuple[Params, Any]  # theta_i, and its optimiser's state: momentum shaped as theta
   matchings: Array  # int32, done with this network

@@ -1,0 +1,29 @@
+"""Spoken words as spectrograms: the speech experiment of IDC (Kim et al., ICML 2022), Table 4.
+
+Accuracy in the paper, ConvNet-4, Mini Speech Commands, 10 / 20 spectrograms per word:
+
+  random 42.6 / 57.0   herding 56.2 / 72.9   DSA 65.0 / 74.0   DM 69.1 / 77.2
+  IDC-I  73.3 / 83.0   IDC     82.9 / 86.6   and 93.4 with all of them
+
+IDC cuts a stored spectrogram into two along time; `--config.formation.factor=1` is IDC-I.
+
+  dcjax condense --config configs/speech.py:idc,ipc=10 --workdir runs/idc-speech \\
+      --config.dataset.data_dir=mini_speech_commands
+
+`dcjax select` takes `configs/speech.py:herding,ipc=10`, and `dcjax table --table idc/4` runs all.
+"""
+
+from ml_collections import ConfigDict
+
+from dcjax import presets
+from dcjax.config import complete
+
+
+def get_config(argument: str | None = None) -> ConfigDict:
+  """The preset; the argument names the method, `ipc=N`, and `smoke`, all optional.
+
+  The methods are those of `presets.SPEECH_METHODS`, by default IDC.
+  """
+  given = presets.arguments(argument, "idc", presets.SPEECH_METHODS, kind="method")
+  config = complete({**presets.speech(given["method"]), "ipc": given["ipc"]})
+  return presets.smoke(config) if given["smoke"] else config
