@@ -25,7 +25,6 @@ from dcjax.tables.definition import choose
 from dcjax.tables.plan import Trial
 from dcjax.workdir import Workdir, write_json, write_text
 
-PAPER_SEEDS = (0, 1, 2, 3, 4)  # of five sets (DC, section 3.1; DSA, section 4.1)
 Place = tuple[str, str]  # names of row and column
 
 
@@ -47,7 +46,7 @@ def fill(
   *,
   rows: Sequence[str] | None = None,
   columns: Sequence[str] | None = None,
-  seeds: Sequence[int] = PAPER_SEEDS,
+  seeds: Sequence[int] | None = None,
   collect: Sequence[str | os.PathLike] = (),
   condense: bool = True,
   changes: Mapping[str, str] | None = None,
@@ -63,7 +62,7 @@ def fill(
     workdir: a folder that is empty or holds tables; it is made if need be.
     rows: names of those to run; None: all.
     columns: names of those to run; None: all.
-    seeds: one for each set.
+    seeds: one for each set; by default 0, 1, ... for as many as the paper has.
     collect: folders to search for sets that other runs have made with the same config.
     condense: whether to make sets that are nowhere; otherwise their cells stay not run.
     changes: texts of config fields by their dotted names, for all cells whose method has them.
@@ -77,10 +76,11 @@ def fill(
   """
   chosen = _chosen(table, rows, columns)
   values = plan.parse_changes(table, chosen, changes or {})
+  seeds = range(table.sets) if seeds is None else seeds
   _check_seeds(seeds)
   runnable = [cell for cell in table.cells() if cell.runnable]
   trials = {_place(cell): plan.trials(cell, values, seeds) for cell in runnable}
-  budget = "; ".join(plan.differences(runnable, values, seeds, len(PAPER_SEEDS)))
+  budget = "; ".join(plan.differences(runnable, values, seeds, table.sets))
   sets = _collected(collect)
   folder = _open(workdir)
   try:

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
       values.workdir,
       rows=values.rows,
       columns=values.columns,
-      seeds=_numbers(values.seeds),
+      seeds=None if values.seeds is None else _numbers(values.seeds),
       collect=values.collect,
       condense=values.condense,
       changes=changes,
@@ -91,14 +91,13 @@ def _flags() -> flags.FlagValues:
     "rows": "Rows to run, by name; all if not given.",
     "columns": "Columns to run, by name; all if not given.",
     "collect": "Folders to search for sets that were made with the same config.",
+    "seeds": "One for each set; 0,1,... for as many as the paper has, if not given.",
   }
   for name, meaning in text.items():
     flags.DEFINE_string(name, None, meaning, flag_values=values)
   for name, meaning in several.items():
     default = [] if name == "collect" else None
     flags.DEFINE_list(name, default, meaning, flag_values=values)
-  seeds = list(map(str, table.PAPER_SEEDS))
-  flags.DEFINE_list("seeds", seeds, "One for each set.", flag_values=values)
   made = "Whether to make sets that are nowhere; otherwise their cells stay not run."
   flags.DEFINE_bool("condense", True, made, flag_values=values)
   flags.DEFINE_bool("list", False, "Shows which tables there are.", flag_values=values)

@@ -95,6 +95,12 @@ def test_a_table_is_filled_and_nothing_is_done_twice(work, tmp_path):
   assert work == []
 
 
+def test_a_table_has_as_many_sets_as_the_paper_unless_told(tmp_path):
+  of_two = SMALL._replace(sets=2)
+  assert "Not as in the paper" not in table.fill(of_two, tmp_path, condense=False)
+  assert "1 set (paper: 2)" in table.fill(of_two, tmp_path, condense=False, seeds=[0])
+
+
 def test_numbers_are_those_of_the_evaluations(work, tmp_path):
   table.fill(SMALL, tmp_path, **DC, rows=["torch"])
   (file,) = (tmp_path / "cells").iterdir()

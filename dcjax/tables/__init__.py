@@ -1,6 +1,6 @@
 """The tables of the papers as data, what an experiment of each cell is, and how they are shown."""
 
-from dcjax.tables import dc, dsa
+from dcjax.tables import dc, dsa, idc
 from dcjax.tables.definition import Cell, Figure, Line, Table
 from dcjax.tables.layout import Result, comma_separated, markdown
 
@@ -15,4 +15,4 @@ __all__ = [
   "markdown",
 ]
 
-TABLES: dict[str, Table] = {table.name: table for table in (*dc.TABLES, *dsa.TABLES)}
+TABLES: dict[str, Table] = {table.name: table for table in (*dc.TABLES, *dsa.TABLES, *idc.TABLES)}

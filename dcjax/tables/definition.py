@@ -11,10 +11,10 @@ WHOLE = "whole"  # as `method`: the whole training set
 
 
 class Figure(NamedTuple):
-  """Mean and deviation, in percent."""
+  """Mean and deviation, in percent; None where the paper has no deviation."""
 
   mean: float
-  std: float
+  std: float | None
 
 
 class Line(NamedTuple):
@@ -68,6 +68,7 @@ class Table(NamedTuple):
     columns: from left to right.
     figures: the paper's, `[rows][columns]`; None for '-'.
     special: further fields of single cells, by names of row and column.
+    sets: how many the paper's figures are of.
   """
 
   name: str
@@ -78,6 +79,7 @@ class Table(NamedTuple):
   columns: tuple[Line, ...]
   figures: tuple[tuple[Figure | None, ...], ...]
   special: Mapping[tuple[str, str], Fields] = {}
+  sets: int = 5  # (DC, section 3.1; DSA, section 4.1)
 
   def cells(self) -> Iterator[Cell]:
     """All cells, row by row."""
@@ -104,7 +106,7 @@ def slug(text: str) -> str:
 
 
 def figures(text: str) -> tuple[tuple[Figure | None, ...], ...]:
-  """Reads the figures of a table: a line a row, `91.7±0.5` or `-` a cell."""
+  """Reads the figures of a table: a line a row, `91.7±0.5`, `91.7` or `-` a cell."""
   return tuple(tuple(map(_figure, row.split())) for row in text.strip().splitlines())
 
 
@@ -112,7 +114,7 @@ def _figure(text: str) -> Figure | None:
   if text == "-":
     return None
   mean, _, std = text.partition("±")
-  return Figure(float(mean), float(std))
+  return Figure(float(mean), float(std) if std else None)
 
 
 def choose(what: str, lines: Sequence[Line], names: Sequence[str] | None) -> set[str]:

@@ -87,7 +87,12 @@ def _difference(figure: Figure, paper: Figure) -> float:
 
 
 def _percent(figure: Figure) -> str:
-  return f"{figure.mean:.1f} ± {figure.std:.1f}"
+  return " ± ".join(filter(None, _numbers(figure)))
+
+
+def _numbers(figure: Figure | None) -> list[str]:
+  """Mean and deviation; what there is not is left empty."""
+  return [f"{value:.1f}" if value is not None else "" for value in figure or (None, None)]
 
 
 def _text(cell: Cell, result: Result | None) -> str:
@@ -132,12 +137,11 @@ def _legend(cells: Sequence[Cell], results: Results) -> str:
 
 def _record(table: Table, cell: Cell, result: Result | None) -> list[str]:
   """A line of the CSV; what there is not is left empty."""
-  paper = [f"{value:.1f}" for value in cell.paper] if cell.paper else ["", ""]
   measured, protocol, difference = [""] * 4, [""] * 3, ""
   if result is not None and cell.paper is not None:
     networks = len(result.accuracies) // result.sets
-    measured = [*(f"{v:.1f}" for v in result.figure), str(result.sets), str(networks)]
+    measured = [*_numbers(result.figure), str(result.sets), str(networks)]
     protocol = [result.protocol, str(result.epochs), result.augmentation]
     difference = f"{_difference(result.figure, cell.paper):.1f}"
   names = [table.name, cell.row, cell.column]
-  return [*names, *measured, *paper, difference, status(cell, result), *protocol]
+  return [*names, *measured, *_numbers(cell.paper), difference, status(cell, result), *protocol]

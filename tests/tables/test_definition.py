@@ -9,9 +9,9 @@ LINES = (line("MNIST", "1"), line("MNIST", "10"), line("K-Center"), line("(A)"))
 
 
 def test_figures_are_read_as_they_are_printed():
-  assert figures("\n 91.7±0.5 -\n 8.2±11.6 99.6±0.0\n") == (
+  assert figures("\n 91.7±0.5 -\n 8.2±11.6 99.6\n") == (
     (Figure(91.7, 0.5), None),
-    (Figure(8.2, 11.6), Figure(99.6, 0.0)),
+    (Figure(8.2, 11.6), Figure(99.6, None)),
   )
 
 

@@ -73,6 +73,13 @@ x/1,cifar10-1,dd,,,,,,,,-,,,
   )
 
 
+def test_a_paper_without_deviations():
+  table = TABLE._replace(figures=figures("82.9 -\n60.0 -\n70.0 -"))
+  assert "| 50.0 ± 7.1 (paper 82.9, -32.9) " in markdown(table, RESULTS)
+  lines = comma_separated(table, RESULTS).splitlines()
+  assert lines[1] == "x/1,mnist-1,ours,50.0,7.1,2,2,82.9,,-32.9,done,dc,300,none"
+
+
 def test_the_difference_is_that_of_the_printed_figures():
   result = Result((0.9114,), 1, 1, "dc", 300, "none")
   assert "(paper 50.0 ± 1.5, +41.1)" in markdown(TABLE, {("mnist-1", "ours"): result})

@@ -1,7 +1,9 @@
 """The tables of the papers: their shapes, figures taken from the text by hand, their configs."""
 
 import pytest
+from dcjax.configs import speech
 
+import dcjax.config
 from dcjax.nn import pools
 from dcjax.tables import TABLES, plan
 
@@ -9,6 +11,7 @@ SHAPES = {
   "dc/1": (12, 6), "dc/2": (6, 6), "dc/3": (4, 3), "dc/T6": (3, 3), "dc/T7": (3, 3),
   "dc/T8": (5, 5), "dc/T9": (4, 4), "dc/T10": (4, 4), "dc/T11": (3, 6),
   "dsa/1": (12, 8), "dsa/2": (2, 6), "dsa/3": (6, 6), "dsa/4": (7, 4), "dsa/5": (4, 8),
+  "idc/4": (2, 7),
 }  # fmt: skip
 # MNIST, ConvNet, 1 image per class: the same experiment in eight tables, 91.7 ± 0.5 in all.
 DEFAULTS = {
@@ -68,6 +71,8 @@ def test_shapes():
     ("dsa/4", "c", "crop", (42.8, 0.7)),
     ("dsa/4", "e", "rotation", (46.3, 0.5)),
     ("dsa/5", "svhn", "cutout", (73.1, 0.6)),
+    ("idc/4", "10", "idc", (82.9, None)),
+    ("idc/4", "20", "dsa", (74.0, None)),
   ],
 )
 def test_figures(table, row, column, figure):
@@ -80,7 +85,7 @@ def test_every_cell_is_a_config(name):
     if each.runnable:
       (found,) = plan.trials(each, {}, [0])
       assert found.network["name"] in pools.FIELDS
-      assert found.config.evaluation.networks == 20
+      assert found.config.evaluation.networks == (3 if name.startswith("idc") else 20)
 
 
 def test_one_experiment_in_many_tables_is_run_once():
@@ -129,6 +134,14 @@ def test_networks_of_the_two_stages():
   assert trial("dc/T8", "groupnorm", "batchnorm").network["norm"] == "batch"
   assert trial("dc/T9", "4", "1").condensation.network.depth == 4
   assert trial("dc/T9", "4", "1").network["depth"] == 1
+
+
+def test_a_set_of_spectrograms_is_that_of_its_preset():
+  columns = {"rand": "random", "herd": "herding", "dsa": "dsa", "dm": "dm", "idc": "idc"}
+  for column, method in columns.items():
+    made = plan.condensation(dcjax.config.resolve(speech.get_config(f"{method},ipc=20")))
+    assert plan.identity(made) == plan.identity(trial("idc/4", "20", column).condensation)
+  assert trial("idc/4", "20", "idc-i").condensation.formation.factor == 1
 
 
 def test_rates_of_mlp():
