@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from dcjax import compilation, data, environment, experiment, processes, report
 from dcjax import config as config_lib
-from dcjax import data, environment, experiment, processes, report
 from dcjax.checkpoint import Checkpoints
 from dcjax.errors import UserError
 from dcjax.experiment import Evaluation, Keys
@@ -46,7 +46,10 @@ def condense(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
       return summary
     run = Run(config, data.load(config.dataset), folder)
     folder.claim(config.to_dict())
-    with Interrupts("all saved, and the same command goes on") as interrupts:
+    with (
+      compilation.kept(config.compute.cache_dir, folder.path),
+      Interrupts("all saved, and the same command goes on") as interrupts,
+    ):
       return run.finish(interrupts)
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):

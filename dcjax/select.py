@@ -13,8 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from dcjax import (
+  compilation,
+  coreset,
+  data,
+  environment,
+  evaluation,
+  experiment,
+  pretrained,
+  report,
+)
 from dcjax import config as config_lib
-from dcjax import coreset, data, environment, evaluation, experiment, pretrained, report
 from dcjax.data import Dataset
 from dcjax.errors import UserError, check_name
 from dcjax.experiment import Evaluation, Keys
@@ -60,7 +69,10 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
       return summary
     selection = Selection(config, data.load(config.dataset), folder.path)
     folder.claim(config.to_dict())
-    with Interrupts("the same command goes on from what is saved") as interrupts:
+    with (
+      compilation.kept(config.compute.cache_dir, folder.path),
+      Interrupts("the same command goes on from what is saved") as interrupts,
+    ):
       return selection.finish(summary, interrupts.wait)
   except OSError as error:
     raise UserError(

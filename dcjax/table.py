@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from dcjax import compilation, coreset, data, experiment
 from dcjax import config as config_lib
-from dcjax import coreset, data, experiment
 from dcjax.condense import condense as condense_set
 from dcjax.data import Dataset
 from dcjax.errors import UserError, nearest
@@ -85,7 +85,9 @@ def fill(
   folder = _open(workdir)
   try:
     filling = Filling(table, trials, folder.path, sets, budget)
-    filling.run(list(map(_place, chosen)), condense)
+    # Sets of one kind differ by their seeds only, and run the same programs.
+    with compilation.kept(values.get("compute.cache_dir"), folder.path):
+      filling.run(list(map(_place, chosen)), condense)
     return filling.write()
   except OSError as error:
     raise UserError(

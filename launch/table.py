@@ -1,8 +1,5 @@
 """`dcjax table`: the flags of a table."""
 
-import tempfile
-
-import jax
 from absl import flags
 from dcjax.launch import command_line
 
@@ -14,7 +11,6 @@ HELP = """Also --config.field=value, for all cells whose method has the field: t
 (iterations, batch_real, evaluation.networks, evaluation.epochs) and dataset.data_dir, say.
 Without --table it lists the tables, with the names of their rows and columns.
 """
-COMPILE_SECONDS = 0.5  # what takes less to compile is not kept
 
 
 def main(arguments: list[str]) -> None:
@@ -27,27 +23,18 @@ def main(arguments: list[str]) -> None:
   chosen = table.find(values.table)
   if not values.workdir:
     raise UserError("--workdir: missing; see dcjax table --help")
-  with tempfile.TemporaryDirectory(prefix="dcjax-compiled-") as folder:
-    _compile_once(folder)
-    text = table.fill(
-      chosen,
-      values.workdir,
-      rows=values.rows,
-      columns=values.columns,
-      seeds=None if values.seeds is None else _numbers(values.seeds),
-      collect=values.collect,
-      condense=values.condense,
-      changes=changes,
-    )
+  text = table.fill(
+    chosen,
+    values.workdir,
+    rows=values.rows,
+    columns=values.columns,
+    seeds=None if values.seeds is None else _numbers(values.seeds),
+    collect=values.collect,
+    condense=values.condense,
+    changes=changes,
+  )
   print(text)
   print(f"Everything is in {values.workdir}")
-
-
-def _compile_once(folder: str) -> None:
-  """Sets of one kind differ by their seeds only, and run the same programs."""
-  if jax.config.jax_compilation_cache_dir is None:
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", COMPILE_SECONDS)
 
 
 def _split(arguments: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from dcjax import SyntheticSet, UserError, experiment
-from dcjax.condense import condense, converged
+from dcjax.condense import Run, condense, converged
 from dcjax.evaluate import evaluate
 from dcjax.interrupt import Interrupted, Interrupts
 from dcjax.loop import Loop
@@ -224,6 +224,12 @@ def test_line_cut_short_is_written_again(finished, tmp_path, monkeypatch):
 def test_chunk_length_changes_nothing(finished, tmp_path, chunk):
   condense(tiny(evaluate_every=3, compute__chunk=chunk), tmp_path)
   assert_same_result(tmp_path, finished[0])
+
+
+def test_compiled_programs_are_kept(tmp_path, monkeypatch):
+  monkeypatch.setattr(Run, "finish", lambda *_: jax.config.jax_compilation_cache_dir)
+  kept = str(tmp_path / "kept")
+  assert condense(tiny(compute__cache_dir=kept), tmp_path / "run") == kept
 
 
 @pytest.mark.parametrize("mesh", ["4x1", "2x2"])

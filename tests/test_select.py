@@ -112,6 +112,12 @@ def test_writes_everything(finished):
   assert summary["versions"]["jax"] == jax.__version__ and summary["hardware"]["backend"] == "cpu"
 
 
+def test_compiled_programs_are_kept(configure, tmp_path, monkeypatch):
+  monkeypatch.setattr(Selection, "finish", lambda *_: jax.config.jax_compilation_cache_dir)
+  kept = str(tmp_path / "kept")
+  assert select(configure("random", compute__cache_dir=kept), tmp_path / "run") == kept
+
+
 def test_evaluates_what_the_config_asks_for(configure, tmp_path):
   changes = {"evaluation__architectures": (f"mlp,{OTHER}",), "evaluation__networks": 2}
   summary = select(configure("random", evaluation__whole=True, **changes), tmp_path / "run")

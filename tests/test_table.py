@@ -184,8 +184,9 @@ def test_sets_of_other_runs_are_collected(work, filled, tmp_path):
 
 def test_a_whole_set_needs_no_set_but_is_not_run_without_leave(work, tmp_path):
   options = {"columns": ["whole"], "seeds": [3, 4]}
-  table.fill(SMALL, tmp_path, **options, condense=False)
-  assert work == []
+  changes = {"compute.cache_dir": str(tmp_path / "kept")}
+  table.fill(SMALL, tmp_path, **options, condense=False, changes=changes)
+  assert work == [] and (tmp_path / "kept").is_dir()
   table.fill(SMALL, tmp_path, **options)
   assert work == ["torch", "kaiming"] and not (tmp_path / "sets").exists()
   records = [json.loads(file.read_text())["record"] for file in (tmp_path / "cells").iterdir()]
