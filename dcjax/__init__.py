@@ -4,8 +4,22 @@
 tests one, and `dcjax.SyntheticSet.load(path)` reads one.
 """
 
+from typing import TYPE_CHECKING
+
 from dcjax.errors import UserError
-from dcjax.synthetic import SyntheticSet
 from dcjax.version import __version__
 
+if TYPE_CHECKING:
+  from dcjax.synthetic import SyntheticSet
+
 __all__ = ["SyntheticSet", "UserError", "__version__"]
+
+if not TYPE_CHECKING:
+
+  def __getattr__(name):
+    """Imports `SyntheticSet`, and with it jax, for those who ask for it."""
+    if name != "SyntheticSet":
+      raise AttributeError(f"module 'dcjax' has no attribute '{name}'")
+    from dcjax.synthetic import SyntheticSet
+
+    return SyntheticSet

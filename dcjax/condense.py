@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from dcjax import compilation, data, environment, experiment, processes, report
 from dcjax import config as config_lib
 from dcjax.checkpoint import Checkpoints
-from dcjax.errors import UserError
+from dcjax.errors import Interrupted, UserError
 from dcjax.experiment import Evaluation, Keys
-from dcjax.interrupt import Interrupted, Interrupts
+from dcjax.interrupt import Interrupts
 from dcjax.loop import Loop
 from dcjax.progress import Progress, Stopwatch
 from dcjax.synthetic import SyntheticSet

@@ -1,12 +1,22 @@
-"""Errors that a user can mend, and the words that help to mend them."""
+"""What ends a command early: errors that a user can mend, with the words to help, and signals."""
 
 import difflib
+import signal
 from collections.abc import Iterable
 from typing import Any
 
 
 class UserError(ValueError):
   """Bad input. The message is one line: the field, the value seen, the remedy."""
+
+
+class Interrupted(Exception):
+  """What was running was asked to end."""
+
+  def __init__(self, number: int, left: str = ""):
+    """Keeps which signal it was, and says what it leaves."""
+    super().__init__(f"{signal.Signals(number).name}; {left}")
+    self.exit_code = 128 + number  # as shells count
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -8,17 +8,9 @@ from typing import Any
 import jax
 
 from dcjax import processes
+from dcjax.errors import Interrupted
 
 POLL_SECONDS = 0.01
-
-
-class Interrupted(Exception):
-  """What was running was asked to end."""
-
-  def __init__(self, number: int, left: str = ""):
-    """Keeps which signal it was, and says what it leaves."""
-    super().__init__(f"{signal.Signals(number).name}; {left}")
-    self.exit_code = 128 + number  # as shells count
 
 
 class Interrupts:

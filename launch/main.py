@@ -7,8 +7,7 @@ import sys
 
 from absl import logging as absl_logging
 
-from dcjax.errors import UserError, nearest
-from dcjax.interrupt import Interrupted
+from dcjax.errors import Interrupted, UserError, nearest
 from dcjax.version import __version__
 
 USAGE = f"""dcjax {__version__}: dataset condensation in JAX.

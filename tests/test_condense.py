@@ -17,8 +17,9 @@ from PIL import Image
 
 from dcjax import SyntheticSet, UserError, experiment
 from dcjax.condense import Run, condense, converged
+from dcjax.errors import Interrupted
 from dcjax.evaluate import evaluate
-from dcjax.interrupt import Interrupted, Interrupts
+from dcjax.interrupt import Interrupts
 from dcjax.loop import Loop
 from tests.runs import tiny
 

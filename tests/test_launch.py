@@ -215,3 +215,8 @@ def test_heavy_packages_are_imported_only_when_used():
     "sys.exit(str(unwanted & sys.modules.keys()) if unwanted & sys.modules.keys() else 0)"
   )
   assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_command_line_starts_without_jax():
+  program = "import sys, dcjax.launch.main; sys.exit('jax' in sys.modules)"
+  assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

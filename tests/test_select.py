@@ -16,8 +16,8 @@ import dcjax.config
 from dcjax import SyntheticSet, UserError, data, evaluation, experiment, pretrained
 from dcjax.condense import condense
 from dcjax.coreset import METHODS
+from dcjax.errors import Interrupted
 from dcjax.evaluate import evaluate
-from dcjax.interrupt import Interrupted
 from dcjax.select import Selection, select
 from dcjax.strategy import Strategy
 

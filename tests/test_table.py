@@ -7,7 +7,7 @@ import pytest
 from dcjax.launch import main
 
 from dcjax import SyntheticSet, UserError, table
-from dcjax.interrupt import Interrupted
+from dcjax.errors import Interrupted
 from dcjax.tables import TABLES, plan
 from dcjax.tables.definition import Table, figures, line
 
