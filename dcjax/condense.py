@@ -23,8 +23,8 @@ from dcjax.workdir import Metrics, Workdir, write_json
 def condense(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
   """Condenses a dataset as a config says, or goes on with a run that was stopped.
 
-  Everything is written into `workdir`: `config.json`, `metrics.jsonl`, TensorBoard events,
-  `checkpoints/`, `images/`, `synthetic.npz` and `summary.json`.
+  Everything is written into `workdir`: `config.json`, `metrics.jsonl`, `progress.json`,
+  TensorBoard events, `checkpoints/`, `images/`, `synthetic.npz` and `summary.json`.
 
   Args:
     config: made by a preset or `dcjax.config.default()`.
@@ -209,6 +209,7 @@ class Run:
 
   def _evaluate(self, task: tuple[str, str], images: np.ndarray) -> None:
     networks = self.config.evaluation.networks
+    self.progress.say(f"{' set on '.join(task)}: 0 of {networks} networks")
     with self.watch("evaluate"):
       run = self.evaluation.run(task, images, self.iteration, self.interrupts.wait)
       for done, record in run:

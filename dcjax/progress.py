@@ -1,5 +1,6 @@
-"""How a run shows where it is: a progress bar or log lines, TensorBoard, a stopwatch."""
+"""How a run shows where it is: a progress bar or log lines, a note, TensorBoard, a stopwatch."""
 
+import json
 import logging
 import sys
 import time
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dcjax import processes
+from dcjax.files import PROGRESS, writing
 
 logger = logging.getLogger("dcjax")
 
 FLUSH_SECONDS = 10.0  # between two writes of TensorBoard's events
-LOG_SECONDS = 10.0  # between two lines where there is no terminal
+LOG_SECONDS = 10.0  # between two lines where there is no terminal, and two notes of the speed
 
 
 class Stopwatch:
@@ -73,16 +75,18 @@ class Progress:
   """Shows a run: a bar with loss and time left on a terminal, plain log lines elsewhere."""
 
   def __init__(self, folder: Path, iterations: int, done: int):
-    """Starts the bar at `done` iterations; TensorBoard events go to `folder`."""
+    """Starts the bar at `done` iterations; the note and TensorBoard events go to `folder`."""
     from tqdm import tqdm
 
+    self._file = folder / PROGRESS
     self._boards = [Board(folder, done)] if processes.is_first() else []
     self._terminal = sys.stderr.isatty() and processes.is_first()
     self._bar = tqdm(
       total=iterations, initial=done, unit="it", disable=not self._terminal, dynamic_ncols=True
     )
     self._iterations = iterations
-    self._last_line = time.monotonic()
+    self._seconds: list[float] = []  # of the iterations of this start
+    self._last_line = self._last_note = time.monotonic()
 
   def loss(self, iteration: int, loss: float, seconds: float) -> None:
     """Shows an iteration, which took so many seconds."""
@@ -93,12 +97,16 @@ class Progress:
       self._bar.unpause()
     self._bar.update()
     self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+    self._seconds.append(seconds)
+    if time.monotonic() - self._last_note >= LOG_SECONDS:
+      self._note()
     left = seconds * (self._iterations - iteration)
     text = f"iteration {iteration} of {self._iterations}, loss {loss:.4g}, {left:.0f} s left"
     self._line(text, force=iteration == self._iterations)
 
   def say(self, text: str, force: bool = False) -> None:
     """Shows what is going on besides; where there is no terminal, not too often."""
+    self._note(text)
     self._bar.set_description(text)
     self._line(text, force)
 
@@ -120,8 +128,17 @@ class Progress:
       self._last_line = now
       logger.info(text)
 
+  def _note(self, doing: str = "") -> None:
+    """Writes what `dcjax status` tells beside the log; what cannot be written is left out."""
+    self._last_note = time.monotonic()
+    mean = sum(self._seconds) / len(self._seconds) if self._seconds else None
+    if processes.is_first():
+      with suppress(OSError), writing(self._file) as stream:
+        json.dump({"seconds_per_iteration": mean, "doing": doing}, stream)
+
   def close(self) -> None:
     """Ends the bar and the events file."""
+    self._note()
     self._bar.close()
     for board in self._boards:
       board.close()

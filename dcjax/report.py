@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dcjax.files import writing
-from dcjax.synthetic import SyntheticSet
+
+if TYPE_CHECKING:  # it brings jax
+  from dcjax.synthetic import SyntheticSet
 
 COLUMNS = ("iteration", "set", "network", "ipc", "epochs", "networks", "last (%)", "best (%)")
 TILE = 72  # least side of an image in a grid, in pixels of the screen
@@ -16,8 +18,12 @@ TEXT = 15  # height of the text in pixels
 
 def table(evaluations: Sequence[dict[str, Any]]) -> str:
   """The evaluations of a run as a Markdown table that also reads well as plain text."""
-  rows = [COLUMNS, *(_row(record) for record in evaluations)]
-  widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+  return aligned([COLUMNS, *(_row(record) for record in evaluations)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+  """A Markdown table that also reads well as plain text; the first row is its head."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = [
     "| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |"
     for row in rows
@@ -36,8 +42,8 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
     _images(record),
     f"{record['epochs']}{augmented}",
     str(record["networks"]),
-    _percent(record["last_mean"], record["last_std"]),
-    _percent(record["best_mean"], record["best_std"]),
+    percent(record["last_mean"], record["last_std"]),
+    percent(record["best_mean"], record["best_std"]),
   )
 
 
@@ -49,11 +55,12 @@ def _images(record: dict[str, Any]) -> str:
   return str(ipc) if decoded == ipc else f"{ipc} as {decoded}"
 
 
-def _percent(mean: float, deviation: float) -> str:
+def percent(mean: float, deviation: float) -> str:
+  """Mean and deviation of accuracies in [0, 1]."""
   return f"{100 * mean:.1f} ± {100 * deviation:.1f}"
 
 
-def save_grid(synthetic: SyntheticSet, file: Path) -> None:
+def save_grid(synthetic: "SyntheticSet", file: Path) -> None:
   """Draws a set as a PNG: one row a class, with its name, pixels magnified and denormalised."""
   from PIL import Image, ImageDraw, ImageFont
 

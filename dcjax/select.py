@@ -65,7 +65,7 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
   try:
     folder.check(config.to_dict())
     summary = folder.summary()
-    if summary and not _tasks_left(config, summary):
+    if summary and not tasks_left(config, summary):
       return summary
     selection = Selection(config, data.load(config.dataset), folder.path)
     folder.claim(config.to_dict())
@@ -83,7 +83,7 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     folder.close()
 
 
-def _tasks_left(config: ConfigDict, summary: dict[str, Any]) -> list[tuple[str, str]]:
+def tasks_left(config: ConfigDict, summary: dict[str, Any]) -> list[tuple[str, str]]:
   """The pairs (set, network) that a summary lacks; a random subset is a selection of its own."""
   if not config.evaluation.networks:
     return []
@@ -127,7 +127,7 @@ class Selection:
       summary = self._summary()
       write_json(self.path / "summary.json", summary)
     images = SyntheticSet.load(file).images
-    for task in _tasks_left(self.config, summary):
+    for task in tasks_left(self.config, summary):
       self._evaluate(task, images, summary, wait)
     return summary
 

@@ -15,7 +15,7 @@ from dcjax.condense import condense as condense_set
 from dcjax.data import Dataset
 from dcjax.errors import UserError, nearest
 from dcjax.experiment import Evaluation, Keys
-from dcjax.files import expand
+from dcjax.files import LOCK, expand
 from dcjax.interrupt import Interrupts
 from dcjax.progress import logger
 from dcjax.select import select
@@ -125,7 +125,7 @@ def _open(workdir: str | os.PathLike) -> Workdir:
   """Takes the folder, unless it holds something else."""
   path = expand("workdir", workdir)
   if path.is_dir() and not (path / "cells").is_dir():
-    other = sorted({file.name for file in path.iterdir()} - {".lock"})
+    other = sorted({file.name for file in path.iterdir()} - {LOCK})
     if other:
       raise UserError(f"workdir: {path} holds {other[0]} but no tables; give another folder")
   folder = Workdir(path)

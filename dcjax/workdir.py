@@ -10,7 +10,7 @@ from typing import Any
 from dcjax import processes
 from dcjax.config import flatten
 from dcjax.errors import UserError
-from dcjax.files import expand, writing
+from dcjax.files import LOCK, expand, read_object, read_records, read_summary, writing
 
 
 class Workdir:
@@ -35,7 +35,7 @@ class Workdir:
       self.path.mkdir(parents=True, exist_ok=True)
       with tempfile.TemporaryFile(dir=self.path):
         pass
-      self._lock = (self.path / ".lock").open("w")
+      self._lock = (self.path / LOCK).open("w")
     except OSError as error:
       raise UserError(
         f"workdir: cannot write to {self.path} ({error.strerror}); give a folder of your own"
@@ -55,7 +55,7 @@ class Workdir:
     """
     file = self.path / "config.json"
     if file.exists():
-      self._check_same(_read_object(file), json.loads(json.dumps(config)))
+      self._check_same(read_object(file), json.loads(json.dumps(config)))
       return
     for name in ("checkpoints", "metrics.jsonl", "synthetic.npz", "summary.json"):
       if (self.path / name).exists():
@@ -71,10 +71,7 @@ class Workdir:
 
   def summary(self) -> dict[str, Any] | None:
     """What a finished run has written, if it is all there."""
-    file = self.path / "summary.json"
-    if file.exists() and (self.path / "synthetic.npz").exists():
-      return _read_object(file)
-    return None
+    return read_summary(self.path)
 
   def _check_same(self, old: dict[str, Any], new: dict[str, Any]) -> None:
     old_fields, new_fields = dict(flatten(old)), dict(flatten(new))
@@ -105,7 +102,7 @@ class Metrics:
 
   def __init__(self, file: Path, iteration: int):
     """Opens the log of a run that goes on after `iteration`; what came later is taken out."""
-    self.records = [r for r in _read_lines(file) if r["iteration"] <= iteration]
+    self.records = [r for r in read_records(file) if r["iteration"] <= iteration]
     losses = sum("loss" in record for record in self.records)
     if losses < iteration:
       raise UserError(
@@ -143,30 +140,6 @@ class Metrics:
 
 def _line(record: dict[str, Any]) -> str:
   return json.dumps(record, allow_nan=False) + "\n"
-
-
-def _read_lines(file: Path) -> list[dict[str, Any]]:
-  """The records of a log, up to a line that was cut short."""
-  records = []
-  for line in file.read_bytes().splitlines() if file.exists() else []:
-    try:
-      record = json.loads(line)
-    except ValueError:
-      break
-    if not isinstance(record, dict) or not isinstance(record.get("iteration"), int):
-      break
-    records.append(record)
-  return records
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-  try:
-    content = json.loads(file.read_bytes())
-  except ValueError:
-    content = None
-  if not isinstance(content, dict):
-    raise UserError(f"workdir: {file} is not a JSON object; give another folder")
-  return content
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -18,6 +18,8 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
       Chooses real images instead: random, herding, k_center, forgetting or optimal_random.
   dcjax evaluate --synthetic W/synthetic.npz [--architectures convnet,mlp,lenet ...]
       Trains networks on a saved set and tests them on real images.
+  dcjax status W [W2 ...]
+      Says how far runs are, how fast, and what they have reached; of folders of runs as well.
   dcjax plot KIND --workdirs W[,W2 ...] --output FILE
       Draws runs as PNG and PDF: grid, strip, gradients or ipc.
   dcjax table [--table dc/2 --workdir W --rows convnet --columns mlp,convnet --seeds 0,1 ...]
@@ -31,7 +33,7 @@ fashion_mnist, svhn, cifar10 or cifar100, and configs/speech.py:METHOD,ipc=N for
 words; add `smoke` to try one in seconds.
 Outside a checkout the same names mean the presets of the package.
 """
-COMMANDS = ("condense", "select", "evaluate", "plot", "table")
+COMMANDS = ("condense", "select", "evaluate", "status", "plot", "table")
 BAD_INPUT = 2  # exit code
 STOPPED = 130  # by Ctrl-C, as shells count
 

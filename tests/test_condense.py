@@ -21,6 +21,7 @@ from dcjax.errors import Interrupted
 from dcjax.evaluate import evaluate
 from dcjax.interrupt import Interrupts
 from dcjax.loop import Loop
+from dcjax.status import status
 from tests.runs import tiny
 
 
@@ -176,6 +177,7 @@ def test_interrupted_run_goes_on_bit_for_bit(finished, tmp_path, monkeypatch, ch
     interrupt_after(patch, chunks)
     with pytest.raises(Interrupted):
       condense(tiny(evaluate_every=3), tmp_path)
+  assert status([tmp_path]).startswith(f"{tmp_path}: stopped ")
   condense(tiny(evaluate_every=3), tmp_path)
   assert_same_result(tmp_path, finished[0])
 
@@ -204,6 +206,7 @@ def test_killed_run_goes_on_bit_for_bit(finished, tmp_path):
   while not (tmp_path / "checkpoints" / "2" / "_CHECKPOINT_METADATA").exists():
     assert process.poll() is None and time.monotonic() < deadline
     time.sleep(0.01)
+  assert status([tmp_path]).startswith(f"{tmp_path}: running, last sign ")
   process.send_signal(signal.SIGKILL)
   process.wait()
   condense(tiny(evaluate_every=3), tmp_path)

@@ -45,6 +45,13 @@ def test_condense_prints_a_table(run, capsys, monkeypatch):
   assert (run / "synthetic.npz").exists()
 
 
+def test_status_of_a_run(run, capsys):
+  main.run(["status", str(run)])
+  printed = capsys.readouterr().out
+  assert printed.startswith(f"{run}: finished ") and "\n  iteration   2 of 2 (100%)\n" in printed
+  assert "\n  speed       " in printed and "| synthetic | convnet |" in printed
+
+
 def test_fields_are_set_from_the_command_line(run):
   assert json.loads((run / "config.json").read_text())["network"]["width"] == 4
 
@@ -87,15 +94,17 @@ def test_evaluate_by_another_protocol(run, monkeypatch):
   assert changed("--protocol=idc", "--cutmix=0", "--epochs=7") == ("idc", strategy, 0, 7)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["condense", "--help"], ["evaluate", "-h"]])
+@pytest.mark.parametrize(
+  "arguments", [[], ["--help"], ["condense", "--help"], ["evaluate", "-h"], ["status", "-h"]]
+)
 def test_help(arguments, capsys):
   try:
     main.run(arguments)
   except SystemExit as caught:
     assert caught.code == 0
-  assert {"condense": "--config.network.width=128", "evaluate": "--synthetic"}.get(
-    next(iter(arguments), ""), "dcjax evaluate --synthetic"
-  ) in capsys.readouterr().out
+  shown = {"condense": "--config.network.width=128", "evaluate": "--synthetic", "status": "W [W2"}
+  expected = shown.get(next(iter(arguments), ""), "dcjax evaluate --synthetic")
+  assert expected in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -131,6 +140,9 @@ def test_help(arguments, capsys):
     (["condense", "--config=configs/dc.py:smoke", "--workdir=x", "--config.dataset.data_dir=gone"],
      "dataset.data_dir: no folder"),
     (["evaluate"], "--synthetic: missing"),
+    (["status"], "status: no workdir; write dcjax status W"),
+    (["status", "--workdir=x"], "status: no flag '--workdir=x'"),
+    (["status", "gone"], "status: no folder gone; give the --workdir of a run"),
     (["evaluate", "--synthetic=gone.npz"], "no file gone.npz"),
     (["evaluate", "--synthetic=gone.npz", "--output=none/x.json"], "--output: no folder none"),
   ],
@@ -218,5 +230,5 @@ def test_heavy_packages_are_imported_only_when_used():
 
 
 def test_the_command_line_starts_without_jax():
-  program = "import sys, dcjax.launch.main; sys.exit('jax' in sys.modules)"
+  program = "import sys, dcjax.launch.main, dcjax.launch.status; sys.exit('jax' in sys.modules)"
   assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -19,6 +19,7 @@ from dcjax.coreset import METHODS
 from dcjax.errors import Interrupted
 from dcjax.evaluate import evaluate
 from dcjax.select import Selection, select
+from dcjax.status import status
 from dcjax.strategy import Strategy
 
 SIZES = (30, 12, 21)  # training images of each class
@@ -178,8 +179,10 @@ def test_an_interrupted_evaluation_chooses_nothing_again(
     patch.setattr(experiment.Evaluation, "run", interrupted)
     with pytest.raises(Interrupted):
       select(config, folder)
+  assert status([folder]).startswith(f"{folder}: stopped ")
   before = (folder / "synthetic.npz").stat().st_mtime_ns
   summary = select(config, folder)
+  assert status([folder]).startswith(f"{folder}: finished ")
   assert [record["network"] for record in summary["evaluations"]] == ["mlp", OTHER]
   assert (folder / "synthetic.npz").stat().st_mtime_ns == before
 

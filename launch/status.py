@@ -1,0 +1,22 @@
+"""`dcjax status`: which runs to look at."""
+
+from dcjax.errors import UserError
+from dcjax.status import status
+
+HELP = """dcjax status W [W2 ...]
+  W is the folder of a run or a selection, in use or not, or one that holds such folders, as that of
+  a table does. Of one run it says how far it is, how fast, what it has reached, and how it goes on;
+  of several a line each.
+"""
+
+
+def main(arguments: list[str]) -> None:
+  """Runs `dcjax status` with its arguments, and prints what it finds."""
+  workdirs = arguments[1:]
+  if {"--help", "-help", "-h"} & set(workdirs):
+    print(HELP)
+    return
+  for argument in workdirs:
+    if argument.startswith("-"):
+      raise UserError(f"status: no flag '{argument}'; write dcjax status W, or several")
+  print(status(workdirs))
