@@ -1,8 +1,10 @@
 """Compiled programs kept on disk, beside the folders of runs, for all runs there to use.
 
 jax writes and reads them; their names hold all that they depend on: program, versions, flags and
-processor. Of several processes that run as one all read them, and jax has the first alone write
-them. They only save time: whatever goes wrong with them is a warning, never an error.
+processor. They only save time: whatever goes wrong with them is a warning, never an error.
+
+Of several processes that run as one, jax has the first alone write them, and means all to find
+them, if they see the folder. On CPUs names differ between processes: the others compile again.
 """
 
 import os
@@ -15,6 +17,7 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from dcjax import processes
 from dcjax.files import expand
 from dcjax.progress import logger
 
@@ -73,7 +76,8 @@ def _open(cache_dir: str | None, workdir: Path) -> Path | None:
       "compute.cache_dir: compiled programs are not kept in %s (%s)", folder, error.strerror
     )
     return None
-  _prune(folder)
+  if not processes.several():  # none must miss what another has found: they compile together
+    _prune(folder)
   return folder
 
 

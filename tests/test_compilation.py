@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from dcjax import UserError, compilation
+from dcjax import UserError, compilation, processes
 
 
 @pytest.fixture
@@ -140,6 +140,14 @@ def test_what_is_empty_or_was_read_longest_ago_is_deleted(unset, tmp_path, monke
     os.utime(folder / f"{name}-cache", (1000 - age, 1000))
   with compilation.kept(None, tmp_path / "run"):
     assert [file.name for file in entries(folder)] == ["new-cache", "used-cache"]
+
+
+def test_several_processes_delete_nothing(unset, tmp_path, monkeypatch):
+  (tmp_path / ".jax_cache").mkdir()
+  (tmp_path / ".jax_cache" / "empty-cache").touch()
+  monkeypatch.setattr(processes, "several", lambda: True)
+  with compilation.kept(None, tmp_path / "run"):
+    assert [file.name for file in entries(tmp_path / ".jax_cache")] == ["empty-cache"]
 
 
 def test_a_user_who_does_not_exist(tmp_path):

@@ -226,7 +226,8 @@ def _compute() -> ConfigDict:
   # Devices along the axes class x batch, '4x2'; None: all, along class first
   fields.mesh = placeholder(str)
   fields.chunk = placeholder(int)  # iterations between two looks; None: about a second
-  # Where compiled programs are kept; None: in .jax_cache beside the workdir; empty: nowhere. For
-  # None and empty, jax' own JAX_COMPILATION_CACHE_DIR holds, where it is set
+  # Where compiled programs are kept, seen by all processes of a run; None: in .jax_cache beside the
+  # workdir; empty: nowhere. For None and empty, jax' own JAX_COMPILATION_CACHE_DIR holds, where it
+  # is set
   fields.cache_dir = placeholder(str)
   return fields
