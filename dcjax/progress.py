@@ -92,14 +92,15 @@ class Progress:
     """Shows an iteration, which took so many seconds."""
     for board in self._boards:
       board.scalar("loss", loss, iteration)
+    self._seconds.append(seconds)
     if self._bar.desc:  # something else went on: its time is not the iterations'
       self._bar.set_description("", refresh=False)
       self._bar.unpause()
+      self._note()
+    elif time.monotonic() - self._last_note >= LOG_SECONDS:
+      self._note()
     self._bar.update()
     self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-    self._seconds.append(seconds)
-    if time.monotonic() - self._last_note >= LOG_SECONDS:
-      self._note()
     left = seconds * (self._iterations - iteration)
     text = f"iteration {iteration} of {self._iterations}, loss {loss:.4g}, {left:.0f} s left"
     self._line(text, force=iteration == self._iterations)

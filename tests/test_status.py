@@ -133,13 +133,18 @@ def test_what_is_cut_short_or_missing(folder):
 
 def test_the_speed_is_a_mean_since_the_start(tmp_path):
   progress = Progress(tmp_path, 10, 0)
+
+  def note():
+    return json.loads((tmp_path / PROGRESS).read_text())
+
   progress.say("compiling")
-  assert json.loads((tmp_path / PROGRESS).read_text())["doing"] == "compiling"
-  for iteration, seconds in enumerate([0.5, 0.5, 3.5], 1):
-    progress.loss(iteration, 1.0, seconds)
+  assert note() == {"seconds_per_iteration": None, "doing": "compiling"}
+  progress.loss(1, 1.0, seconds=0.5)
+  assert note() == {"seconds_per_iteration": 0.5, "doing": ""}
+  progress.loss(2, 1.0, seconds=0.5)
+  progress.loss(3, 1.0, seconds=3.5)
   progress.close()
-  expected = {"seconds_per_iteration": 1.5, "doing": ""}
-  assert json.loads((tmp_path / PROGRESS).read_text()) == expected
+  assert note() == {"seconds_per_iteration": 1.5, "doing": ""}
 
 
 def test_several_are_a_line_each(folder, tmp_path):
