@@ -173,7 +173,8 @@ def _dataset() -> ConfigDict:
   fields.data_dir = ""
   fields.cache_dir = ""  # where decoded images and the like are kept; empty: ~/.cache/dcjax
   fields.side = 64  # height and width of images from a folder
-  fields.classes = ()  # folders to load, comma-separated; empty: all
+  fields.classes = ()  # names of those to take, comma-separated; empty: all
+  fields.rgb_side = 0  # side that images of any source are brought to, in RGB; 0: as they are
   fields.zca = False  # whiten images after normalising them, as KIP does (IDC, Appendix E.6)
   return fields
 
@@ -197,7 +198,7 @@ def _network() -> ConfigDict:
 
 def _evaluation(protocol: str) -> ConfigDict:
   fields = ConfigDict()
-  fields.protocol = protocol  # 'dc', 'dsa', 'dm', 'idc' or 'idm'
+  fields.protocol = protocol  # 'dc', 'dsa', 'dm', 'idc', 'idm' or 'idc_continual'
   fields.networks = 20  # trained from scratch on each set (DC, section 3.1); 0: none
   fields.epochs = placeholder(int)  # None: the protocol's
   # Where the network sees more images than are stored, fewer of the protocol's epochs, so that

@@ -20,6 +20,7 @@ from dcjax.data.dataset import (
   warn_small_classes,
 )
 from dcjax.data.tfds import base_name
+from dcjax.data.views import in_rgb, of_classes
 from dcjax.data.whitened import whiten
 from dcjax.errors import UserError, nearest
 from dcjax.whitening import check_size
@@ -30,6 +31,7 @@ __all__ = [
   "base_name",
   "from_arrays",
   "load",
+  "of_classes",
   "random_subset",
   "sample",
   "sample_of_classes",
@@ -52,7 +54,10 @@ def load(config: Any) -> Dataset:
       `cache_dir`: where images decoded from TFDS, and whitenings, are kept (empty for the
         default);
       `side`: height and width that images of a folder are brought to;
-      `classes`: which folders to load, in the order of labels (empty for all);
+      `classes`: names of those to take, in the order of labels (empty for all); of a folder
+        only their folders are read;
+      `rgb_side`: height and width that images of any source are brought to, in RGB (0: as they
+        are);
       `zca`: whether images are whitened (`dcjax.whitening`).
 
   Raises:
@@ -67,6 +72,10 @@ def load(config: Any) -> Dataset:
       f"dataset.data_dir: cannot read {error.filename or config.data_dir} ({error.strerror}); "
       "see to its permissions, or give another"
     ) from error
+  if config.classes and config.name != "folder":
+    dataset = of_classes(dataset, config.classes)
+  if config.rgb_side:
+    dataset = in_rgb(dataset, config.rgb_side)
   return whiten(dataset, config.cache_dir) if config.zca else dataset
 
 

@@ -11,7 +11,7 @@ from dcjax.errors import UserError
 
 def config(**fields):
   defaults = {"name": "digits", "data_dir": "", "cache_dir": "", "side": 0, "classes": ()}
-  defaults["zca"] = False
+  defaults |= {"zca": False, "rgb_side": 0}
   return ml_collections.ConfigDict({**defaults, **fields})
 
 
