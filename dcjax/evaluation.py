@@ -147,6 +147,7 @@ def make_trainer(
   labels: Array,
   key: Key,
   decode: Callable[[Array], Array] = training.as_it_is,
+  teach: Callable[[Array, Array], Array] = training.as_they_are,
 ) -> Trainer:
   """Binds one training by the protocol; nothing is computed yet. For use inside jit.
 
@@ -158,6 +159,7 @@ def make_trainer(
     labels: int32 `[N]`.
     key: of the initial parameters, the order, the augmentation and CutMix.
     decode: `decode(images) -> images`, normalised.
+    teach: `teach(images, targets) -> targets`, see `training.Settings`.
   """
   init_key, train_key = jax.random.split(key)
   batch = min(PROTOCOLS[settings.protocol].batch, images.shape[0])
@@ -168,6 +170,7 @@ def make_trainer(
     decode,
     augment.by_name(settings.augmentation),
     settings.cutmix,
+    teach,
   )
 
   def start():

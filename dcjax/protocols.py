@@ -81,8 +81,20 @@ IDC = DSA._replace(
   },
   cutmix=0.5,
 )
+# Of a stage of continual learning (IDC, Appendix C.3)
+IDC_CONTINUAL = IDC._replace(
+  cuts=((Fraction(3, 5), 0.2), (Fraction(4, 5), 0.2)),
+  epochs=lambda augmentation, ipc, hundred_classes: 1000,
+)
 # By the values of the config field `evaluation.protocol`; DM and IDM evaluate as DSA does.
-PROTOCOLS = {"dc": DC, "dsa": DSA, "dm": DSA, "idc": IDC, "idm": DSA}
+PROTOCOLS = {
+  "dc": DC,
+  "dsa": DSA,
+  "dm": DSA,
+  "idc": IDC,
+  "idm": DSA,
+  "idc_continual": IDC_CONTINUAL,
+}
 
 
 def same_steps(epochs: int, *, stored: int, decoded: int) -> int:

@@ -17,6 +17,12 @@ def as_it_is(images: Array) -> Array:
   return images
 
 
+def as_they_are(images: Array, targets: Array) -> Array:
+  """The targets, where nobody else has a say in them."""
+  del images
+  return targets
+
+
 class Settings(NamedTuple):
   """How a network goes through a set.
 
@@ -26,6 +32,7 @@ class Settings(NamedTuple):
     decode: `decode(images) -> images`, from what the set holds to what the network takes.
     augment: `augment(key, images) -> images`, for each batch.
     cutmix: the probability with which a batch is then mixed, see `augment.cutmix`; 0: never.
+    teach: `teach(images, targets) -> targets` of what the network then sees.
   """
 
   batch: int
@@ -33,6 +40,7 @@ class Settings(NamedTuple):
   decode: Callable[[Array], Array] = as_it_is
   augment: Callable[[Key, Array], Array] = lambda key, images: images
   cutmix: float = 0.0
+  teach: Callable[[Array, Array], Array] = as_they_are
 
 
 def sgd(
@@ -232,6 +240,7 @@ def _step(
     logits, _ = jax.eval_shape(network.apply, params, images)
     targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
     images, targets = cutmix(mix_key, images, targets, settings.cutmix)
+  targets = settings.teach(images, targets)
   gradients = gradient(network, params, images, targets, weights, block=settings.block)
   updates, state = optimizer.update(gradients, state, params)
   return optax.apply_updates(params, updates), state

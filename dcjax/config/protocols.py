@@ -14,7 +14,7 @@ def fill_evaluation(config: ConfigDict) -> None:
   fields, dataset = config.evaluation, base_name(config.dataset.name)
   protocol = PROTOCOLS[fields.protocol]
   # IDC trains with all transforms, whatever a set was matched with.
-  matched = "dsa" in config and fields.protocol != "idc"
+  matched = "dsa" in config and not fields.protocol.startswith("idc")
   strategy = config.dsa.strategy if matched else default_strategy(dataset)
   augmentation, cutmix = protocol.augmentation(dataset, strategy)
   if fields.augmentation is None:
