@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
 from dcjax import curves, data, experiment, pictures
+from dcjax.applications import figure
 from dcjax.config import flatten
 from dcjax.curves import method_name
 from dcjax.errors import UserError, check_least, check_name, nearest
@@ -294,6 +295,29 @@ def _check_alike(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -
       )
 
 
+# --- Continual learning ----------------------------------------------------------------------
+
+
+def stages(folders: Sequence[Path], *, labels: Sequence[str] = ()) -> Figure:
+  """Accuracy after each stage of continual learning (DC, Figure 4; IDC, Figure 7; IDM, Figure 8).
+
+  Args:
+    folders: of finished runs of `dcjax continual`, with the same stages.
+    labels: names of the runs; by default the methods, or the folders.
+  """
+  titles = _titles(folders, labels)
+  summaries = [_read(folder, "summary.json") for folder in folders]
+  for folder, summary in zip(folders, summaries, strict=True):
+    if "stages" not in summary:
+      raise UserError(f"workdirs: {folder} is no run of dcjax continual; give one")
+    if summary["stages"] != summaries[0]["stages"]:
+      raise UserError(
+        f"workdirs: {folders[0]} has the stages {', '.join(summaries[0]['stages'])}, {folder} "
+        f"{', '.join(summary['stages'])}; draw them apart"
+      )
+  return figure.draw(list(zip(titles, summaries, strict=True)))
+
+
 # --- What the pictures share -----------------------------------------------------------------
 
 
@@ -330,4 +354,5 @@ KINDS: dict[str, Callable[..., Figure]] = {
   "strip": strip,
   "gradients": gradients,
   "ipc": ipc,
+  "stages": stages,
 }

@@ -5,6 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dcjax import coreset
+from dcjax.config import continual as continual_config
 from dcjax.config import default
 from dcjax.errors import UserError, nearest
 
@@ -72,6 +73,49 @@ def speech(method: str) -> dict[str, Any]:
     },
   }
   return fields | {"formation.name": "time"} | own[method]
+
+
+# What presets call the scenarios of continual learning.
+SCENARIOS = {"digits": "rehearsal", "gdumb": "gdumb", "growing": "growing"}
+
+
+def continual(argument: str | None) -> ConfigDict:
+  """Continual learning as a paper has it.
+
+  Args:
+    argument: a scenario, `memory=METHOD`, `steps=N` and a dataset (but for digits), `ipc=N`, and
+      `smoke`, all optional, with commas between them.
+
+  Raises:
+    UserError: the argument has something else.
+  """
+  words = (argument or "").replace(" ", "").split(",")
+  scenario = next((word for word in words if word in SCENARIOS), "gdumb")
+  given = dict(word.split("=", 1) for word in words if word.startswith(("memory=", "steps=")))
+  config = continual_config.default(SCENARIOS[scenario], given.get("memory", "dm"))
+  rest = [word for word in words if word != scenario and word.partition("=")[0] not in given]
+  datasets = () if scenario == "digits" else tuple(DATASETS)
+  chosen = arguments(",".join(rest), "", datasets)
+  if chosen["dataset"]:
+    config.dataset.name = DATASETS[chosen["dataset"]]
+  if any(word.startswith("ipc=") for word in rest):
+    config.ipc = chosen["ipc"]
+  if "steps" in given:
+    config.continual.steps = _steps(given["steps"], config.continual)
+  if chosen["smoke"]:
+    smoke(config)
+    config.continual.runs = 1
+    if scenario == "growing":
+      config.evaluation.architectures = ("convnet", "mlp")  # resnet10 takes long to compile
+    if scenario == "digits":
+      config.continual.training.iterations = config.continual.finetuning.iterations = 2
+  return config
+
+
+def _steps(text: str, fields: ConfigDict) -> int:
+  if "steps" not in fields or not text.isdecimal():
+    raise UserError(f"config argument: 'steps={text}'; write gdumb,steps=10 or growing,steps=5")
+  return int(text)
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

@@ -1,6 +1,6 @@
 """Reads flags and presets; every mistake becomes a `UserError`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ def parse(
   arguments: list[str],
   required: tuple[str, ...],
   more: str = "",
+  fields: Iterable[str] = (),
 ) -> flags.FlagValues:
   """Parses the arguments of a command into its flags.
 
@@ -26,6 +27,7 @@ def parse(
     arguments: the command's name and what follows it.
     required: flags that must be given.
     more: what `--help` shows below the flags.
+    fields: that a config may have beside those of a method.
 
   Returns:
     The flags, with their values.
@@ -38,7 +40,7 @@ def parse(
   if {"--help", "-h", "-help"} & set(arguments):
     print(f"dcjax {command}\n{define().get_help()}\n{more}")
     raise SystemExit(0)
-  _check_fields(arguments)
+  _check_fields(arguments, fields)
   try:
     values = define()
     extra = values(_find_presets(arguments))[1:]
@@ -81,9 +83,9 @@ def _lines(fields: dict[str, Any]) -> list[str]:
   return [f"  --config.{name}={value}" for name, value in fields.items()]
 
 
-def _check_fields(arguments: list[str]) -> None:
+def _check_fields(arguments: list[str], more: Iterable[str]) -> None:
   """Raises `UserError` for `--config.field=value` with a field that no config has."""
-  known = {name for method in METHODS for name in _fields(method)}
+  known = {name for method in METHODS for name in _fields(method)}.union(more)
   for field in _given_fields(arguments):
     if field not in known:
       raise UserError(f"--config: no field '{field}'; {nearest(field, known)}")

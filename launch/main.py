@@ -24,6 +24,8 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
       Draws runs as PNG and PDF: grid, strip, gradients or ipc.
   dcjax table [--table dc/2 --workdir W --rows convnet --columns mlp,convnet --seeds 0,1 ...]
       Fills a table of the papers, cell by cell; without --table it lists them.
+  dcjax continual --config configs/continual.py:digits,memory=dsa --workdir W
+      Continual learning with memories of condensed or selected images.
   dcjax COMMAND --help
       Shows the flags of a command.
 
@@ -33,7 +35,7 @@ fashion_mnist, svhn, cifar10 or cifar100, and configs/speech.py:METHOD,ipc=N for
 words; add `smoke` to try one in seconds.
 Outside a checkout the same names mean the presets of the package.
 """
-COMMANDS = ("condense", "select", "evaluate", "status", "plot", "table")
+COMMANDS = ("condense", "select", "evaluate", "status", "plot", "table", "continual")
 BAD_INPUT = 2  # exit code
 STOPPED = 130  # by Ctrl-C, as shells count
 

@@ -14,6 +14,7 @@ HELP = """dcjax plot KIND --workdirs W[,W2 ...] --output FILE
   strip      one image of each class in the course of the iterations
   gradients  how large the gradients of real and synthetic images are, of DC or DSA
   ipc        accuracy against images per class
+  stages     accuracy after each stage of continual learning
   dcjax plot KIND --help shows the flags of a kind.
 """
 
@@ -51,7 +52,7 @@ def _flags(kind: str) -> flags.FlagValues:
 
 _OPTIONS: dict[str, tuple[Callable[..., object], tuple[str, ...], str]] = {
   "classes": (flags.DEFINE_list, ("grid", "strip"), "Names of the classes to show."),
-  "labels": (flags.DEFINE_list, ("strip", "gradients"), "Titles of the panels, one a run."),
+  "labels": (flags.DEFINE_list, ("strip", "gradients", "stages"), "Titles, one a run."),
   "networks": (flags.DEFINE_integer, ("gradients",), "Networks whose gradients are taken."),
   "data_dir": (flags.DEFINE_string, ("gradients",), "Where the dataset is on this machine."),
 }

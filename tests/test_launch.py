@@ -123,7 +123,7 @@ def test_help(arguments, capsys):
     (["condense", QUICK, "--workdir=x", "--config.seed=9223372036854775808"], "seed: "),
     (["condense", QUICK, "--workdir=x", "--config.lr_image=inf"], "lr_image: inf is not"),
     (["condense", QUICK, "--workdir="], "--workdir: empty"),
-    (["condense", "--config=", "--workdir=x"], "no file ''; presets are configs/coreset.py"),
+    (["condense", "--config=", "--workdir=x"], "no file ''; presets are configs/continual.py"),
     (["condense", QUICK, "--workdir=~nosuchuser/x"], "x: there is no such user"),
     (["condense", "--config=/home/me/quickstart.py", "--workdir=x"], "no file '/home/me/q"),
     (["condense", QUICK, "--flagfile=gone"], "gone"),

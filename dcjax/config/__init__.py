@@ -20,6 +20,8 @@ __all__ = [
   "default",
   "evaluation_settings",
   "flatten",
+  "names",
+  "replace_fields",
   "resolve",
 ]
 
@@ -48,10 +50,24 @@ def complete(fields: dict[str, Any]) -> ConfigDict:
   method = fields.get("method", "dc")
   check_name("method", method, METHODS)
   config = default(method)
+  return replace_fields(config, fields, method)
+
+
+def replace_fields(config: ConfigDict, fields: dict[str, Any], owner: str) -> ConfigDict:
+  """Sets some fields of a config, and returns it.
+
+  Args:
+    config: with all its fields.
+    fields: those to set, as nested dicts.
+    owner: whose config it is, for an error.
+
+  Raises:
+    UserError: a field is unknown, or its value is of the wrong type.
+  """
   known = dict(flatten(config.to_dict()))
   for name, value in flatten(fields):
     if name not in known:
-      raise UserError(f"config: {method} has no field '{name}'; {nearest(name, known)}")
+      raise UserError(f"config: {owner} has no field '{name}'; {nearest(name, known)}")
     try:
       if value is None and known[name] is not None:
         raise TypeError
@@ -89,8 +105,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
     raise UserError(f"seed: {config.seed} is not within 0..{SEEDS - 1}; give one that is")
   resolve_method(config)
   with config.unlocked():
-    config.dataset.classes = _names(config.dataset.classes)
-    config.evaluation.architectures = _names(config.evaluation.architectures)
+    config.dataset.classes = names(config.dataset.classes)
+    config.evaluation.architectures = names(config.evaluation.architectures)
     fill_evaluation(config)
   evaluation.check_settings(evaluation_settings(config.evaluation))
   if config.compute.chunk is not None:
@@ -109,7 +125,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
       yield f"{prefix}{name}", value
 
 
-def _names(value: Any) -> tuple[str, ...]:
+def names(value: Any) -> tuple[str, ...]:
   """A tuple of names, also from `a,b` as the command line gives it."""
   parts = [value] if isinstance(value, str) else value
-  return tuple(name for part in parts for name in part.split(",") if name)
+  return tuple(name for part in parts for name in str(part).split(",") if name)

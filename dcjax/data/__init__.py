@@ -54,7 +54,7 @@ def load(config: Any) -> Dataset:
       `cache_dir`: where images decoded from TFDS, and whitenings, are kept (empty for the
         default);
       `side`: height and width that images of a folder are brought to;
-      `classes`: names of those to take, in the order of labels (empty for all); of a folder
+      `classes`: names of those to take, in the order of labels (empty for all); of folders
         only their folders are read;
       `rgb_side`: height and width that images of any source are brought to, in RGB (0: as they
         are);
@@ -72,10 +72,10 @@ def load(config: Any) -> Dataset:
       f"dataset.data_dir: cannot read {error.filename or config.data_dir} ({error.strerror}); "
       "see to its permissions, or give another"
     ) from error
-  if config.classes and config.name != "folder":
-    dataset = of_classes(dataset, config.classes)
   if config.rgb_side:
     dataset = in_rgb(dataset, config.rgb_side)
+  if config.classes and config.name not in ("folder", "speech"):
+    dataset = of_classes(dataset, config.classes)
   return whiten(dataset, config.cache_dir) if config.zca else dataset
 
 

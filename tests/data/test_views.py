@@ -68,3 +68,4 @@ def test_a_config_asks_for_both():
   whole = digits.load()
   assert seen.class_names == ("7", "1") and seen.image_shape == (10, 10, 3)
   assert len(seen.images) == (np.isin(whole.labels, (1, 7))).sum()
+  np.testing.assert_array_equal(seen.mean, views.in_rgb(whole, 10).mean)
