@@ -193,9 +193,19 @@ def two_cuts(epochs):
   return {0: 0.01, 2 * epochs // 3: 0.002, 5 * epochs // 6: 0.0004}
 
 
+def earlier_cuts(epochs):
+  return {0: 0.01, 3 * epochs // 5: 0.002, 4 * epochs // 5: 0.0004}
+
+
 @pytest.mark.parametrize(
   ("protocol", "rates", "epochs", "steps"),
-  [("dc", half, 6, 2), ("idm", half, 7, 1), ("idc", two_cuts, 12, 2), ("idc", two_cuts, 8, 1)],
+  [
+    ("dc", half, 6, 2),
+    ("idm", half, 7, 1),
+    ("idc", two_cuts, 12, 2),
+    ("idc", two_cuts, 8, 1),
+    ("idc_continual", earlier_cuts, 10, 1),
+  ],
 )
 def test_sgd_equals_pytorchs_and_its_rate_drops_as_the_paper_says(protocol, rates, epochs, steps):
   optimizer = evaluation._optimizer(SETTINGS._replace(protocol=protocol, epochs=epochs), steps)

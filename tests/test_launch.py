@@ -95,14 +95,27 @@ def test_evaluate_by_another_protocol(run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  "arguments", [[], ["--help"], ["condense", "--help"], ["evaluate", "-h"], ["status", "-h"]]
+  "arguments",
+  [
+    [],
+    ["--help"],
+    ["condense", "--help"],
+    ["evaluate", "-h"],
+    ["status", "-h"],
+    ["continual", "--help"],
+  ],
 )
 def test_help(arguments, capsys):
   try:
     main.run(arguments)
   except SystemExit as caught:
     assert caught.code == 0
-  shown = {"condense": "--config.network.width=128", "evaluate": "--synthetic", "status": "W [W2"}
+  shown = {
+    "condense": "--config.network.width=128",
+    "evaluate": "--synthetic",
+    "status": "W [W2",
+    "continual": "--config.continual.training.iterations=5000",
+  }
   expected = shown.get(next(iter(arguments), ""), "dcjax evaluate --synthetic")
   assert expected in capsys.readouterr().out
 

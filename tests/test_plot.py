@@ -118,6 +118,7 @@ def test_nothing_is_overwritten(run, tmp_path, suffix):
     (["grid", "--workdirs=.", "--output=x", "--networks=2"], "Unknown command line flag"),
     (["strip", "--workdirs=.", "--output=x"], "holds no config.json; give the --workdir of"),
     (["ipc", "--workdirs=.", "--output=x"], "holds no summary.json; let the run finish"),
+    (["stages", "--workdirs=.", "--output=x", "--labels=a"], "holds no summary.json; let the run"),
     (["gradients", "--workdirs=.", "--output=x", "--networks=0"], "networks: 0 is too small"),
     (["gradients", "--workdirs=.", "--output=x", "--labels=a,b"], "labels: 2 for 1 runs"),
   ],
