@@ -124,6 +124,12 @@ def _optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
   return training.sgd(rate, momentum=protocol.momentum, weight_decay=protocol.weight_decay)
 
 
+def batches(settings: Settings, count: int) -> tuple[int, int]:
+  """Images of a step, and steps of an epoch, for an epoch of `count` images."""
+  batch = min(PROTOCOLS[settings.protocol].batch, count)
+  return batch, training.steps_per_epoch(count, batch)
+
+
 class Trainer(NamedTuple):
   """The training of one network.
 
@@ -148,6 +154,7 @@ def make_trainer(
   key: Key,
   decode: Callable[[Array], Array] = training.as_it_is,
   teach: Callable[[Array, Array], Array] = training.as_they_are,
+  drawn: int | None = None,
 ) -> Trainer:
   """Binds one training by the protocol; nothing is computed yet. For use inside jit.
 
@@ -160,10 +167,11 @@ def make_trainer(
     key: of the initial parameters, the order, the augmentation and CutMix.
     decode: `decode(images) -> images`, normalised.
     teach: `teach(images, targets) -> targets`, see `training.Settings`.
+    drawn: images of an epoch, each batch drawn at random from all; None: an epoch is all images.
   """
   init_key, train_key = jax.random.split(key)
-  batch = min(PROTOCOLS[settings.protocol].batch, images.shape[0])
-  optimizer = _optimizer(settings, training.steps_per_epoch(images.shape[0], batch))
+  batch, steps = batches(settings, images.shape[0] if drawn is None else drawn)
+  optimizer = _optimizer(settings, steps)
   passes = training.Settings(
     batch,
     strategy.blocks(batch),
@@ -178,9 +186,10 @@ def make_trainer(
     return params, optimizer.init(params)
 
   def advance(carry, start, stop):
-    return training.epochs(
-      network, optimizer, carry, images, labels, train_key, passes, start=start, stop=stop
-    )
+    bound = network, optimizer, carry, images, labels, train_key, passes
+    if drawn is None:
+      return training.epochs(*bound, start=start, stop=stop)
+    return training.random_steps(*bound, start=start * steps, stop=stop * steps)
 
   def statistics(params):
     if not network.batch_norm:

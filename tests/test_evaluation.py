@@ -6,9 +6,10 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from dcjax import data, evaluation, nn
+from dcjax import data, evaluation, nn, training
 from dcjax.data import digits
 from dcjax.errors import UserError
 from dcjax.evaluation import Settings, accuracy, check_settings, evaluator, summarise
@@ -139,6 +140,28 @@ def test_a_shuffled_set_with_its_labels_is_learned_too(one_by_one, sets):
   order = np.random.default_rng(0).permutation(10 * IPC)
   accuracies = all_of(one_by_one, sets[0][0][order], sets[1][order], KEY)
   assert accuracies[:, -1].min() > 0.5
+
+
+def test_batches_can_be_drawn_from_all_images(dataset):
+  """Two epochs of 300 images are two steps of 256 each, and the rate drops between them."""
+  images, labels, settings = dataset.images, dataset.labels, SETTINGS._replace(epochs=2)
+  init_key, train_key = jax.random.split(KEY)
+  rate = optax.join_schedules(list(map(optax.constant_schedule, (0.01, 0.001))), [2])
+  optimizer = training.sgd(rate, momentum=0.9, weight_decay=5e-4)
+  passes = training.Settings(256, 16, dataset.normalise)
+
+  @jax.jit
+  def both():
+    trainer = evaluation.make_trainer(
+      LINEAR, settings, Strategy(), images, labels, KEY, dataset.normalise, drawn=300
+    )
+    pieces = trainer.advance(trainer.advance(trainer.start(), 0, 1), 1, 2)
+    start = LINEAR.init(init_key)
+    carry = start, optimizer.init(start)
+    bound = LINEAR, optimizer, carry, images, labels, train_key, passes
+    return pieces[0], training.random_steps(*bound, start=0, stop=4)[0]
+
+  np.testing.assert_allclose(*both(), rtol=1e-5, atol=1e-7)
 
 
 def test_batch_norm_is_tested_with_statistics_of_the_set(dataset, sets):
