@@ -38,7 +38,7 @@ def evaluate(
   synthetic = SyntheticSet.load(path)
   config = _config(synthetic, data_dir, seed, changes)
   dataset = data.load(config.dataset)
-  _check_fits(synthetic, dataset)
+  check_fits(synthetic, dataset)
   dataset = dataset.whitened(synthetic.whitening)
   layout = experiment.strategy(config, dataset)
   evaluation = Evaluation(config, dataset, layout, Keys.from_seed(config.seed))
@@ -78,7 +78,8 @@ def _config(
   return config_lib.resolve(config)
 
 
-def _check_fits(synthetic: SyntheticSet, dataset: data.Dataset) -> None:
+def check_fits(synthetic: SyntheticSet, dataset: data.Dataset) -> None:
+  """Raises `UserError` for a set that was made of other data."""
   shape, classes = synthetic.images.shape[2:], synthetic.images.shape[0]
   if shape != dataset.image_shape or classes != dataset.num_classes:
     raise UserError(
