@@ -26,16 +26,28 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
       Fills a table of the papers, cell by cell; without --table it lists them.
   dcjax continual --config configs/continual.py:digits,memory=dsa --workdir W
       Continual learning with memories of condensed or selected images.
+  dcjax nas --config configs/nas.py --synthetic W/synthetic.npz --workdir W2
+      Searches among 720 ConvNets on small sets, and says whether the ranking holds on all data.
   dcjax COMMAND --help
       Shows the flags of a command.
 
 Presets: configs/quickstart.py (handwritten digits, a minute on two cores), and
 configs/dc.py, dsa.py, dm.py, idc.py, idm.py and coreset.py:DATASET,ipc=N with mnist,
 fashion_mnist, svhn, cifar10 or cifar100, and configs/speech.py:METHOD,ipc=N for spoken
-words; add `smoke` to try one in seconds.
+words; add `smoke` to try one in seconds. For the applications, configs/continual.py
+and configs/nas.py likewise.
 Outside a checkout the same names mean the presets of the package.
 """
-COMMANDS = ("condense", "select", "evaluate", "status", "plot", "table", "continual")
+COMMANDS = (
+  "condense",
+  "select",
+  "evaluate",
+  "status",
+  "plot",
+  "table",
+  "continual",
+  "nas",
+)
 BAD_INPUT = 2  # exit code
 STOPPED = 130  # by Ctrl-C, as shells count
 

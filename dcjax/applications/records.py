@@ -1,0 +1,91 @@
+"""What a search has done so far, in a file for each architecture and set."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dcjax.errors import UserError
+from dcjax.workdir import write_json
+
+
+class Record(NamedTuple):
+  """Networks of one architecture that were trained on one set, network i from the i-th key.
+
+  Attributes:
+    validation: accuracies on what was held out, in [0, 1].
+    test: accuracies on the test split, in [0, 1].
+    seconds: of training and testing each network.
+    compile_seconds: of the program that trained them, which sets of one size share.
+  """
+
+  validation: tuple[float, ...] = ()
+  test: tuple[float, ...] = ()
+  seconds: tuple[float, ...] = ()
+  compile_seconds: float = 0.0
+
+  def first(self, count: int) -> "Record":
+    """The record of the first networks alone."""
+    return self._replace(
+      validation=self.validation[:count], test=self.test[:count], seconds=self.seconds[:count]
+    )
+
+
+class Records:
+  """All records of a search; one that changes is written at once, whole."""
+
+  def __init__(self, path: Path):
+    """Nothing is read yet; `path` is the folder."""
+    self._path = path
+    self._known: dict[Path, Record] = {}
+
+  def get(self, folder: str, architecture: str) -> Record:
+    """What was trained of an architecture on the set of a folder; an empty record if nothing.
+
+    Raises:
+      UserError: its file is damaged.
+    """
+    file = self._file(folder, architecture)
+    if file not in self._known:
+      self._known[file] = _read(file) if file.exists() else Record()
+    return self._known[file]
+
+  def add(
+    self,
+    folder: str,
+    architecture: str,
+    accuracies: np.ndarray,
+    seconds: float,
+    compile_seconds: float,
+  ) -> None:
+    """Adds a network, `accuracies` being those of validation and test."""
+    old, file = self.get(folder, architecture), self._file(folder, architecture)
+    validation, test = np.round(accuracies.astype(float), 6).tolist()
+    record = Record(
+      (*old.validation, validation),
+      (*old.test, test),
+      (*old.seconds, round(seconds, 3)),
+      round(compile_seconds, 3),
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, record._asdict())
+    self._known[file] = record
+
+  def _file(self, folder: str, architecture: str) -> Path:
+    return self._path / folder / f"{architecture.replace(':', ',')}.json"
+
+
+def _read(file: Path) -> Record:
+  try:
+    content = json.loads(file.read_bytes())
+    validation, test, seconds = (tuple(content[name]) for name in Record._fields[:3])
+    record = Record(validation, test, seconds, float(content["compile_seconds"]))
+    values = np.array([validation, test, seconds], float)  # of one length
+    if not np.isfinite(values).all():
+      raise ValueError
+  except (ValueError, KeyError, TypeError):
+    raise UserError(
+      f"workdir: {file} is damaged; delete it to have its networks trained again"
+    ) from None
+  return record

@@ -1,0 +1,47 @@
+"""`dcjax nas`: the flags of an architecture search."""
+
+from absl import flags
+from dcjax.launch import command_line
+from ml_collections import config_flags
+
+from dcjax.applications import ranking
+from dcjax.applications.nas import search
+from dcjax.config import flatten
+from dcjax.config.nas import default_search
+
+HEADING = "Fields of the config with their defaults, explained in dcjax/config/nas.py, defaults.py:"
+
+
+def main(arguments: list[str]) -> None:
+  """Runs `dcjax nas` with its arguments, and prints the table of the sets."""
+  fields = dict(flatten(default_search().to_dict()))
+  lines = [HEADING, *(f"  --config.{name}={value}" for name, value in fields.items())]
+  values = command_line.parse(
+    lambda: _flags(arguments),
+    arguments,
+    required=("config", "workdir"),
+    more="\n".join(lines),
+    fields=fields,
+  )
+  summary = search(values.config, values.workdir, values.synthetic)
+  print(ranking.table(summary["sets"]))
+  print(f"Everything is in {values.workdir}")
+
+
+def _flags(arguments: list[str]) -> flags.FlagValues:
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "Preset: a file with get_config(), and its argument after a colon.",
+    flag_values=values,
+    sys_argv=arguments,
+  )
+  flags.DEFINE_string("workdir", None, "Folder of the search, made if need be.", flag_values=values)
+  flags.DEFINE_list(
+    "synthetic",
+    [],
+    "Saved sets to train on besides search.sets: synthetic.npz of runs, with commas between.",
+    flag_values=values,
+  )
+  return values
