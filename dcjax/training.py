@@ -11,6 +11,8 @@ from dcjax.augment import cutmix
 from dcjax.nn import Network
 from dcjax.types import Array, Key, Params
 
+PART = 16  # steps on real images at a time, where not all images are in memory
+
 
 def as_it_is(images: Array) -> Array:
   """The images, of a set that holds what the network takes."""
@@ -278,19 +280,28 @@ def random_steps(
   Returns:
     The new `(params, optimizer state)`.
   """
-  batch, weights = settings.batch, jnp.full(settings.batch, 1 / settings.batch)
-
-  def anywhere(key):
-    return jax.random.randint(key, (batch,), 0, images.shape[0])
+  weights = jnp.full(settings.batch, 1 / settings.batch)
+  draw = draw or anywhere(images.shape[0], settings.batch)
 
   def body(number, carry):
     step_key = jax.random.fold_in(key, number)
-    index = (draw or anywhere)(step_key)
+    index = draw(step_key)
     keys = jax.random.fold_in(step_key, 1), jax.random.fold_in(step_key, 2)
     inputs = images[index], labels[index], weights
     return _step(network, optimizer, carry, inputs, keys, settings)
 
   return jax.lax.fori_loop(start, stop, body, carry)
+
+
+def anywhere(count: int, batch: int) -> Callable[[Key], Array]:
+  """`draw(key) -> int32 [batch]`, each of `count` places as likely as the others."""
+  return lambda key: jax.random.randint(key, (batch,), 0, count)
+
+
+def step_places(draw: Callable[[Key], Array], key: Key, *, start: Array | int, steps: int) -> Array:
+  """What `random_steps` draws in so many steps from `start` on: int32 `[steps * batch]`."""
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, start + jnp.arange(steps))
+  return jax.vmap(draw)(keys).ravel()
 
 
 def epochs(

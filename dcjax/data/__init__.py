@@ -17,6 +17,7 @@ from dcjax.data.dataset import (
   random_subset,
   sample,
   sample_of_classes,
+  subset_places,
   warn_small_classes,
 )
 from dcjax.data.tfds import base_name
@@ -35,6 +36,7 @@ __all__ = [
   "random_subset",
   "sample",
   "sample_of_classes",
+  "subset_places",
   "warn_small_classes",
 ]
 

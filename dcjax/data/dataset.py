@@ -204,8 +204,6 @@ def sample_of_classes(dataset: Dataset, key: Key, classes: Array, *, n: int) -> 
 def random_subset(dataset: Dataset, key: Key, *, ipc: int) -> jax.Array:
   """Draws `ipc` images of each class and normalises them.
 
-  Class k is drawn with `fold_in(key, k)`, hence does not depend on the other classes.
-
   Args:
     dataset: what to draw from.
     key: the same key draws the same images.
@@ -214,12 +212,22 @@ def random_subset(dataset: Dataset, key: Key, *, ipc: int) -> jax.Array:
   Returns:
     float32 `[classes, ipc, H, W, C]`, normalised.
   """
+  return dataset.normalise(dataset.images[subset_places(dataset, key, ipc=ipc)])
+
+
+def subset_places(dataset: Dataset, key: Key, *, ipc: int) -> jax.Array:
+  """Which images `random_subset` draws with these arguments.
+
+  Class k is drawn with `fold_in(key, k)`, hence does not depend on the other classes.
+
+  Returns:
+    int32 `[classes, ipc]`: places in `dataset.images`.
+  """
 
   def draw(label: jax.Array) -> jax.Array:
     return sample(dataset, jax.random.fold_in(key, label), label, n=ipc)
 
-  index = jax.vmap(draw)(jnp.arange(dataset.num_classes, dtype=jnp.int32))
-  return dataset.normalise(dataset.images[index])
+  return jax.vmap(draw)(jnp.arange(dataset.num_classes, dtype=jnp.int32))
 
 
 def as_batch(images: Array | np.ndarray) -> tuple[jax.Array, jax.Array]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from dcjax import data
@@ -23,6 +24,34 @@ class State(NamedTuple):
   optimizer: Any  # the image optimiser's state: momentum shaped as the images
 
 
+class Stage(NamedTuple):
+  """A part of an iteration, or of the start, that takes real images which are known beforehand.
+
+  Attributes:
+    run: `run(state, dataset, key, number) -> state`.
+    places: `places(dataset, key, number) -> int32 [n]`, which training images it may take; a
+      function of the class sizes and the key alone.
+    times: how often it runs in a row, with the numbers 0, 1, ...
+  """
+
+  run: Callable[[Any, Dataset, Key, Array], Any]
+  places: Callable[[Dataset, Key, Array], Array]
+  times: int = 1
+
+
+class Stages(NamedTuple):
+  """A method cut into stages whose real images fit in memory, where the training set does not.
+
+  Attributes:
+    start: those of the initial state, all with the key of `Method.init`; the first is given None.
+    iteration: `iteration(t)`, those of iteration t, all with its key; the last returns
+      `(state, metrics)`. Iterations 0 and 1 have all stages that there are.
+  """
+
+  start: tuple[Stage, ...]
+  iteration: Callable[[int], tuple[Stage, ...]]
+
+
 class Method(NamedTuple):
   """A method of dataset condensation.
 
@@ -31,11 +60,36 @@ class Method(NamedTuple):
     update: `update(state, dataset, key) -> (state, metrics)`, one outer iteration; `metrics` is
       a dict of scalars that holds `loss`.
     check: `check(state)` raises `UserError` for an initial state that is of no use; not for jit.
+    stages: the same in stages; None for a method that needs all images in memory.
   """
 
   init: Callable[[Key, Dataset], Any]
   update: Callable[[Any, Dataset, Key], tuple[Any, dict[str, Array]]]
   check: Callable[[Any], None] = lambda state: None
+  stages: Stages | None = None
+
+
+def in_one_stage(
+  method: Method,
+  of_start: Callable[[Dataset, Key], Array],
+  of_iteration: Callable[[Dataset, Key], Array],
+) -> Method:
+  """A method whose start, and each of whose iterations, is a stage of its own.
+
+  Args:
+    method: without stages.
+    of_start: `of_start(dataset, key)`, the places of the images that `init` takes.
+    of_iteration: `of_iteration(dataset, key)`, of those that `update` takes.
+  """
+  start = Stage(
+    lambda state, dataset, key, number: method.init(key, dataset),
+    lambda dataset, key, number: of_start(dataset, key),
+  )
+  iteration = Stage(
+    lambda state, dataset, key, number: method.update(state, dataset, key),
+    lambda dataset, key, number: of_iteration(dataset, key),
+  )
+  return method._replace(stages=Stages((start,), lambda t: (iteration,)))
 
 
 def initial_images(
@@ -63,6 +117,16 @@ def initial_images(
     return formation.store(data.random_subset(dataset, key, ipc=ipc))
   noise = jax.random.normal(key, (dataset.num_classes, ipc, *dataset.image_shape))
   return formation.store(noise)
+
+
+def initial_places(
+  dataset: Dataset, key: Key, *, ipc: int, init: str, formation: Formation = IDENTITY
+) -> Array:
+  """Which training images `initial_images` draws with these arguments, int32 `[n]`."""
+  if init == "noise":
+    return jnp.zeros(0, jnp.int32)
+  count = formation.sources(ipc) if init == "mix" else ipc
+  return data.subset_places(dataset, key, ipc=count).ravel()
 
 
 def initialiser(

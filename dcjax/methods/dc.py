@@ -22,7 +22,15 @@ from dcjax.augment import Augmentations
 from dcjax.data import Dataset
 from dcjax.formation import IDENTITY, Formation, Stored
 from dcjax.matching import DISTANCES
-from dcjax.methods import Method, State, image_optimizer, initialiser, step_images
+from dcjax.methods import (
+  Method,
+  State,
+  image_optimizer,
+  in_one_stage,
+  initial_places,
+  initialiser,
+  step_images,
+)
 from dcjax.methods.gradient_matching import GradientMatching
 from dcjax.nn import Network
 from dcjax.strategy import Strategy
@@ -77,7 +85,8 @@ def dc(
     The method; its metrics are `loss`, the distance D averaged over classes and inner steps.
   """
   optimizer = image_optimizer(settings.lr_image)
-  initial_state = initialiser(optimizer, ipc=settings.ipc, init=settings.init, formation=formation)
+  images: dict[str, Any] = {"ipc": settings.ipc, "init": settings.init, "formation": formation}
+  initial_state = initialiser(optimizer, **images)
   matching = gradient_matching(network, settings, strategy, augmentations, formation)
   train = _network_training(network, settings, strategy, augmentations.network, formation)
 
@@ -91,7 +100,15 @@ def dc(
     )
     return state, {"loss": losses.mean()}
 
-  return Method(initial_state, update)
+  def places(dataset: Dataset, key: Key) -> Array:
+    _, steps_key = jax.random.split(key)
+
+    def of_step(t):
+      return matching.places(dataset, _step_keys(steps_key, t)[0])
+
+    return jax.vmap(of_step)(jnp.arange(settings.inner_loop)).ravel()
+
+  return in_one_stage(Method(initial_state, update), partial(initial_places, **images), places)
 
 
 def gradient_matching(
@@ -175,7 +192,7 @@ def _inner_loop(
 
   def step_and_train(carry, t):
     state, params = carry
-    match_key, train_key = jax.random.split(jax.random.fold_in(steps_key, t))
+    match_key, train_key = _step_keys(steps_key, t)
     state, results = step(state, params, match_key)
     # The last inner step needs no trained network: the next iteration draws a new one.
     params = jax.lax.cond(
@@ -187,6 +204,12 @@ def _inner_loop(
 
   (state, _), results = jax.lax.scan(step_and_train, (state, params), jnp.arange(inner_loop))
   return state, results
+
+
+def _step_keys(key: Key, t: Array) -> tuple[Key, Key]:
+  """The keys of matching and of training in inner step t."""
+  match_key, train_key = jax.random.split(jax.random.fold_in(key, t))
+  return match_key, train_key
 
 
 def _network_training(

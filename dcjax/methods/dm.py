@@ -9,6 +9,7 @@ with the features before the last layer as the embedding psi, and DSA's siamese 
 A_omega (restated in IDM, section 3; the connection to gradient matching is in the supplement).
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,16 @@ from dcjax import augment
 from dcjax.augment import Augmentations
 from dcjax.data import Dataset
 from dcjax.formation import IDENTITY, Formation, Stored
-from dcjax.methods import Method, State, image_optimizer, initialiser, pool, step_images
+from dcjax.methods import (
+  Method,
+  State,
+  image_optimizer,
+  in_one_stage,
+  initial_places,
+  initialiser,
+  pool,
+  step_images,
+)
 from dcjax.methods.feature_matching import FeatureMatching
 from dcjax.nn import Network
 from dcjax.strategy import Strategy
@@ -75,7 +85,8 @@ def dm(
     The method; its metrics are `loss`, the squared distance of the means averaged over classes.
   """
   optimizer = image_optimizer(settings.lr_image)
-  initialise = initialiser(optimizer, ipc=settings.ipc, init=settings.init, formation=formation)
+  images: dict[str, Any] = {"ipc": settings.ipc, "init": settings.init, "formation": formation}
+  initialise = initialiser(optimizer, **images)
   matching = FeatureMatching(
     network, settings.batch_real, strategy, augmentations, formation, settings.embedding
   )
@@ -88,8 +99,11 @@ def dm(
     network_key, match_key = jax.random.split(key)
     return step(state, network.init(network_key), dataset, match_key)
 
+  def places(dataset: Dataset, key: Key) -> Array:
+    return matching.places(dataset, jax.random.split(key)[1])
+
   if trained is None:
-    return Method(initialise, update)
+    return in_one_stage(Method(initialise, update), partial(initial_places, **images), places)
 
   def initialise_pool(key: Key, dataset: Dataset) -> PoolState:
     images_key, networks_key = jax.random.split(key)

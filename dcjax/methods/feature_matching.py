@@ -63,8 +63,7 @@ class FeatureMatching(NamedTuple):
       The squared distance of the means of each class, regularised, `[classes]`; and the gradient
       of their sum, shaped as `stored`.
     """
-    labels = jnp.arange(dataset.num_classes)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, labels)
+    labels, keys = _class_keys(dataset, key)
     if self.network.batch_norm and self.embedding == "network":
       return self._together(params, stored, dataset, labels, keys, regularisation)
     shared = (params, stored.weights, dataset, regularisation)
@@ -72,6 +71,13 @@ class FeatureMatching(NamedTuple):
       self.strategy, self._one_class, shared, (labels, keys, stored.images)
     )
     return losses, over_classes(gradients)
+
+  def places(self, dataset: Dataset, key: Key) -> Array:
+    """Which real images `match` takes with this key, int32 `[n]` places in `dataset.images`."""
+    labels, keys = _class_keys(dataset, key)
+    return jax.vmap(lambda label, key: self._draw_places(dataset, label, key)[0])(
+      labels, keys
+    ).ravel()
 
   def _embed(self, params: Params, images: Array) -> tuple[Array, Array]:
     """Logits and features, `[N, classes]` and `[N, D]`, of images `[N, H, W, C]`."""
@@ -82,9 +88,12 @@ class FeatureMatching(NamedTuple):
 
   def _draw(self, dataset: Dataset, label: Array, key: Key) -> tuple[Array, Key]:
     """A batch of real images of a class under A_omega, and the key that stands for omega."""
-    batch_key, omega = jax.random.split(key)
-    index = data.sample(dataset, batch_key, label, n=self.batch_real)
+    index, omega = self._draw_places(dataset, label, key)
     return self.augmentations.real(omega, dataset.normalise(dataset.images[index])), omega
+
+  def _draw_places(self, dataset: Dataset, label: Array, key: Key) -> tuple[Array, Key]:
+    batch_key, omega = jax.random.split(key)
+    return data.sample(dataset, batch_key, label, n=self.batch_real), omega
 
   def _one_class(
     self,
@@ -143,6 +152,12 @@ class FeatureMatching(NamedTuple):
 
     gradients, losses = jax.grad(total, has_aux=True)(stored)
     return losses, gradients
+
+
+def _class_keys(dataset: Dataset, key: Key) -> tuple[Array, Key]:
+  """All labels, and a key for each class."""
+  labels = jnp.arange(dataset.num_classes)
+  return labels, jax.vmap(jax.random.fold_in, (None, 0))(key, labels)
 
 
 def _regulariser(logits: Array, label: Array, weight: Array | None) -> Array | float:

@@ -101,6 +101,15 @@ class GradientMatching(NamedTuple):
     shared = (params, stats, stored.weights, dataset, batch_key, augment_key)
     return map_classes(self.strategy, one_class, shared, (labels, stored.images))
 
+  def places(self, dataset: Dataset, key: Key) -> Array:
+    """Which real images `match` takes with this key, int32 `[n]` places in `dataset.images`."""
+    batch_key, statistics_key, _ = jax.random.split(key, 3)
+    found = data.subset_places(dataset, batch_key, ipc=self.batch_real).ravel()
+    if not self.network.batch_norm:
+      return found
+    of_statistics = data.subset_places(dataset, statistics_key, ipc=STATISTICS_BATCH)
+    return jnp.concatenate([found, of_statistics.ravel()])
+
   def _draw_synthetic(self, images: Array, key: Key) -> Array:
     """No more than `batch_synthetic` of the images."""
     if self.batch_synthetic is None or len(images) <= self.batch_synthetic:

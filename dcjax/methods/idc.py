@@ -23,7 +23,15 @@ from dcjax.augment import Augmentations
 from dcjax.data import Dataset
 from dcjax.formation import IDENTITY, Formation, Stored
 from dcjax.matching import DISTANCES, on_convolutions
-from dcjax.methods import Method, image_optimizer, initialiser, step_images
+from dcjax.methods import (
+  Method,
+  Stage,
+  Stages,
+  image_optimizer,
+  initial_places,
+  initialiser,
+  step_images,
+)
 from dcjax.methods.gradient_matching import GradientMatching
 from dcjax.nn import Network
 from dcjax.strategy import Strategy
@@ -146,7 +154,8 @@ def idc(
     The method; its metrics are `loss`, the distance averaged over classes.
   """
   optimizer = image_optimizer(settings.lr_image)
-  initialise = initialiser(optimizer, ipc=settings.ipc, init=settings.init, formation=formation)
+  images: dict[str, Any] = {"ipc": settings.ipc, "init": settings.init, "formation": formation}
+  initialise = initialiser(optimizer, **images)
   matching = GradientMatching(
     network,
     on_convolutions(DISTANCES[settings.distance]),
@@ -164,25 +173,78 @@ def idc(
     pool = networks.pool(stored, dataset, pool_key)
     return State(stored, state, networks.fresh(pool_key), jnp.int32(0), pool)
 
-  def update(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
-    start_key, match_key, train_key = jax.random.split(key, 3)
+  def clipped(stored: Stored) -> Stored:
+    return stored._replace(images=jnp.clip(stored.images, 0, 1)) if formation.unit else stored
 
-    def begin(state):
-      stored = state.stored
-      if formation.unit:
-        stored = stored._replace(images=jnp.clip(stored.images, 0, 1))
-      network = networks.start(state.pool, stored, dataset, start_key)
-      return state._replace(stored=stored, network=network)
+  def begin(state: State, dataset: Dataset, key: Key) -> State:
+    stored = clipped(state.stored)
+    network = networks.start(state.pool, stored, dataset, jax.random.split(key, 3)[0])
+    return state._replace(stored=stored, network=network)
 
-    state = jax.lax.cond(state.matchings == 0, begin, lambda state: state, state)
+  def go_on(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
+    _, match_key, train_key = jax.random.split(key, 3)
     losses, gradients = matching.match(state.network[0], state.stored, dataset, match_key)
     state = step_images(optimizer, state, gradients)
     steps = training_settings.steps
-    network = networks.train(state.network, state.stored, dataset, train_key, steps)
+    network = networks.train(state.network, state.stored, dataset, train_key, 0, steps)
     matchings = (state.matchings + 1) % settings.inner_loop
     return state._replace(network=network, matchings=matchings), {"loss": losses.mean()}
 
-  return Method(init, update)
+  def update(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
+    state = jax.lax.cond(
+      state.matchings == 0, lambda state: begin(state, dataset, key), lambda state: state, state
+    )
+    return go_on(state, dataset, key)
+
+  # The same in stages, where the training of a network is cut into parts.
+
+  def places(dataset: Dataset, key: Key, number: Array) -> Array:
+    _, match_key, train_key = jax.random.split(key, 3)
+    of_training = networks.places(dataset, train_key, 0, training_settings.steps)
+    return jnp.concatenate([matching.places(dataset, match_key), of_training])
+
+  def start(state: None, dataset: Dataset, key: Key, number: Array) -> State:
+    images_key, pool_key = jax.random.split(key)
+    stored, state = initialise(images_key, dataset)
+    network, pool = networks.fresh(pool_key), networks.empty_pool()
+    return State(stored, state, network, jnp.int32(0), pool)
+
+  def start_places(dataset: Dataset, key: Key, number: Array) -> Array:
+    return initial_places(dataset, jax.random.split(key)[0], **images)
+
+  def fill_pool(state: State, dataset: Dataset, key: Key, number: Array) -> State:
+    which, part = jnp.divmod(number, networks.parts)
+    network_key = networks.pool_keys(jax.random.split(key)[1])[which]
+    network = networks.pretrain_part(state.network, state.stored, dataset, network_key, part)
+    pool = jax.tree.map(lambda all, one: all.at[which].set(one), state.pool, network[0])
+    return state._replace(network=network, pool=pool)
+
+  def pool_places(dataset: Dataset, key: Key, number: Array) -> Array:
+    which, part = jnp.divmod(number, networks.parts)
+    return networks.part_places(dataset, networks.pool_keys(jax.random.split(key)[1])[which], part)
+
+  def pretrain(state: State, dataset: Dataset, key: Key, number: Array) -> State:
+    stored, start_key = clipped(state.stored), jax.random.split(key, 3)[0]
+    network = networks.pretrain_part(state.network, stored, dataset, start_key, number)
+    return state._replace(stored=stored, network=network)
+
+  def pretrain_places(dataset: Dataset, key: Key, number: Array) -> Array:
+    return networks.part_places(dataset, jax.random.split(key, 3)[0], number)
+
+  starting = (
+    Stage(start, start_places),
+    Stage(fill_pool, pool_places, times=training_settings.networks * networks.parts),
+  )
+  whole = (Stage(lambda state, dataset, key, number: update(state, dataset, key), places),)
+  later = (Stage(lambda state, dataset, key, number: go_on(state, dataset, key), places),)
+  first = (Stage(pretrain, pretrain_places, times=networks.parts), *later)
+
+  def iteration(t: int) -> tuple[Stage, ...]:
+    if training_settings.networks or not networks.parts:
+      return whole
+    return later if t % settings.inner_loop else first
+
+  return Method(init, update, stages=Stages(starting, iteration))
 
 
 class _Networks(NamedTuple):
@@ -209,9 +271,10 @@ class _Networks(NamedTuple):
     stored: Stored,
     dataset: Dataset,
     key: Key,
-    steps: int,
+    start: Array | int,
+    stop: Array | int,
   ) -> tuple[Params, Any]:
-    """Steps of SGD on real images, or on f(S)."""
+    """Steps `start` to `stop` of SGD on real images, or on f(S)."""
     batch = self.settings.batch
     images, labels, decode = dataset.images, dataset.labels, dataset.normalise
     if self.settings.data == "synthetic":
@@ -221,21 +284,63 @@ class _Networks(NamedTuple):
       batch, self.strategy.blocks(batch), decode, self.augmentation, self.settings.cutmix
     )
     return training.random_steps(
-      self.network, self.optimizer(), carry, images, labels, key, batches, start=0, stop=steps
+      self.network, self.optimizer(), carry, images, labels, key, batches, start=start, stop=stop
     )
+
+  def places(self, dataset: Dataset, key: Key, start: Array | int, steps: int) -> Array:
+    """Which training images `train` takes in so many steps, int32 `[n]`."""
+    if self.settings.data == "synthetic":
+      return jnp.zeros(0, jnp.int32)
+    draw = training.anywhere(len(dataset.labels), self.settings.batch)
+    return training.step_places(draw, key, start=start, steps=steps)
 
   def pretrained(self, stored: Stored, dataset: Dataset, key: Key) -> Params:
     """A network that has been trained for a few epochs (section 4.3)."""
     init_key, train_key = jax.random.split(key)
     steps = self.settings.pretraining
-    return self.train(self.fresh(init_key), stored, dataset, train_key, steps)[0]
+    return self.train(self.fresh(init_key), stored, dataset, train_key, 0, steps)[0]
+
+  @property
+  def parts(self) -> int:
+    """In how many parts a network is pretrained where all its images do not fit in memory."""
+    return -(-self.settings.pretraining // training.PART)
+
+  def pretrain_part(
+    self, carry: tuple[Params, Any], stored: Stored, dataset: Dataset, key: Key, part: Array
+  ) -> tuple[Params, Any]:
+    """A part of `pretrained`: the first begins with new weights, the last ends as `start` does."""
+    init_key, train_key = jax.random.split(key)
+    carry = jax.lax.cond(part == 0, lambda _: self.fresh(init_key), lambda carry: carry, carry)
+    start = part * training.PART
+    stop = jnp.minimum(start + training.PART, self.settings.pretraining)
+    params, state = self.train(carry, stored, dataset, train_key, start, stop)
+    unused = self.optimizer().init(params)
+    last = part == self.parts - 1
+    return params, jax.tree.map(lambda new, old: jnp.where(last, new, old), unused, state)
+
+  def part_places(self, dataset: Dataset, key: Key, part: Array) -> Array:
+    """Which training images `pretrain_part` takes, int32 `[n]`."""
+    train_key = jax.random.split(key)[1]
+    return self.places(dataset, train_key, part * training.PART, training.PART)
 
   def pool(self, stored: Stored, dataset: Dataset, key: Key) -> Params:
     """Pretrained networks to choose from; empty if there are to be none."""
     if not self.settings.networks:
       return {}
-    keys = jax.random.split(key, self.settings.networks)
-    return jax.lax.map(lambda key: self.pretrained(stored, dataset, key), keys)
+    return jax.lax.map(lambda key: self.pretrained(stored, dataset, key), self.pool_keys(key))
+
+  def pool_keys(self, key: Key) -> Key:
+    """A key for each network of the pool."""
+    return jax.random.split(key, self.settings.networks)
+
+  def empty_pool(self) -> Params:
+    """A pool of zeros, or empty if there is to be none."""
+    if not self.settings.networks:
+      return {}
+    one = jax.eval_shape(self.network.init, jax.random.key(0))
+    return jax.tree.map(
+      lambda leaf: jnp.zeros((self.settings.networks, *leaf.shape), leaf.dtype), one
+    )
 
   def start(self, pool: Params, stored: Stored, dataset: Dataset, key: Key) -> tuple[Params, Any]:
     """The network of the next matchings, with an optimiser that has seen nothing."""
