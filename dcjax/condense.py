@@ -16,6 +16,7 @@ from dcjax.experiment import Evaluation, Keys
 from dcjax.interrupt import Interrupts
 from dcjax.loop import Loop
 from dcjax.progress import Progress, Stopwatch
+from dcjax.streaming import StreamingLoop
 from dcjax.synthetic import SyntheticSet
 from dcjax.workdir import Metrics, Workdir, write_json
 
@@ -44,7 +45,7 @@ def condense(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     folder.check(config.to_dict())
     if summary := folder.summary():
       return summary
-    run = Run(config, data.load(config.dataset), folder)
+    run = Run(config, data.load(config.dataset, experiment.memory(config)), folder)
     folder.claim(config.to_dict())
     with (
       compilation.kept(config.compute.cache_dir, folder.path),
@@ -97,7 +98,11 @@ class Run:
     layout = experiment.strategy(config, dataset)
     self.method = experiment.method(config, dataset, layout)
     self.evaluation = Evaluation(config, dataset, layout, self.keys)
-    self.loop = Loop(self.method, dataset, self.keys.loop, layout, config.compute.chunk)
+    self.loop: Loop | StreamingLoop
+    if isinstance(dataset.images, data.OnDisk):
+      self.loop = StreamingLoop(self.method, dataset, self.keys.loop, layout, config.iterations)
+    else:
+      self.loop = Loop(self.method, dataset, self.keys.loop, layout, config.compute.chunk)
     self.iteration, self.total = 0, config.iterations
     self.watch = Stopwatch()
     data.warn_small_classes(dataset, max(config.batch_real, config.ipc))
@@ -113,6 +118,7 @@ class Run:
       self._iterate()
       return self._summarise()
     finally:
+      self.loop.close()
       self.progress.close()
       self.metrics.close()
       self.checkpoints.close()
@@ -121,7 +127,7 @@ class Run:
     """The state of the last checkpoint, or the initial one."""
     self.iteration = self.checkpoints.latest
     if not self.iteration:
-      state = self.interrupts.wait(self.loop.start(self.keys.init))
+      state = self.loop.start(self.keys.init, self.interrupts.wait)
       self.method.check(state)
       return state
     state, seconds = self.checkpoints.restore(self.loop.abstract(self.keys.init))
@@ -165,13 +171,16 @@ class Run:
       self.total = self.iteration
 
   def _advance(self, limit: int) -> None:
-    """Runs one chunk and logs it; when interrupted, saves what was done before it."""
+    """Runs one chunk and logs it; when it cannot end, saves what was done before it."""
+    waited = self.loop.waited
     try:
       with self.watch("condense"):
         done = self.loop.run(self.state, self.iteration, limit, self.interrupts.wait)
-    except Interrupted:
+    except (Interrupted, UserError):  # the latter for images that cannot be read any more
       self._save()
       raise
+    if self.loop.waited is not None:
+      self.watch.add("wait", self.loop.waited - (waited or 0.0))
     first = self.iteration + 1
     self.state, self.iteration, metrics = done
     columns = {name: values.tolist() for name, values in metrics.items()}
@@ -179,7 +188,9 @@ class Run:
       self._check_finite(loss, iteration)
       values = {name: column[iteration - first] for name, column in columns.items()}
       self.metrics.append({"iteration": iteration, **values})
-      self.progress.loss(iteration, loss, self.loop.seconds_per_iteration)
+      self.progress.loss(
+        iteration, loss, self.loop.seconds_per_iteration, self.watch.seconds.get("wait")
+      )
 
   def _check_finite(self, values: Any, iteration: int) -> None:
     if not np.isfinite(values).all():

@@ -37,7 +37,7 @@ def evaluate(
   """
   synthetic = SyntheticSet.load(path)
   config = _config(synthetic, data_dir, seed, changes)
-  dataset = data.load(config.dataset)
+  dataset = data.load(config.dataset, experiment.memory(config))
   check_fits(synthetic, dataset)
   dataset = dataset.whitened(synthetic.whitening)
   layout = experiment.strategy(config, dataset)

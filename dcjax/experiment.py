@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -42,6 +42,11 @@ def strategy(config: ConfigDict, dataset: Dataset) -> Strategy:
   """How the work is laid out here, with what `config.compute` sets by hand."""
   overrides = {field: config.compute[field] for field in Strategy._fields}
   return choose(jax.default_backend(), dataset.num_classes, **overrides)
+
+
+def memory(config: ConfigDict) -> data.Memory:
+  """What of the dataset may be in memory."""
+  return settings(data.Memory, config.compute)
 
 
 def network(config: ConfigDict, dataset: Dataset, layout: Strategy, **changes: Any) -> nn.Network:
@@ -140,6 +145,11 @@ class Evaluation:
       UserError: an architecture is unknown or cannot take the images.
     """
     self._config, self._dataset, self._keys = config, dataset, keys
+    if config.evaluation.whole and isinstance(dataset.images, data.OnDisk):
+      raise UserError(
+        "evaluation.whole: all training images together do not fit in memory; leave it out, or "
+        "raise compute.memory_limit"
+      )
     self._settings = config_lib.evaluation_settings(config.evaluation)
     names = pools.names(config.evaluation.architectures, config.network)
     self._evaluators = {
@@ -188,8 +198,13 @@ class Evaluation:
 
   def _random_subsets(self) -> tuple[Array, Array]:
     """A random real subset for each network: `[networks, N, H, W, C]`, and their labels."""
-    draw = jax.vmap(partial(data.random_subset, ipc=self._config.ipc), in_axes=(None, 0))
     keys = jax.random.split(self._keys.subset, self._settings.networks)
+    if isinstance(self._dataset.images, data.OnDisk):
+      draw = jax.vmap(partial(data.subset_places, ipc=self._config.ipc), in_axes=(None, 0))
+      places = np.asarray(jax.jit(draw)(self._dataset, keys))
+      labels = np.repeat(np.arange(self._dataset.num_classes, dtype=np.int32), self._config.ipc)
+      return cast(Array, _SubsetsOnDisk(self._dataset, places.reshape(len(keys), -1))), labels
+    draw = jax.vmap(partial(data.random_subset, ipc=self._config.ipc), in_axes=(None, 0))
     subsets = jax.jit(draw)(self._dataset, keys)
     return jax.vmap(lambda images: data.as_batch(images)[0])(subsets), data.as_batch(subsets[0])[1]
 
@@ -212,6 +227,17 @@ class Evaluation:
       **evaluation.summarise(accuracies),
       "last": np.round(accuracies[:, -1], 6).tolist(),  # of each network
     }
+
+
+class _SubsetsOnDisk:
+  """Subsets `[networks, N, H, W, C]`, normalised, that are read only when they are indexed."""
+
+  def __init__(self, dataset: Dataset, places: np.ndarray):
+    self._dataset, self._places = dataset, places
+
+  def __getitem__(self, numbers: np.ndarray) -> Array:
+    images = cast(data.OnDisk, self._dataset.images)
+    return self._dataset.normalise(images.read(self._places[numbers]))
 
 
 def _evaluation_network(

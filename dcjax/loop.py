@@ -25,13 +25,15 @@ class Loop:
   `fold_in(key, t)`, so the numbers do not depend on how iterations fall into chunks.
   """
 
+  waited: float | None = None  # seconds, for images, which are all on the devices here
+
   def __init__(
     self, method: Method, dataset: Dataset, key: Key, layout: Strategy, chunk: int | None = None
   ):
     """Places the data; compiles nothing yet. `chunk` iterations make one, if it is given."""
     self._method, self._layout, self._chunk = method, layout, chunk
     self._dataset = sharding.spread(layout, dataset)
-    self._key = self._put_key(key)
+    self._key = put_key(layout, key)
     self.seconds_per_iteration = CHUNK_SECONDS  # of the last chunk; until then, a guess
 
     def iterations(state, dataset, key, start, stop):
@@ -48,12 +50,12 @@ class Loop:
     self._iterations = iterations
     self._compiled: Any = None
 
-  def start(self, key: Key) -> Any:
-    """The initial state."""
-    key = self._put_key(key)
+  def start(self, key: Key, wait: Callable[[Any], Any] = jax.block_until_ready) -> Any:
+    """The initial state; `wait` returns arrays once they are computed."""
+    key = put_key(self._layout, key)
     shapes = jax.eval_shape(self._method.init, key, self._dataset)
     shardings = sharding.state_shardings(self._layout, shapes)
-    return jax.jit(self._method.init, out_shardings=shardings)(key, self._dataset)
+    return wait(jax.jit(self._method.init, out_shardings=shardings)(key, self._dataset))
 
   def abstract(self, key: Key) -> Any:
     """The shapes and the layout of a state."""
@@ -97,17 +99,22 @@ class Loop:
     metrics = {name: np.asarray(buffer)[: stop - start] for name, buffer in buffers.items()}
     return state, stop, metrics
 
+  def close(self) -> None:
+    """Ends what runs beside: nothing."""
+
   def _place(self, state: Any) -> Any:
     return sharding.put(state, sharding.state_shardings(self._layout, state))
-
-  def _put_key(self, key: Key) -> Key:
-    data = sharding.put(jax.random.key_data(key), sharding.whole(self._layout))
-    return jax.random.wrap_key_data(data)
 
   def _length(self) -> int:
     """Iterations of the next chunk."""
     paced = int(CHUNK_SECONDS / max(self.seconds_per_iteration, 1e-9))
     return max(1, min(self._chunk or paced, LONGEST_CHUNK))
+
+
+def put_key(layout: Strategy, key: Key) -> Key:
+  """A key on all devices."""
+  data = sharding.put(jax.random.key_data(key), sharding.whole(layout))
+  return jax.random.wrap_key_data(data)
 
 
 def _bounds(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:

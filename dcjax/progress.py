@@ -27,7 +27,7 @@ class Stopwatch:
 
   def add(self, name: str, seconds: float) -> None:
     """Counts seconds that were measured elsewhere."""
-    self.seconds[name] += seconds
+    self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
   @contextmanager
   def __call__(self, name: str) -> Iterator[None]:
@@ -88,8 +88,11 @@ class Progress:
     self._seconds: list[float] = []  # of the iterations of this start
     self._last_line = self._last_note = time.monotonic()
 
-  def loss(self, iteration: int, loss: float, seconds: float) -> None:
-    """Shows an iteration, which took so many seconds."""
+  def loss(self, iteration: int, loss: float, seconds: float, waited: float | None = None) -> None:
+    """Shows an iteration, which took so many seconds.
+
+    Where images are read from disk, the device has `waited` so many seconds for them so far.
+    """
     for board in self._boards:
       board.scalar("loss", loss, iteration)
     self._seconds.append(seconds)
@@ -103,6 +106,8 @@ class Progress:
     self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
     left = seconds * (self._iterations - iteration)
     text = f"iteration {iteration} of {self._iterations}, loss {loss:.4g}, {left:.0f} s left"
+    if waited is not None:
+      text += f", waited {waited:.1f} s for images"
     self._line(text, force=iteration == self._iterations)
 
   def say(self, text: str, force: bool = False) -> None:

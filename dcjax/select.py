@@ -61,6 +61,8 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
   if isinstance(config, ConfigDict):
     check_name("method", str(config.get("method")), coreset.METHODS)
   config = config_lib.resolve(config)
+  if config.compute.streaming:
+    raise UserError("compute.streaming: a selection looks at all images in memory; leave it out")
   folder = Workdir(workdir)
   try:
     folder.check(config.to_dict())

@@ -1,9 +1,10 @@
 """The config: schedules, preset arguments, and what is refused before any work."""
 
 import importlib
+import re
 
 import pytest
-from dcjax.configs import dc, dm, dsa, idc, idm, quickstart, speech
+from dcjax.configs import dc, dm, dsa, idc, idm, imagenet, quickstart, speech
 from ml_collections import ConfigDict
 
 import dcjax.config
@@ -50,7 +51,8 @@ def test_presets_are_the_papers():
 
 
 @pytest.mark.parametrize(
-  "name", ["quickstart", "dc", "dsa", "dm", "idc", "idm", "coreset", "speech"]
+  "name",
+  ["quickstart", "dc", "dsa", "dm", "idc", "idm", "imagenet", "coreset", "speech"],
 )
 def test_smoke_shrinks_every_preset(name):
   config = importlib.import_module(f"dcjax.configs.{name}").get_config("smoke")
@@ -397,3 +399,45 @@ def test_what_idc_and_idm_cannot_have(method, field, value, message):
   config.update_from_flattened_dict({field: value})
   with pytest.raises(UserError, match=message):
     dcjax.config.resolve(config)
+
+
+# --- ImageNet, and classes that a file names -------------------------------------------------
+
+
+def test_imagenet_with_its_classes():
+  ten, hundred = (
+    dcjax.config.resolve(imagenet.get_config(f"idc{classes},ipc=10")) for classes in (10, 100)
+  )
+  assert (len(ten.dataset.classes), len(hundred.dataset.classes)) == (10, 100)
+  assert hundred.dataset.classes[:10] == ten.dataset.classes  # (IDC, Appendix B)
+  assert len(set(hundred.dataset.classes)) == 100
+  assert all(re.fullmatch(r"n\d{8}", name) for name in hundred.dataset.classes)
+  # Appendix C.1
+  assert (ten.lr_image, ten.training.lr, ten.distance) == (3e-3, 0.01, "l1")
+  assert (hundred.lr_image, hundred.training.lr) == (1e-3, 0.1)
+  assert (ten.evaluation.augmentation, ten.evaluation.cutmix) == ("imagenet", 1.0)
+  assert (ten.network.name, ten.formation.factor) == ("resnet10_ap", 3)
+  idm_hundred = dcjax.config.resolve(imagenet.get_config("idm100"))
+  assert (idm_hundred.network.name, idm_hundred.network.depth) == ("convnet", 6)
+
+
+def test_classes_from_a_file(tmp_path):
+  file = tmp_path / "classes.txt"
+  file.write_text("# mine\n\nred  # as roses are\n blue\n")
+  config = dcjax.config.default()
+  config.dataset.classes = (str(file),)
+  assert dcjax.config.resolve(config).dataset.classes == ("red", "blue")
+  file.write_text("# none\n")
+  with pytest.raises(UserError, match=r"dataset.classes: .*classes.txt names no class"):
+    dcjax.config.resolve(config)
+  file.unlink()
+  with pytest.raises(UserError, match=r"dataset.classes: cannot read .*classes.txt"):
+    dcjax.config.resolve(config)
+
+
+def test_a_hundred_classes_given_as_one_text_are_a_hundred():
+  config = dcjax.config.default("idc")
+  config.dataset.name, config.ipc = "folder", 10
+  config.dataset.classes = (",".join(f"c{k}" for k in range(100)),)
+  config.dataset.side = 224
+  assert dcjax.config.resolve(config).lr_image == 1e-3

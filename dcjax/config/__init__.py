@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dcjax import evaluation
+from dcjax.config.datasets import class_names, names
 from dcjax.config.defaults import METHODS, default
 from dcjax.config.methods import resolve_method
 from dcjax.config.protocols import evaluation_settings, fill_evaluation
@@ -103,12 +104,16 @@ def resolve(config: ConfigDict) -> ConfigDict:
   check_least("ipc", config.ipc, 1)
   if not 0 <= config.seed < SEEDS:
     raise UserError(f"seed: {config.seed} is not within 0..{SEEDS - 1}; give one that is")
+  with config.unlocked():
+    config.dataset.classes = class_names(config.dataset.classes)
+    config.evaluation.architectures = names(config.evaluation.architectures)
   resolve_method(config)
   with config.unlocked():
-    config.dataset.classes = names(config.dataset.classes)
-    config.evaluation.architectures = names(config.evaluation.architectures)
     fill_evaluation(config)
   evaluation.check_settings(evaluation_settings(config.evaluation))
+  check_least("compute.memory_limit", config.compute.memory_limit, 0)
+  if config.compute.workers is not None:
+    check_least("compute.workers", config.compute.workers, 0)
   if config.compute.chunk is not None:
     check_least("compute.chunk", config.compute.chunk, 1)
     if config.compute.chunk > LONGEST_CHUNK:
@@ -123,9 +128,3 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
       yield from flatten(value, f"{prefix}{name}.")
     else:
       yield f"{prefix}{name}", value
-
-
-def names(value: Any) -> tuple[str, ...]:
-  """A tuple of names, also from `a,b` as the command line gives it."""
-  parts = [value] if isinstance(value, str) else value
-  return tuple(name for part in parts for name in str(part).split(",") if name)

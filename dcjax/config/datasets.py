@@ -1,10 +1,14 @@
 """What a config says of its dataset without a look at the data."""
 
+from typing import Any
+
 from absl import logging
 from ml_collections import ConfigDict
 
 from dcjax import augment
 from dcjax.data import base_name
+from dcjax.errors import UserError
+from dcjax.files import expand
 
 # Datasets whose images mean something else mirrored.
 SIGNS = ("mnist", "svhn_cropped", "digits", "speech")
@@ -23,6 +27,36 @@ def warn_of_flips(field: str, strategy: str, dataset: str) -> None:
       "%s: '%s' flips images of %s, but mirrored they mean something else; leave flip out",
       field, strategy, dataset,
     )  # fmt: skip
+
+
+def names(value: Any) -> tuple[str, ...]:
+  """A tuple of names, also from `a,b` as the command line gives it."""
+  parts = [value] if isinstance(value, str) else value
+  return tuple(name for part in parts for name in str(part).split(",") if name)
+
+
+def class_names(value: Any) -> tuple[str, ...]:
+  """The names in `dataset.classes`, or in the text file that it gives instead.
+
+  In the file each class has a line; what follows a `#` is a remark.
+
+  Raises:
+    UserError: there is no such file, or it names no class.
+  """
+  given = names(value)
+  if len(given) != 1 or not given[0].endswith(".txt"):
+    return given
+  file = expand("dataset.classes", given[0])
+  try:
+    lines = [line.partition("#")[0].strip() for line in file.read_text().splitlines()]
+  except (OSError, UnicodeDecodeError):
+    raise UserError(
+      f"dataset.classes: cannot read {file}; give a text file with a class a line"
+    ) from None
+  found = tuple(filter(None, lines))
+  if not found:
+    raise UserError(f"dataset.classes: {file} names no class; write one a line")
+  return found
 
 
 def hundred_classes(fields: ConfigDict) -> bool:

@@ -173,7 +173,8 @@ def _dataset() -> ConfigDict:
   fields.data_dir = ""
   fields.cache_dir = ""  # where decoded images and the like are kept; empty: ~/.cache/dcjax
   fields.side = 64  # height and width of images from a folder
-  fields.classes = ()  # names of those to take, comma-separated; empty: all
+  # Names of those to take, comma-separated, or a text file that names one a line; empty: all
+  fields.classes = ()
   fields.rgb_side = 0  # side that images of any source are brought to, in RGB; 0: as they are
   fields.zca = False  # whiten images after normalising them, as KIP does (IDC, Appendix E.6)
   return fields
@@ -231,4 +232,10 @@ def _compute() -> ConfigDict:
   # workdir; empty: nowhere. For None and empty, jax' own JAX_COMPILATION_CACHE_DIR holds, where it
   # is set
   fields.cache_dir = placeholder(str)
+  # Whether training images stay on disk and are read as they are drawn; None: where all of them
+  # take more than `memory_limit`
+  fields.streaming = placeholder(bool)
+  # Bytes, of training images as they are decoded; also of those that one stage may take
+  fields.memory_limit = 4 * 2**30
+  fields.workers = placeholder(int)  # processes that decode; None: one for each core but one
   return fields

@@ -20,6 +20,7 @@ from dcjax.data.dataset import (
   subset_places,
   warn_small_classes,
 )
+from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
 from dcjax.data.tfds import base_name
 from dcjax.data.views import in_rgb, of_classes
 from dcjax.data.whitened import whiten
@@ -28,6 +29,8 @@ from dcjax.whitening import check_size
 
 __all__ = [
   "Dataset",
+  "Memory",
+  "OnDisk",
   "as_batch",
   "base_name",
   "from_arrays",
@@ -41,11 +44,12 @@ __all__ = [
 ]
 
 _OWN = ("digits", "folder", "npz", "speech")  # sources that are not data sets of TFDS
+_IN_FOLDERS = ("folder", "speech")  # a folder for each class
 _PATH_STARTS = ("/", ".", "~")  # no name in TFDS begins so
 _COMMON = (*_OWN, "mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100")
 
 
-def load(config: Any) -> Dataset:
+def load(config: Any, memory: Memory = IN_MEMORY) -> Dataset:
   """Loads the data set that a config names.
 
   Args:
@@ -61,14 +65,17 @@ def load(config: Any) -> Dataset:
       `rgb_side`: height and width that images of any source are brought to, in RGB (0: as they
         are);
       `zca`: whether images are whitened (`dcjax.whitening`).
+    memory: whether training images stay on disk, which those of a folder and of TFDS can.
 
   Raises:
     UserError: the data cannot be had as asked; the message begins with the field.
   """
+  if memory.streaming:
+    _check_streams(config)
   if config.zca and config.name == "folder":  # whose files may take long to decode
     check_size((config.side, config.side, 3))
   try:
-    dataset = _load(config)
+    dataset = _load(config, IN_MEMORY if _changed(config) else memory)
   except OSError as error:
     raise UserError(
       f"dataset.data_dir: cannot read {error.filename or config.data_dir} ({error.strerror}); "
@@ -76,26 +83,54 @@ def load(config: Any) -> Dataset:
     ) from error
   if config.rgb_side:
     dataset = in_rgb(dataset, config.rgb_side)
-  if config.classes and config.name not in ("folder", "speech"):
+  if config.classes and config.name not in _IN_FOLDERS:
     dataset = of_classes(dataset, config.classes)
   return whiten(dataset, config.cache_dir) if config.zca else dataset
 
 
-def _load(config: Any) -> Dataset:
+def _check_streams(config: Any) -> None:
+  """Raises `UserError` for a dataset whose images must be in memory."""
+  if config.name in ("digits", "npz", "speech"):
+    raise UserError(
+      f"compute.streaming: dataset.name={config.name} is in memory whole; leave it out, or save "
+      "the images as files and use dataset.name=folder"
+    )
+  if changed := _changed(config):
+    raise UserError(f"compute.streaming: {changed} needs all images in memory; leave one out")
+
+
+def _changed(config: Any) -> str:
+  """The field by which all training images are changed once they are loaded; empty: none."""
+  if config.zca:
+    return "dataset.zca"
+  if config.rgb_side:
+    return "dataset.rgb_side"
+  return "dataset.classes" if config.classes and config.name not in _IN_FOLDERS else ""
+
+
+def _load(config: Any, memory: Memory) -> Dataset:
   if config.name == "digits":
     return digits.load()
   if config.name == "npz":
     return npz.load(_required_path(config, "the .npz file"))
   if config.name == "folder":
     path = _required_path(config, "the folder that holds train/ and val/")
-    return folder.load(path, side=config.side, classes=config.classes)
+    return folder.load(
+      path,
+      side=config.side,
+      classes=config.classes,
+      memory=memory,
+      cache_dir=config.cache_dir,
+    )
   if config.name == "speech":
     path = _required_path(config, "the folder that holds <word>/*.wav")
     return speech.load(path, classes=config.classes)
   if not config.name or config.name.startswith(_PATH_STARTS) or config.name.endswith(".npz"):
     raise _unknown(config.name, ())
   try:
-    return tfds.load(config.name, data_dir=config.data_dir, cache_dir=config.cache_dir)
+    return tfds.load(
+      config.name, data_dir=config.data_dir, cache_dir=config.cache_dir, memory=memory
+    )
   except tfds.UnknownDatasetError as error:
     raise _unknown(config.name, error.known) from error
 

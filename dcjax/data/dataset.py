@@ -6,6 +6,7 @@ of the memory, and the draw runs inside jit.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from absl import logging
 from flax import struct
 
 from dcjax.data import arrays, statistics
+from dcjax.data.on_disk import OnDisk
 from dcjax.errors import UserError
 from dcjax.types import Array, Key
 from dcjax.whitening import Whitening
@@ -29,7 +31,7 @@ class Dataset:
   constants of the program. Build one with `from_arrays`.
   """
 
-  images: Array  # [N, H, W, C] uint8, sorted by class
+  images: Array  # [N, H, W, C] uint8, sorted by class; or `OnDisk`
   labels: Array  # [N] int32, never decreasing
   source: Array  # [N] int32, the place of each image in the training split as it was loaded
   offsets: Array  # [classes + 1] int32: class k is images[offsets[k]:offsets[k + 1]]
@@ -74,7 +76,7 @@ class Dataset:
 
 
 def from_arrays(
-  x_train: np.ndarray,
+  x_train: np.ndarray | OnDisk,
   y_train: np.ndarray,
   x_test: np.ndarray,
   y_test: np.ndarray,
@@ -87,7 +89,8 @@ def from_arrays(
   """Checks arrays and makes a `Dataset` of them, on JAX's default device.
 
   Args:
-    x_train: uint8 `[N, H, W, C]` with C of 1 or 3, or `[N, H, W]`, in any order.
+    x_train: uint8 `[N, H, W, C]` with C of 1 or 3, or `[N, H, W]`, in any order; or images on disk,
+      sorted by class, whose `mean` and `std` are given.
     y_train: integers `[N]` in 0..classes-1; every class occurs.
     x_test: uint8 `[M, H, W, C]` or `[M, H, W]`, images of the same shape.
     y_test: integers `[M]` in 0..classes-1.
@@ -102,8 +105,10 @@ def from_arrays(
   Raises:
     UserError: something is not as above; the message begins with the argument's name.
   """
-  x_train, x_test = arrays.as_images("x_train", x_train), arrays.as_images("x_test", x_test)
-  y_train = arrays.as_labels("y_train", y_train, len(x_train))
+  if not isinstance(x_train, OnDisk):
+    x_train = arrays.as_images("x_train", x_train)
+  x_test = arrays.as_images("x_test", x_test)
+  y_train = arrays.as_labels("y_train", y_train, x_train.shape[0])
   y_test = arrays.as_labels("y_test", y_test, len(x_test))
   if x_test.shape[1:] != x_train.shape[1:]:
     raise UserError(
@@ -116,7 +121,7 @@ def from_arrays(
   x_train, y_train, source = _sort_by_class(x_train, y_train)
   offsets = np.searchsorted(y_train, np.arange(len(class_names) + 1))
   return Dataset(
-    images=jnp.array(x_train),
+    images=x_train if isinstance(x_train, OnDisk) else jnp.array(x_train),
     labels=jnp.array(y_train.astype(np.int32)),
     source=jnp.array(source.astype(np.int32)),
     offsets=jnp.array(offsets.astype(np.int32)),
@@ -131,7 +136,7 @@ def from_arrays(
 
 
 def _statistics(
-  images: np.ndarray, mean: np.ndarray | None, std: np.ndarray | None
+  images: Any, mean: np.ndarray | None, std: np.ndarray | None
 ) -> statistics.Statistics:
   """Checks the statistics that are given and measures those that are not."""
   if mean is None or std is None:
@@ -143,9 +148,7 @@ def _statistics(
   return mean, std
 
 
-def _sort_by_class(
-  images: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sort_by_class(images: Any, labels: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
   """Sorts stably by label and says where each came from; copies nothing that is sorted already."""
   if (labels[1:] >= labels[:-1]).all():
     return images, labels, np.arange(len(labels))

@@ -56,8 +56,17 @@ def measure(images: np.ndarray) -> Statistics:
     Mean and standard deviation, float32 `[C]`, of pixels in [0, 1]. The deviation is
     at least `MIN_STD`.
   """
-  channels = [_moments(_histogram(images[..., c])) for c in range(images.shape[-1])]
-  mean, std = np.asarray(channels, np.float32).T
+  return of_levels(levels(images))
+
+
+def levels(images: np.ndarray) -> np.ndarray:
+  """Counts how often each level occurs in each channel of `[N, H, W, C]`: int64 `[C, 256]`."""
+  return np.stack([_histogram(images[..., c]) for c in range(images.shape[-1])])
+
+
+def of_levels(counts: np.ndarray) -> Statistics:
+  """What `measure` returns, from the sum of the `levels` of all images."""
+  mean, std = np.asarray([_moments(channel) for channel in counts], np.float32).T
   return mean, np.maximum(std, np.float32(MIN_STD))
 
 

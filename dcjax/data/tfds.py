@@ -5,7 +5,9 @@ import os
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,12 @@ from absl import logging
 
 from dcjax.data import cache, statistics
 from dcjax.data.dataset import Dataset, from_arrays
+from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
 from dcjax.errors import UserError, nearest
 from dcjax.files import expand
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+_EXAMINED = ("y_train", "levels", "x_test", "y_test")  # kept where training images are streamed
 _BATCH = 256  # records read at a time
 _CACHE_FORMAT = 1  # to be raised when what is cached changes
 REACH_SECONDS = 20  # to wait for the host of a download
@@ -42,6 +46,7 @@ def load(
   *,
   data_dir: str | os.PathLike[str] | None = None,
   cache_dir: str | os.PathLike[str] | None = None,
+  memory: Memory = IN_MEMORY,
 ) -> Dataset:
   """Loads a data set by its name in TFDS: the splits train and test (or validation).
 
@@ -52,6 +57,8 @@ def load(
     name: "mnist", or with configuration and version "imagenet_resized/32x32:0.1.0".
     data_dir: the folder that TFDS keeps its data in; None or empty for its default.
     cache_dir: where decoded arrays are kept; None or empty as `cache.root` says.
+    memory: whether training images stay in the prepared files, and are decoded as they are drawn.
+      All are decoded once even then, for their labels and statistics.
 
   Returns:
     The data set, called `name`. Mean and deviation are those of the papers where they
@@ -66,6 +73,8 @@ def load(
   _check_classification(name, builder)
   _prepare(name, builder)
   entry = cache.root(cache_dir) / _entry_name(builder)
+  if memory.streams(_size(name, builder, memory)):
+    return _on_disk(name, builder, entry, memory)
   cached = cache.read(entry, _ARRAYS)
   arrays = _decode(name, builder) if cached is None else cached
   dataset = _from_arrays(name, builder, arrays)
@@ -74,10 +83,89 @@ def load(
   return dataset
 
 
-def _from_arrays(name: str, builder: Any, arrays: dict[str, np.ndarray]) -> Dataset:
-  """Makes the data set, with its class names and the usual statistics."""
+class Records:
+  """Images of a prepared split, sorted by class, each decoded when it is asked for.
+
+  It goes to other processes, which open the files for themselves.
+  """
+
+  def __init__(self, path: str, image_key: str, order: np.ndarray):
+    """Opens nothing yet; `order` are the places in the split, `[N]`."""
+    self._path, self._image_key, self._order = path, image_key, order
+    self._source: Any = None
+
+  def __len__(self) -> int:
+    """How many there are."""
+    return len(self._order)
+
+  def __getitem__(self, place: int) -> np.ndarray:
+    """An image by its place, uint8 `[H, W, C]`.
+
+    Raises:
+      UserError: it could be read once, and cannot any more.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+      if self._source is None:
+        self._source = tfds.builder_from_directory(self._path).as_data_source("train")
+      return self._source[int(self._order[place])][self._image_key]
+    except Exception as error:
+      raise UserError(
+        f"dataset.data_dir: cannot read {self._path} any more ({_reason(error)}); put it back and "
+        "start the same command again"
+      ) from None
+
+  def __getstate__(self) -> dict[str, Any]:
+    """All but the open files."""
+    return {**self.__dict__, "_source": None}
+
+
+def _size(name: str, builder: Any, memory: Memory) -> int:
+  """Bytes of the training images; 0 if it does not follow from the description of the data."""
+  shape = builder.info.features[_keys(builder)[0]].shape
+  if None not in shape:
+    return builder.info.splits["train"].num_examples * int(np.prod(shape))
+  if memory.streaming:
+    raise UserError(
+      f"compute.streaming: images of '{name}' may differ in size; save them as files and use "
+      "dataset.name=folder with dataset.side"
+    )
+  return 0
+
+
+def _on_disk(name: str, builder: Any, entry: Path, memory: Memory) -> Dataset:
+  """The data set without its training images."""
+  entry = entry.with_name(f"{entry.name}-streamed")
+  found = cache.read(entry, _EXAMINED)
+  if found is None:
+    logging.warning("%s: looking once at all of its images, which can take minutes", name)
+    x_test, y_test = _decode_split(name, builder, _test_split(name, builder))
+    y_train, levels = _decode_split(name, builder, "train", _examine)
+    found = dict(zip(_EXAMINED, (y_train, levels, x_test, y_test), strict=True))
+    cache.write(entry, found)
+  y_train, levels, x_test, y_test = (np.asarray(found[key]) for key in _EXAMINED)
+  order = np.argsort(y_train, kind="stable")
+  reader = Records(str(builder.data_path), _keys(builder)[0], order)
+  arrays: dict[str, Any] = {
+    "x_train": OnDisk(reader, x_test.shape[1:], memory),
+    "y_train": y_train[order],
+    "x_test": x_test,
+    "y_test": y_test,
+  }
+  return _from_arrays(name, builder, arrays, *statistics.of_levels(levels))
+
+
+def _from_arrays(
+  name: str,
+  builder: Any,
+  arrays: dict[str, Any],
+  mean: np.ndarray | None = None,
+  std: np.ndarray | None = None,
+) -> Dataset:
+  """Makes the data set, with its class names and the usual statistics, if there are such."""
   names = builder.info.features[_keys(builder)[1]].names
-  mean, std = statistics.usual(builder.name) or (None, None)
+  mean, std = statistics.usual(builder.name) or (mean, std)
   try:
     return from_arrays(**arrays, name=name, class_names=names, mean=mean, std=std)
   except UserError as error:
@@ -175,6 +263,14 @@ def _entry_name(builder: Any) -> str:
 def _decode(name: str, builder: Any) -> dict[str, np.ndarray]:
   """Reads both splits into arrays, named as the arguments of `from_arrays`."""
   logging.info("%s: decoding %s", name, builder.data_path)
+  test = _test_split(name, builder)
+  x_train, y_train = _decode_split(name, builder, "train")
+  x_test, y_test = _decode_split(name, builder, test)
+  return dict(zip(_ARRAYS, (x_train, y_train, x_test, y_test), strict=True))
+
+
+def _test_split(name: str, builder: Any) -> str:
+  """What the test split is called; checks that there is one, and one to train on."""
   splits = builder.info.splits
   test = next((split for split in ("test", "validation") if split in splits), None)
   if "train" not in splits or test is None:
@@ -182,15 +278,15 @@ def _decode(name: str, builder: Any) -> dict[str, np.ndarray]:
       f"dataset.name: '{name}' has splits {', '.join(splits)}; train and test (or"
       " validation) are needed: choose another data set"
     )
-  x_train, y_train = _decode_split(name, builder, "train")
-  x_test, y_test = _decode_split(name, builder, test)
-  return dict(zip(_ARRAYS, (x_train, y_train, x_test, y_test), strict=True))
+  return test
 
 
-def _decode_split(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
-  """Reads a split: images `[N, H, W, C]`, labels int32 `[N]`, in the files' order."""
+def _decode_split(
+  name: str, builder: Any, split: str, read: Callable[..., Any] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+  """Reads a split by `_read`, or by another function with its arguments."""
   try:
-    return _read(name, builder.as_data_source(split), *_keys(builder))
+    return (read or _read)(name, builder.as_data_source(split), *_keys(builder))
   except UserError:
     raise
   except Exception as error:  # another file format, missing or damaged shards
@@ -201,22 +297,39 @@ def _decode_split(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.n
 
 
 def _read(name: str, source: Any, image_key: str, label_key: str) -> tuple[np.ndarray, np.ndarray]:
-  """Reads all records of a data source into two arrays."""
+  """Reads all records: images `[N, H, W, C]`, labels int32 `[N]`, in the files' order."""
   first = source[0][image_key]
   images = np.empty((len(source), *first.shape), first.dtype)
   labels = np.empty(len(source), np.int32)
+  for index, record in _records(source):
+    image = record[image_key]
+    if image.shape != first.shape:
+      raise UserError(
+        f"dataset.name: images of '{name}' differ in size ({list(first.shape)},"
+        f" {list(image.shape)}); save them as files and use dataset.name=folder with"
+        " dataset.side"
+      )
+    images[index], labels[index] = image, record[label_key]
+  return images, labels
+
+
+def _examine(
+  name: str, source: Any, image_key: str, label_key: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Reads all records: labels int32 `[N]`, and the `statistics.levels` of the images."""
+  del name
+  labels, levels = np.empty(len(source), np.int32), np.int64(0)
+  for index, record in _records(source):
+    labels[index] = record[label_key]
+    levels = levels + statistics.levels(record[image_key][np.newaxis])
+  return labels, np.asarray(levels)
+
+
+def _records(source: Any) -> Iterator[tuple[int, Any]]:
+  """All records with their places, read some at a time."""
   for start in range(0, len(source), _BATCH):
     indices = range(start, min(start + _BATCH, len(source)))
-    for index, record in zip(indices, source.__getitems__(indices), strict=True):
-      image = record[image_key]
-      if image.shape != first.shape:
-        raise UserError(
-          f"dataset.name: images of '{name}' differ in size ({list(first.shape)},"
-          f" {list(image.shape)}); save them as files and use dataset.name=folder with"
-          " dataset.side"
-        )
-      images[index], labels[index] = image, record[label_key]
-  return images, labels
+    yield from zip(indices, source.__getitems__(indices), strict=True)
 
 
 def _reason(error: Exception) -> str:
