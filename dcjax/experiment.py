@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -202,7 +203,8 @@ class Evaluation:
     if isinstance(self._dataset.images, data.OnDisk):
       draw = jax.vmap(partial(data.subset_places, ipc=self._config.ipc), in_axes=(None, 0))
       places = np.asarray(jax.jit(draw)(self._dataset, keys))
-      labels = np.repeat(np.arange(self._dataset.num_classes, dtype=np.int32), self._config.ipc)
+      classes = jnp.arange(self._dataset.num_classes, dtype=jnp.int32)
+      labels = jnp.repeat(classes, self._config.ipc)
       return cast(Array, _SubsetsOnDisk(self._dataset, places.reshape(len(keys), -1))), labels
     draw = jax.vmap(partial(data.random_subset, ipc=self._config.ipc), in_axes=(None, 0))
     subsets = jax.jit(draw)(self._dataset, keys)
@@ -237,7 +239,7 @@ class _SubsetsOnDisk:
 
   def __getitem__(self, numbers: np.ndarray) -> Array:
     images = cast(data.OnDisk, self._dataset.images)
-    return self._dataset.normalise(images.read(self._places[numbers]))
+    return self._dataset.normalise(jnp.asarray(images.read(self._places[numbers])))
 
 
 def _evaluation_network(

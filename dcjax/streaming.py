@@ -199,7 +199,7 @@ class StreamingLoop:
   def _with_rows(self, dataset: Dataset, rows: int) -> Dataset:
     """A dataset with black images, for programs that are not run."""
     black = np.zeros((rows, *dataset.image_shape), np.uint8)
-    drawn = Drawn(cast(Array, black), cast(Array, np.zeros(rows, np.int32)), self._images.shape[0])
+    drawn = Drawn(black, np.zeros(rows, np.int32), self._images.shape[0])
     return replace(dataset, images=cast(Array, sharding.put(drawn, sharding.whole(self._layout))))
 
   def _place(self, state: Any) -> Any:

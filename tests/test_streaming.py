@@ -21,12 +21,13 @@ from tests.runs import tiny
 ON_DISK = Memory(streaming=True, memory_limit=10**6, workers=0)
 SIDE = 8
 SIZES = {"a": 12, "b": 9, "c": 15}  # images of each class
+QUICK = {"training__batch": 6, "training__augmentation": "flip", "training__cutmix": 0.0}
 # Methods with what they draw besides a batch of each class.
 RUNS = {
   "dc": {"inner_loop": 2, "network__norm": "batch", "init": "real"},
   "dm": {"init": "mix", "formation__factor": 2},
-  "idc": {"training__pretraining": 2, "training__batch": 6},
-  "idc_pool": {"training__pretraining": 1, "training__batch": 6, "training__networks": 2},
+  "idc": {"training__pretraining": 2, **QUICK},
+  "idc_pool": {"training__pretraining": 1, "training__networks": 2, **QUICK},
   "idm": {"queue__interval": 2, "queue__pretrained": 2, "queue__pretraining": 1},
 }
 
@@ -47,7 +48,10 @@ def folder(tmp_path_factory):
 def of_folder(folder, method, **changes):
   cache = folder.parent / "cache"
   fields = {"name": "folder", "data_dir": str(folder), "side": SIDE, "cache_dir": str(cache)}
-  return tiny(method, **{f"dataset__{name}": value for name, value in fields.items()}, **changes)
+  fields = {f"dataset__{name}": value for name, value in fields.items()}
+  # What is quick to compile.
+  fields |= {"compute__convolution": "lax", "dsa__strategy": "flip"} if method != "dc" else {}
+  return tiny(method, **fields, **changes)
 
 
 def iterations(config, memory, count=3):

@@ -6,7 +6,7 @@ of the memory, and the draw runs inside jit.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -121,7 +121,7 @@ def from_arrays(
   x_train, y_train, source = _sort_by_class(x_train, y_train)
   offsets = np.searchsorted(y_train, np.arange(len(class_names) + 1))
   return Dataset(
-    images=x_train if isinstance(x_train, OnDisk) else jnp.array(x_train),
+    images=cast(Array, x_train) if isinstance(x_train, OnDisk) else jnp.array(x_train),
     labels=jnp.array(y_train.astype(np.int32)),
     source=jnp.array(source.astype(np.int32)),
     offsets=jnp.array(offsets.astype(np.int32)),

@@ -4,10 +4,12 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from dcjax.data import cache, class_folders, statistics

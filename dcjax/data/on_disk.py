@@ -95,8 +95,8 @@ class OnDisk:
 class Drawn:
   """The images that one stage takes. It stands for `Dataset.images` there, also in jit."""
 
-  rows: Array  # [n, H, W, C] uint8
-  places: Array  # int32 [n], of the rows among all images; sorted
+  rows: Array | np.ndarray  # [n, H, W, C] uint8
+  places: Array | np.ndarray  # int32 [n], of the rows among all images; sorted
   count: int = struct.field(pytree_node=False)  # of all images
 
   @property

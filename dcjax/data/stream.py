@@ -1,5 +1,6 @@
 """Images read ahead of their use, by Grain, in processes of their own."""
 
+import gc
 import signal
 from collections import deque
 from collections.abc import Iterator
@@ -50,6 +51,7 @@ class Stream:
     """Ends the processes."""
     while self._segments:
       self._segments.popleft().close()
+    gc.collect()  # Grain's iterators, which hold shared memory, are in cycles
 
 
 class _Segment:
@@ -71,7 +73,8 @@ class _Segment:
         break
     self.size = len(self._draws)
     self._rest = np.empty((0, *images.image_shape), np.uint8)
-    self._blocks = _pipeline(images, [places for places, _ in self._draws]) if wanted else None
+    distinct = [places for places, _ in self._draws]
+    self._blocks: Any = _pipeline(images, distinct) if wanted else None
 
   @property
   def left(self) -> int:

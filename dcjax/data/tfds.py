@@ -318,11 +318,12 @@ def _examine(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Reads all records: labels int32 `[N]`, and the `statistics.levels` of the images."""
   del name
-  labels, levels = np.empty(len(source), np.int32), np.int64(0)
+  channels = source[0][image_key].shape[-1]
+  labels, levels = np.empty(len(source), np.int32), np.zeros((channels, 256), np.int64)
   for index, record in _records(source):
     labels[index] = record[label_key]
-    levels = levels + statistics.levels(record[image_key][np.newaxis])
-  return labels, np.asarray(levels)
+    levels += statistics.levels(record[image_key][np.newaxis])
+  return labels, levels
 
 
 def _records(source: Any) -> Iterator[tuple[int, Any]]:
