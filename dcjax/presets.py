@@ -89,20 +89,20 @@ def continual(argument: str | None) -> ConfigDict:
   Raises:
     UserError: the argument has something else.
   """
-  words = (argument or "").replace(" ", "").split(",")
-  scenario = next((word for word in words if word in SCENARIOS), "gdumb")
-  given = dict(word.split("=", 1) for word in words if word.startswith(("memory=", "steps=")))
+  given = _words(argument)
+  scenario = given.get("scenario", "gdumb")
   config = continual_config.default(SCENARIOS[scenario], given.get("memory", "dm"))
-  rest = [word for word in words if word != scenario and word.partition("=")[0] not in given]
-  datasets = () if scenario == "digits" else tuple(DATASETS)
-  chosen = arguments(",".join(rest), "", datasets)
-  if chosen["dataset"]:
-    config.dataset.name = DATASETS[chosen["dataset"]]
-  if any(word.startswith("ipc=") for word in rest):
-    config.ipc = chosen["ipc"]
+  if scenario == "digits" and given.keys() & {"dataset", "steps"}:
+    raise UserError(
+      "config argument: digits has neither a dataset nor steps; give --config.continual.sequence"
+    )
+  if "dataset" in given:
+    config.dataset.name = DATASETS[given["dataset"]]
+  if "ipc" in given:
+    config.ipc = int(given["ipc"])
   if "steps" in given:
-    config.continual.steps = _steps(given["steps"], config.continual)
-  if chosen["smoke"]:
+    config.continual.steps = int(given["steps"])
+  if "smoke" in given:
     smoke(config)
     config.continual.runs = 1
     if scenario == "growing":
@@ -112,10 +112,21 @@ def continual(argument: str | None) -> ConfigDict:
   return config
 
 
-def _steps(text: str, fields: ConfigDict) -> int:
-  if "steps" not in fields or not text.isdecimal():
-    raise UserError(f"config argument: 'steps={text}'; write gdumb,steps=10 or growing,steps=5")
-  return int(text)
+def _words(argument: str | None) -> dict[str, str]:
+  """The words of the argument of continual learning, by what each of them says."""
+  given: dict[str, str] = {}
+  kinds = dict.fromkeys(SCENARIOS, "scenario") | dict.fromkeys(DATASETS, "dataset")
+  for word in filter(None, (argument or "").replace(" ", "").split(",")):
+    name, _, value = word.partition("=")
+    kind = kinds.get(word, name)
+    number = kind in ("ipc", "steps") and value.isdecimal()
+    if word not in (*kinds, "smoke") and not number and not (kind == "memory" and value):
+      known = (*kinds, "memory=dsa", "steps=5", "ipc=20", "smoke")
+      raise UserError(f"config argument: unknown '{word}'; {nearest(word, known)}")
+    if kind in given:
+      raise UserError(f"config argument: '{word}' comes second; name one {kind}")
+    given[kind] = value or word
+  return given
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

@@ -96,7 +96,7 @@ class Learning:
     """
     self.config, self.path, self.memories = config, path, memories
     fields = config.continual
-    self.stages = fields.steps if "steps" in fields else len(fields.sequence)
+    self.stages = fields.steps if "steps" in fields else len(config_lib.sequence(config))
     self.networks = pools.names(config.evaluation.architectures, config.network)
     self.seeds = range(config.seed, config.seed + fields.runs)
     self.records: dict[Place, dict[str, Any]] = {}

@@ -59,7 +59,7 @@ class Rehearsal:
   def tasks(self, seed: int) -> list[Task]:
     """A task for each data set."""
     tasks = []
-    for number, name in enumerate(self.config.continual.sequence, 1):
+    for number, name in enumerate(config_lib.sequence(self.config), 1):
       source = {"name": "npz", "data_dir": name} if name.endswith(".npz") else {"name": name}
       memory = plan.condensation(config_lib.memory(self.config, seed=seed, **source))
       tasks.append(Task(f"task{number}", memory))

@@ -47,7 +47,7 @@ def _rehearsal(config: ConfigDict) -> ConfigDict:
     config.dsa.strategy = default_strategy("digits")  # USPS are digits, too
   fields = _section("rehearsal")
   # Names in TensorFlow Datasets, 'digits', or .npz files, comma-separated
-  fields.sequence = ("svhn_cropped", "mnist", "usps.npz")
+  fields.sequence = "svhn_cropped,mnist,usps.npz"
   fields.test_images = 2000  # of each, at random
   fields.training = ConfigDict()
   fields.training.iterations = 5000  # on the new images and the memory
@@ -122,11 +122,14 @@ def resolve(config: ConfigDict) -> ConfigDict:
   resolved = default(scenario, given["method"])
   resolved = config_lib.replace_fields(resolved, given, f"continual learning by {scenario}")
   with resolved.unlocked():
-    if "sequence" in resolved.continual:
-      resolved.continual.sequence = config_lib.names(resolved.continual.sequence)
     resolved.evaluation.architectures = config_lib.names(resolved.evaluation.architectures)
   _check(resolved, resolved.continual)
   return resolved
+
+
+def sequence(config: ConfigDict) -> tuple[str, ...]:
+  """The data sets of a rehearsal."""
+  return config_lib.names(config.continual.sequence)
 
 
 def memory(config: ConfigDict, *, seed: int, **dataset: Any) -> ConfigDict:
@@ -152,7 +155,7 @@ def _check(config: ConfigDict, fields: ConfigDict) -> None:
   if fields.scenario != "gdumb":
     _check_learning(config, fields)
   if fields.scenario == "rehearsal":
-    _check_rehearsal(fields)
+    _check_rehearsal(config, fields)
   if config.dataset.zca:
     raise UserError(
       "dataset.zca: True, but each task's images would be whitened in another way; leave it out"
@@ -174,8 +177,8 @@ def _check_learning(config: ConfigDict, fields: ConfigDict) -> None:
     )
 
 
-def _check_rehearsal(fields: ConfigDict) -> None:
-  if not fields.sequence:
+def _check_rehearsal(config: ConfigDict, fields: ConfigDict) -> None:
+  if not sequence(config):
     raise UserError("continual.sequence: empty; name data sets, such as digits,mnist,usps.npz")
   check_least("continual.training.iterations", fields.training.iterations, 1)
   check_least("continual.finetuning.iterations", fields.finetuning.iterations, 0)

@@ -168,7 +168,7 @@ def rehearsal(sequence, tmp_path_factory):
   config = tiny(
     "rehearsal",
     dataset__rgb_side=8,
-    continual__sequence=tuple(sequence.split(",")),
+    continual__sequence=sequence,
     continual__test_images=30,
     continual__training__iterations=20,
     continual__finetuning__iterations=3,
@@ -239,7 +239,7 @@ def test_curves_of_several_runs(gdumb, rehearsal, tmp_path):
       {"evaluation__architectures": ("convnet:depth=1:norm=batch",)},
       "evaluation.architectures: 'convnet:depth=1:norm=batch' has batch norm",
     ),
-    ("rehearsal", {"continual__sequence": ()}, "continual.sequence: empty"),
+    ("rehearsal", {"continual__sequence": ","}, "continual.sequence: empty"),
     ("rehearsal", {"continual__training__lr": 0.0}, "continual.training.lr: 0.0 is not a positive"),
   ],
 )
@@ -251,14 +251,13 @@ def test_what_cannot_be_run_is_refused_before_any_work(scenario, changes, messag
 
 
 def test_data_sets_that_do_not_fit_each_other(sequence, tmp_path):
-  names = tuple(sequence.split(","))
-  config = tiny("rehearsal", dataset__rgb_side=0, continual__sequence=names)
+  config = tiny("rehearsal", dataset__rgb_side=0, continual__sequence=sequence)
   with pytest.raises(UserError, match=r"^dataset.rgb_side: digits has images of \[8, 8, 1\]"):
     continual(config, tmp_path / "w")
-  with np.load(names[1]) as file:
+  with np.load(sequence.split(",")[1]) as file:
     arrays = dict(file, class_names=np.array(list("abcdefghij")))
   np.savez(tmp_path / "letters.npz", **arrays)
-  config = tiny("rehearsal", continual__sequence=("digits", str(tmp_path / "letters.npz")))
+  config = tiny("rehearsal", continual__sequence=f"digits,{tmp_path}/letters.npz")
   with pytest.raises(UserError, match=r"^continual.sequence: digits has the classes 0, .*one lab"):
     continual(config, tmp_path / "w")
 
@@ -324,6 +323,27 @@ def test_the_command_line(gdumb, tmp_path, capsys, monkeypatch):
     f"--workdir={tmp_path / 'w'}", "--config.continual.step=2",
   )  # fmt: skip
   assert "no field 'continual.step'; did you mean 'continual.steps'?" in message
-  preset = "--config=configs/continual.py:digits,steps=3"
-  message = mistake(monkeypatch, capsys, "continual", preset, f"--workdir={tmp_path / 'w'}")
-  assert "config argument: 'steps=3'; write gdumb,steps=10" in message
+  message = mistake(
+    monkeypatch, capsys, "continual", "--config=configs/continual.py:gdum", "--workdir=w"
+  )
+  assert "config argument: unknown 'gdum'; did you mean 'gdumb'?" in message
+  message = mistake(
+    monkeypatch, capsys, "continual", "--config=configs/continual.py:digits",
+    f"--workdir={tmp_path / 'w'}", "--config.continual.sequence=/no/usps.npz,mnist",
+  )  # fmt: skip
+  assert "no file /no/usps.npz" in message
+
+
+@pytest.mark.parametrize(
+  ("argument", "message"),
+  [
+    ("digits,steps=3", "digits has neither a dataset nor steps"),
+    ("digits,cifar10", "digits has neither a dataset nor steps"),
+    ("gdumb,growing", "'growing' comes second; name one scenario"),
+    ("memory=", "unknown 'memory='; did you mean 'memory=dsa'?"),
+    ("steps=two", "unknown 'steps=two'; did you mean"),
+  ],
+)
+def test_arguments_of_the_preset_that_are_none(argument, message):
+  with pytest.raises(UserError, match=f"^config argument: {message}".replace("?", r"\?")):
+    presets.continual(argument)
