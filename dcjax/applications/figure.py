@@ -40,6 +40,7 @@ def draw(runs: Sequence[tuple[str, dict[str, Any]]]) -> Figure:
       places, mean, std, label=name, elinewidth=0.8,
       color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)],
     )  # fmt: skip
+  axes.margins(x=0.05)
   axes.set_xticks(list(places), stages)
   axes.set_xlabel("stage")
   axes.set_ylabel("test accuracy (%)")
