@@ -1,11 +1,12 @@
 """Reads flags and presets; every mistake becomes a `UserError`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from absl import flags
+from ml_collections import config_flags
 
 from dcjax.config import METHODS, default, flatten
 from dcjax.errors import UserError, nearest
@@ -63,14 +64,36 @@ def parse(
   return values
 
 
+def preset_flags(arguments: list[str], *, workdir: str, default: str = "") -> flags.FlagValues:
+  """The flags `--config` and `--workdir`, for a command to add its own to.
+
+  Args:
+    arguments: the command's name and what follows it.
+    workdir: what is made in the folder.
+    default: what `--help` calls the preset that is taken when none is given.
+  """
+  values = flags.FlagValues()
+  otherwise = f"; by default {default}" if default else ""
+  config_flags.DEFINE_config_file(
+    "config",
+    None,
+    f"Preset: a file with get_config(), and its argument after a colon{otherwise}.",
+    flag_values=values,
+    sys_argv=arguments,
+  )
+  meaning = f"Folder of the {workdir}, made if need be."
+  flags.DEFINE_string("workdir", None, meaning, flag_values=values)
+  return values
+
+
 def help_on_fields(method: str, *others: str) -> str:
   """All fields of a method's config, for `--help`, then what differs for other methods."""
   fields = _fields(method)
-  lines = [FIELDS_HEADING, *_lines(fields)]
+  lines = [FIELDS_HEADING, *field_lines(fields)]
   for other in others:
     differing = dict(sorted(_fields(other).items() - fields.items(), key=str))
     del differing["method"]
-    lines += [f"For {other.upper()}:", *_lines(differing)]
+    lines += [f"For {other.upper()}:", *field_lines(differing)]
   return "\n".join(lines)
 
 
@@ -79,7 +102,8 @@ def _fields(method: str) -> dict[str, Any]:
   return dict(flatten(default(method).to_dict()))
 
 
-def _lines(fields: dict[str, Any]) -> list[str]:
+def field_lines(fields: Mapping[str, Any]) -> list[str]:
+  """A line of `--help` for each field of a config, from its dotted name and its default."""
   return [f"  --config.{name}={value}" for name, value in fields.items()]
 
 

@@ -4,7 +4,6 @@ import logging
 
 from absl import flags
 from dcjax.launch import command_line
-from ml_collections import config_flags
 
 from dcjax import processes, report
 from dcjax.condense import condense
@@ -27,15 +26,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _flags(arguments: list[str]) -> flags.FlagValues:
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "Preset: a file with get_config(), and its argument after a colon.",
-    flag_values=values,
-    sys_argv=arguments,
-  )
-  flags.DEFINE_string("workdir", None, "Folder of the run, made if need be.", flag_values=values)
+  values = command_line.preset_flags(arguments, workdir="run")
   flags.DEFINE_string(
     "coordinator",
     None,

@@ -1,8 +1,9 @@
 """`dcjax continual`: the flags of continual learning."""
 
+from typing import Any
+
 from absl import flags
 from dcjax.launch import command_line
-from ml_collections import config_flags
 
 from dcjax.applications import figure
 from dcjax.applications.continual import continual
@@ -17,16 +18,16 @@ def main(arguments: list[str]) -> None:
     arguments,
     required=("config", "workdir"),
     more=_help(),
-    fields=[name for scenario in SCENARIOS for name, _ in _fields(scenario)],
+    fields=[name for scenario in SCENARIOS for name in _fields(scenario)],
   )
   summary = continual(values.config, values.workdir, values.memories)
   print(figure.table(summary))
   print(f"Everything is in {values.workdir}")
 
 
-def _fields(scenario: str) -> list[tuple[str, object]]:
+def _fields(scenario: str) -> dict[str, Any]:
   """The fields that a scenario adds to those of a method, with their defaults."""
-  return list(flatten({"continual": default(scenario).continual.to_dict()}))
+  return dict(flatten({"continual": default(scenario).continual.to_dict()}))
 
 
 def _help() -> str:
@@ -34,25 +35,17 @@ def _help() -> str:
     "Fields of the config, explained in dcjax/config/continual.py, beside those of a method:"
   ]
   for scenario in SCENARIOS:
-    lines.append(f"For {scenario}:")
-    lines += [f"  --config.{name}={value}" for name, value in _fields(scenario)]
+    lines += [f"For {scenario}:", *command_line.field_lines(_fields(scenario))]
   return "\n".join([*lines, "dcjax condense --help and dcjax select --help show the others."])
 
 
 def _flags(arguments: list[str]) -> flags.FlagValues:
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    "config",
+  values = command_line.preset_flags(arguments, workdir="runs")
+  flags.DEFINE_string(
+    "memories",
     None,
-    "Preset: a file with get_config(), and its argument after a colon.",
+    "Folder of the memories, which runs that train networks otherwise can share; by default the "
+    "workdir's own.",
     flag_values=values,
-    sys_argv=arguments,
   )
-  text = {
-    "workdir": "Folder of the runs, made if need be.",
-    "memories": "Folder of the memories, which runs that train networks otherwise can share; by "
-    "default the workdir's own.",
-  }
-  for name, meaning in text.items():
-    flags.DEFINE_string(name, None, meaning, flag_values=values)
   return values

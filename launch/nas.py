@@ -2,7 +2,6 @@
 
 from absl import flags
 from dcjax.launch import command_line
-from ml_collections import config_flags
 
 from dcjax.applications import ranking
 from dcjax.applications.nas import search
@@ -15,7 +14,7 @@ HEADING = "Fields of the config with their defaults, explained in dcjax/config/n
 def main(arguments: list[str]) -> None:
   """Runs `dcjax nas` with its arguments, and prints the table of the sets."""
   fields = dict(flatten(default_search().to_dict()))
-  lines = [HEADING, *(f"  --config.{name}={value}" for name, value in fields.items())]
+  lines = [HEADING, *command_line.field_lines(fields)]
   values = command_line.parse(
     lambda: _flags(arguments),
     arguments,
@@ -29,15 +28,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _flags(arguments: list[str]) -> flags.FlagValues:
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "Preset: a file with get_config(), and its argument after a colon.",
-    flag_values=values,
-    sys_argv=arguments,
-  )
-  flags.DEFINE_string("workdir", None, "Folder of the search, made if need be.", flag_values=values)
+  values = command_line.preset_flags(arguments, workdir="search")
   flags.DEFINE_list(
     "synthetic",
     [],

@@ -2,7 +2,6 @@
 
 from absl import flags
 from dcjax.launch import command_line
-from ml_collections import config_flags
 
 from dcjax import coreset, report
 from dcjax.select import select
@@ -33,19 +32,8 @@ def _with_preset(arguments: list[str]) -> list[str]:
 
 
 def _flags(arguments: list[str]) -> flags.FlagValues:
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    "config",
-    None,
-    f"Preset: a file with get_config(), and its argument after a colon; by default {PRESET}.",
-    flag_values=values,
-    sys_argv=arguments,
-  )
+  values = command_line.preset_flags(arguments, workdir="selection", default=PRESET)
   methods = ", ".join(coreset.METHODS)
-  text = {
-    "method": f"How to choose: {methods}; by default what the preset says.",
-    "workdir": "Folder of the selection, made if need be.",
-  }
-  for name, meaning in text.items():
-    flags.DEFINE_string(name, None, meaning, flag_values=values)
+  meaning = f"How to choose: {methods}; by default what the preset says."
+  flags.DEFINE_string("method", None, meaning, flag_values=values)
   return values
