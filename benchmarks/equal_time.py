@@ -13,8 +13,8 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import budget
-from dcjax import config as config_lib
 from dcjax import environment
+from dcjax.condense import condense
 from dcjax.workdir import write_json
 
 # Real images, as IDC starts from them: one in a stored image, or four.
@@ -38,7 +38,7 @@ def row(method: str, ipc: int) -> dict[str, Any]:
   config.dataset.data_dir = DATA.value
   config.batch_real, config.iterations, config.evaluation.networks = REAL.value, budget.FOREVER, 0
   folder = Path(OUT.value) / f"{maker}-{ipc}"
-  summary = budget.condensed(config_lib.resolve(config), folder, SECONDS.value)
+  summary = condense(config, folder, SECONDS.value)
   file = "images/000000.npz" if method in STARTS else "synthetic.npz"
   record = budget.accuracy(folder / file, NETWORKS.value, EPOCHS.value, DATA.value)
   start = method in STARTS

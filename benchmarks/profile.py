@@ -1,4 +1,4 @@
-"""Where the time of a step goes, by kind of XLA operation: see `NOTES.md` here.
+"""Where the time of a step goes, by kind of XLA operation: see `README.md` here.
 
 python -m benchmarks.profile [--only dc --only dm ...] [--real N] [--steps 3]
 """

@@ -125,6 +125,13 @@ def _measured_on(results: dict[str, Any]) -> str:
   )
 
 
+def publish(text: str, results: dict[str, Any], out: str | None) -> None:
+  """Prints the table of results, and writes these into a JSON file if one is given."""
+  print(text)
+  if out:
+    Path(out).write_text(json.dumps(results, indent=2) + "\n")
+
+
 def main(argv: list[str]) -> None:
   """Prints a file's table."""
   if len(argv) != 2:

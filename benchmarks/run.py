@@ -5,17 +5,14 @@ python -m benchmarks.run [--only dc,dsa,dm,idc,idm,training] [--real N] [--round
 """
 
 import importlib.util
-import json
 import statistics
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import app, flags
 
 from benchmarks import agreement, problem, report, timing
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, leave
 from benchmarks.problem import Setting
 from benchmarks.process import Process
 
@@ -103,19 +100,12 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown argument: {argv[1]}")
   if importlib.util.find_spec("torch") is None:
-    sys.exit(_failed("PyTorch is not installed: pip install 'dcjax[bench]'"))
+    leave("run", "PyTorch is not installed: pip install 'dcjax[bench]'")
   try:
     results = run(ONLY.value, REAL.value, ROUNDS.value, TORCH_BLOCK.value)
   except BenchmarkError as error:
-    sys.exit(_failed(error))
-  print(report.table(results))
-  if OUT.value:
-    Path(OUT.value).write_text(json.dumps(results, indent=2) + "\n")
-
-
-def _failed(message: object) -> int:
-  print(f"benchmarks.run: {message}", file=sys.stderr)
-  return 2
+    leave("run", error)
+  report.publish(report.table(results), results, OUT.value)
 
 
 if __name__ == "__main__":

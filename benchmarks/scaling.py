@@ -3,16 +3,13 @@
 python -m benchmarks.scaling [--only dc --only dm ...] [--rounds 3] [--out FILE.json]
 """
 
-import json
 import statistics
-import sys
-from pathlib import Path
 from typing import Any
 
 from absl import app, flags
 
 from benchmarks import problem, report, timing
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, leave
 from benchmarks.problem import Setting
 from benchmarks.process import Process
 
@@ -64,15 +61,8 @@ def main(argv: list[str]) -> None:
   try:
     results = run(ONLY.value, ROUNDS.value)
   except BenchmarkError as error:
-    sys.exit(_failed(error))
-  print(report.scaling_table(results))
-  if OUT.value:
-    Path(OUT.value).write_text(json.dumps(results, indent=2) + "\n")
-
-
-def _failed(message: object) -> int:
-  print(f"benchmarks.scaling: {message}", file=sys.stderr)
-  return 2
+    leave("scaling", error)
+  report.publish(report.scaling_table(results), results, OUT.value)
 
 
 if __name__ == "__main__":

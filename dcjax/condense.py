@@ -1,5 +1,6 @@
 """The driver: condenses a dataset into a folder, from a config, with nothing lost on the way."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -18,10 +19,12 @@ from dcjax.loop import Loop
 from dcjax.progress import Progress, Stopwatch
 from dcjax.streaming import StreamingLoop
 from dcjax.synthetic import SyntheticSet
-from dcjax.workdir import Metrics, Workdir, write_json
+from dcjax.workdir import Metrics, Workdir, held, write_json
 
 
-def condense(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
+def condense(
+  config: ConfigDict, workdir: str | os.PathLike, seconds: float = math.inf
+) -> dict[str, Any]:
   """Condenses a dataset as a config says, or goes on with a run that was stopped.
 
   Everything is written into `workdir`: `config.json`, `metrics.jsonl`, `progress.json`,
@@ -30,6 +33,7 @@ def condense(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
   Args:
     config: made by a preset or `dcjax.config.default()`.
     workdir: a folder; it is made if need be.
+    seconds: of iterations, in all starts of the run; it ends before the one that would take more.
 
   Returns:
     The content of `summary.json`.
@@ -40,33 +44,26 @@ def condense(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     Interrupted: SIGTERM or Ctrl-C, after a checkpoint was saved.
   """
   config = config_lib.resolve(config)
-  folder = Workdir(workdir)
-  try:
+  with held(Workdir(workdir), "it goes on from the last checkpoint") as folder:
     folder.check(config.to_dict())
     if summary := folder.summary():
       return summary
-    run = Run(config, data.load(config.dataset, experiment.memory(config)), folder)
-    folder.claim(config.to_dict())
-    with (
-      compilation.kept(config.compute.cache_dir, folder.path),
-      Interrupts("all saved, and the same command goes on") as interrupts,
-    ):
-      return run.finish(interrupts)
-  except jax.errors.JaxRuntimeError as error:
-    if "RESOURCE_EXHAUSTED" not in str(error):
-      raise
-    raise UserError(
-      "compute: out of memory; set a lower compute.synthetic_block or compute.image_block, or "
-      "compute.class_map=scan, and start the command again, it goes on from the last checkpoint; "
-      "or lower batch_real in a new workdir"
-    ) from None
-  except OSError as error:
-    raise UserError(
-      f"workdir: cannot write {error.filename or folder.path} ({error.strerror}); "
-      "mend that and start the same command again, it goes on from the last checkpoint"
-    ) from None
-  finally:
-    folder.close()
+    try:
+      run = Run(config, data.load(config.dataset, experiment.memory(config)), folder, seconds)
+      folder.claim(config.to_dict())
+      with (
+        compilation.kept(config.compute.cache_dir, folder.path),
+        Interrupts("all saved, and the same command goes on") as interrupts,
+      ):
+        return run.finish(interrupts)
+    except jax.errors.JaxRuntimeError as error:
+      if "RESOURCE_EXHAUSTED" not in str(error):
+        raise
+      raise UserError(
+        "compute: out of memory; set a lower compute.synthetic_block or compute.image_block, or "
+        "compute.class_map=scan, and start the command again, it goes on from the last checkpoint; "
+        "or lower batch_real in a new workdir"
+      ) from None
 
 
 def converged(losses: Sequence[float], window: int) -> bool:
@@ -87,7 +84,7 @@ def converged(losses: Sequence[float], window: int) -> bool:
 class Run:
   """One run: what the config stands for, and how far it has come."""
 
-  def __init__(self, config: ConfigDict, dataset: data.Dataset, folder: Workdir):
+  def __init__(self, config: ConfigDict, dataset: data.Dataset, folder: Workdir, seconds: float):
     """Builds everything, which checks everything; nothing is written.
 
     Raises:
@@ -104,6 +101,7 @@ class Run:
     else:
       self.loop = Loop(self.method, dataset, self.keys.loop, layout, config.compute.chunk)
     self.iteration, self.total = 0, config.iterations
+    self.seconds = seconds
     self.watch = Stopwatch()
     data.warn_small_classes(dataset, max(config.batch_real, config.ipc))
 
@@ -136,7 +134,7 @@ class Run:
 
   def _iterate(self) -> None:
     """All iterations that are left, with what is due between them."""
-    self._stop_if_converged()
+    self._stop_if_due()
     self._draw_if_due()
     if self.iteration < self.total:
       self.progress.say("compiling", force=True)
@@ -144,7 +142,7 @@ class Run:
     self._evaluate_if_due()
     while self.iteration < self.total:
       self._advance(min(self.total, *(self._next(every) for every in self._periods())))
-      self._stop_if_converged()
+      self._stop_if_due()
       if self._is_due(self.config.checkpoint_every):
         self._save()
       self._draw_if_due()
@@ -164,11 +162,15 @@ class Run:
       return True
     return bool(every and self.iteration) and self.iteration % every == 0
 
-  def _stop_if_converged(self) -> None:
-    """Makes this iteration the last one if the loss has stopped falling."""
+  def _stop_if_due(self) -> None:
+    """Makes this iteration the last one if the loss has stopped falling, or time is over."""
     every = self.config.converged_after
     if every and self.iteration % every == 0 and converged(self.metrics.losses(), every):
       self.total = self.iteration
+    if self.iteration and self.seconds < math.inf:
+      used = self.watch.seconds.get("condense", 0.0) + self.loop.seconds_per_iteration
+      if processes.highest(used) > self.seconds:
+        self.total = self.iteration
 
   def _advance(self, limit: int) -> None:
     """Runs one chunk and logs it; when it cannot end, saves what was done before it."""

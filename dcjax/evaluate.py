@@ -21,12 +21,7 @@ def evaluate(
   """Evaluates a saved set beside a random real subset of the same size.
 
   Args:
-    path: a `synthetic.npz`; it names the dataset, the network and the protocol of its run.
-    data_dir: where the dataset is on this machine; by default where it was at condensation.
-    seed: of networks and random subsets; by default the run's.
-    **changes: fields of `config.evaluation` that replace those of the run. A new protocol brings
-      its own augmentation and CutMix; a new protocol or augmentation, or `same_steps`, the
-      protocol's number of epochs; unless these are given.
+    path, data_dir, seed, **changes: see `bind`.
 
   Returns:
     The records that `summary.json` calls `evaluations`; the iteration is the run's last.
@@ -35,16 +30,7 @@ def evaluate(
     UserError: the file, the data or a change is not usable.
     Interrupted: SIGTERM or Ctrl-C.
   """
-  synthetic = SyntheticSet.load(path)
-  config = _config(synthetic, data_dir, seed, changes)
-  dataset = data.load(config.dataset, experiment.memory(config))
-  check_fits(synthetic, dataset)
-  dataset = dataset.whitened(synthetic.whitening)
-  layout = experiment.strategy(config, dataset)
-  evaluation = Evaluation(config, dataset, layout, Keys.from_seed(config.seed))
-  images = synthetic.decoded()
-  # A coreset has no iterations.
-  iteration = synthetic.metadata.get("iteration", config.get("iterations", 0))
+  evaluation, images, iteration = bind(path, data_dir=data_dir, seed=seed, **changes)
   records = []
   with Interrupts("nothing was saved") as interrupts:
     for task in evaluation.tasks():
@@ -52,6 +38,38 @@ def evaluate(
         logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
       records.append(record)
   return records
+
+
+def bind(
+  path: str | os.PathLike, *, data_dir: str | None = None, seed: int | None = None, **changes: Any
+) -> tuple[Evaluation, np.ndarray, int]:
+  """The evaluation of a saved set; nothing is computed yet.
+
+  Args:
+    path: a `synthetic.npz`; it names the dataset, the network and the protocol of its run.
+    data_dir: where the dataset is on this machine; by default where it was at condensation.
+    seed: of networks and random subsets; by default the run's.
+    **changes: fields of `config.evaluation` that replace those of the run. A new protocol brings
+      its own augmentation and CutMix; a new protocol or augmentation, or `same_steps`, the
+      protocol's number of epochs; unless these are given.
+
+  Returns:
+    The evaluation, and what its `run` takes: images `[classes, decoded ipc, H, W, C]`, decoded and
+    normalised, and the iteration that they are of.
+
+  Raises:
+    UserError: the file, the data or a change is not usable.
+  """
+  synthetic = SyntheticSet.load(path)
+  config = _config(synthetic, data_dir, seed, changes)
+  dataset = data.load(config.dataset, experiment.memory(config))
+  check_fits(synthetic, dataset)
+  dataset = dataset.whitened(synthetic.whitening)
+  layout = experiment.strategy(config, dataset)
+  evaluation = Evaluation(config, dataset, layout, Keys.from_seed(config.seed))
+  # A coreset has no iterations.
+  iteration = synthetic.metadata.get("iteration", config.get("iterations", 0))
+  return evaluation, synthetic.decoded(), iteration
 
 
 def _config(

@@ -34,7 +34,7 @@ from dcjax.pretrained import Trained
 from dcjax.progress import LOG_SECONDS, Stopwatch, logger
 from dcjax.synthetic import SyntheticSet
 from dcjax.types import Array, Key
-from dcjax.workdir import Workdir, write_json
+from dcjax.workdir import Workdir, held, write_json
 
 _SECONDS = ("train", "select", "evaluate")  # what `summary.json` counts
 Wait = Callable[[Any], Any]  # returns arrays once they are computed
@@ -63,8 +63,7 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
   config = config_lib.resolve(config)
   if config.compute.streaming:
     raise UserError("compute.streaming: a selection looks at all images in memory; leave it out")
-  folder = Workdir(workdir)
-  try:
+  with held(Workdir(workdir)) as folder:
     folder.check(config.to_dict())
     summary = folder.summary()
     if summary and not tasks_left(config, summary):
@@ -76,13 +75,6 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
       Interrupts("the same command goes on from what is saved") as interrupts,
     ):
       return selection.finish(summary, interrupts.wait)
-  except OSError as error:
-    raise UserError(
-      f"workdir: cannot write {error.filename or folder.path} ({error.strerror}); "
-      "mend that and start the same command again"
-    ) from None
-  finally:
-    folder.close()
 
 
 def tasks_left(config: ConfigDict, summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ from dcjax.synthetic import SyntheticSet
 from dcjax.tables import TABLES, Cell, Result, Table, comma_separated, markdown, plan
 from dcjax.tables.definition import choose
 from dcjax.tables.plan import Trial
-from dcjax.workdir import Workdir, write_json, write_text
+from dcjax.workdir import Workdir, held, write_json, write_text
 
 Place = tuple[str, str]  # names of row and column
 
@@ -82,20 +82,12 @@ def fill(
   trials = {_place(cell): plan.trials(cell, values, seeds) for cell in runnable}
   budget = "; ".join(plan.differences(runnable, values, seeds, table.sets))
   sets = _collected(collect)
-  folder = _open(workdir)
-  try:
+  with held(_open(workdir), "finished cells are kept") as folder:
     filling = Filling(table, trials, folder.path, sets, budget)
     # Sets of one kind differ by their seeds only, and run the same programs.
     with compilation.kept(values.get("compute.cache_dir"), folder.path):
       filling.run(list(map(_place, chosen)), condense)
     return filling.write()
-  except OSError as error:
-    raise UserError(
-      f"workdir: cannot write {error.filename or folder.path} ({error.strerror}); "
-      "mend that and start the same command again, finished cells are kept"
-    ) from None
-  finally:
-    folder.close()
 
 
 def _place(cell: Cell) -> Place:

@@ -4,6 +4,8 @@ import fcntl
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,28 @@ class Workdir:
     """Gives the folder back."""
     if processes.is_first():
       self._lock.close()
+
+
+@contextmanager
+def held(folder: Workdir, kept: str = "") -> Iterator[Workdir]:
+  """Gives a folder back at the end, and says what to do where it cannot be written to.
+
+  Args:
+    folder: of a run.
+    kept: what the error says is still there, after a comma.
+
+  Raises:
+    UserError: something was not written.
+  """
+  try:
+    yield folder
+  except OSError as error:
+    raise UserError(
+      f"workdir: cannot write {error.filename or folder.path} ({error.strerror}); "
+      f"mend that and start the same command again{kept and ', '}{kept}"
+    ) from None
+  finally:
+    folder.close()
 
 
 class Metrics:

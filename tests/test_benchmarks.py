@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import budget, problem, profile, report
-from dcjax import config as config_lib
+from dcjax.condense import condense
 
 FOLDER = Path(report.__file__).parent
 MEMORY = {"data": 2**20, "prepared": 3 * 2**20, "peak": 6 * 2**20}
@@ -100,6 +100,6 @@ def test_a_timed_run_ends_before_its_time_is_over(tmp_path):
   config.dataset.name, config.iterations = "digits", budget.FOREVER
   config.network.update({"width": 8, "depth": 2})
   config.batch_real, config.evaluation.networks = 4, 0
-  summary = budget.condensed(config_lib.resolve(config), tmp_path / "run", seconds=1.0)
+  summary = condense(config, tmp_path / "run", seconds=1.0)
   assert 1 <= summary["iterations"] < budget.FOREVER
   assert summary["seconds"]["condense"] < 2

@@ -27,7 +27,7 @@ from dcjax.select import select
 from dcjax.synthetic import SyntheticSet
 from dcjax.tables.definition import slug
 from dcjax.types import Params
-from dcjax.workdir import Workdir, write_json
+from dcjax.workdir import Workdir, held, write_json
 
 SCENARIOS: dict[str, Callable[[ConfigDict], Scenario]] = {
   "rehearsal": Rehearsal,
@@ -59,8 +59,7 @@ def continual(
     Interrupted: SIGTERM or Ctrl-C; all that was finished is kept.
   """
   config = config_lib.resolve(config)
-  folder = Workdir(workdir)
-  try:
+  with held(Workdir(workdir), "finished stages are kept") as folder:
     folder.check(config.to_dict())
     sets = folder.path / "memories" if memories is None else expand("memories", memories)
     learning = Learning(config, folder.path, sets)
@@ -71,13 +70,6 @@ def continual(
       with compilation.kept(config.compute.cache_dir, folder.path):
         learning.finish(scenario)
     return learning.summarise()
-  except OSError as error:
-    raise UserError(
-      f"workdir: cannot write {error.filename or folder.path} ({error.strerror}); "
-      "mend that and start the same command again, finished stages are kept"
-    ) from None
-  finally:
-    folder.close()
 
 
 class Learning:

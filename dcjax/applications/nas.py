@@ -28,7 +28,7 @@ from dcjax.nn import Network, pools
 from dcjax.select import Wait
 from dcjax.strategy import Strategy
 from dcjax.synthetic import SyntheticSet
-from dcjax.workdir import Workdir, write_json, write_text
+from dcjax.workdir import Workdir, held, write_json, write_text
 
 # Fields of `search` that may change in a workdir, besides evaluation.networks: what was trained
 # for other values still holds.
@@ -62,21 +62,13 @@ def search(
   files = {str(path): SyntheticSet.load(path) for path in synthetic}
   if not files and not config.search.sets:
     raise UserError("search.sets: empty, and no saved set is given; name something to train on")
-  folder = Workdir(workdir)
-  try:
+  with held(Workdir(workdir), "finished networks are kept") as folder:
     fields = _lasting(config)
     folder.check(fields)
     found = Search(config, data.load(config.dataset), files, folder.path)
     folder.claim(fields)
     with Interrupts("finished networks are saved, the same command goes on") as interrupts:
       return found.run(interrupts.wait)
-  except OSError as error:
-    raise UserError(
-      f"workdir: cannot write {error.filename or folder.path} ({error.strerror}); "
-      "mend that and start the same command again, finished networks are kept"
-    ) from None
-  finally:
-    folder.close()
 
 
 def _lasting(config: ConfigDict) -> dict[str, Any]:
