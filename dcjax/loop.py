@@ -59,12 +59,7 @@ class Loop:
 
   def abstract(self, key: Key) -> Any:
     """The shapes and the layout of a state."""
-    shapes = jax.eval_shape(self._method.init, key, self._dataset)
-    return jax.tree.map(
-      lambda leaf, layout: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
-      shapes,
-      sharding.state_shardings(self._layout, shapes),
-    )
+    return abstract_state(self._method, self._layout, key, self._dataset)
 
   def compile(self, state: Any) -> float:
     """Compiles for states of this shape; returns the seconds that it took."""
@@ -109,6 +104,16 @@ class Loop:
     """Iterations of the next chunk."""
     paced = int(CHUNK_SECONDS / max(self.seconds_per_iteration, 1e-9))
     return max(1, min(self._chunk or paced, LONGEST_CHUNK))
+
+
+def abstract_state(method: Method, layout: Strategy, key: Key, dataset: Dataset) -> Any:
+  """The shapes of a method's state, and how it lies on the devices."""
+  shapes = jax.eval_shape(method.init, key, dataset)
+  return jax.tree.map(
+    lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+    shapes,
+    sharding.state_shardings(layout, shapes),
+  )
 
 
 def put_key(layout: Strategy, key: Key) -> Key:

@@ -17,7 +17,7 @@ from dcjax.data import Dataset, OnDisk
 from dcjax.data.on_disk import Drawn
 from dcjax.data.stream import Stream
 from dcjax.errors import UserError
-from dcjax.loop import CHUNK_SECONDS, put_key
+from dcjax.loop import CHUNK_SECONDS, abstract_state, put_key
 from dcjax.methods import Method, Stage, Stages
 from dcjax.strategy import Strategy
 from dcjax.types import Array, Key
@@ -92,14 +92,7 @@ class StreamingLoop:
 
   def abstract(self, key: Key) -> Any:
     """The shapes and the layout of a state."""
-    dataset = self._with_rows(self._sizes, 1)
-    shapes = jax.eval_shape(self._method.init, key, dataset)
-    layouts = sharding.state_shardings(self._layout, shapes)
-    return jax.tree.map(
-      lambda leaf, layout: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
-      shapes,
-      layouts,
-    )
+    return abstract_state(self._method, self._layout, key, self._with_rows(self._sizes, 1))
 
   def compile(self, state: Any) -> float:
     """Compiles all stages of iterations for states of this shape; returns the seconds it took."""

@@ -14,6 +14,17 @@ from dcjax.types import Array, Key, Params
 PART = 16  # steps on real images at a time, where not all images are in memory
 
 
+def parts(steps: int) -> int:
+  """How many parts so many steps are cut into."""
+  return -(-steps // PART)
+
+
+def part_bounds(part: Array, steps: int) -> tuple[Array, Array]:
+  """The first of the steps of a part, and the one after its last."""
+  start = part * PART
+  return start, jnp.minimum(start + PART, steps)
+
+
 def as_it_is(images: Array) -> Array:
   """The images, of a set that holds what the network takes."""
   return images

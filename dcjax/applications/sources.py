@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
-from dcjax import evaluation
+from dcjax import data, evaluation
 from dcjax.config.nas import EARLY_STOPPING, WHOLE
 from dcjax.curves import method_name
 from dcjax.data import Dataset
@@ -55,14 +55,7 @@ def split(dataset: Dataset, key: Key, share: float) -> Split:
       f"search.validation: {share} of {len(labels)} training images are {held}, which leaves "
       f"{sizes.min()} of some class to train on; give another share"
     )
-  train = replace(
-    dataset,
-    images=dataset.images[kept],
-    labels=dataset.labels[kept],
-    source=dataset.source[kept],
-    offsets=jnp.array(np.append(0, sizes.cumsum()), dtype=jnp.int32),
-    largest_class=int(sizes.max()),
-  )
+  train = data.take(dataset, kept, labels[kept], dataset.num_classes)
   scored = replace(
     train,
     test_images=jnp.concatenate([dataset.images[out], dataset.test_images]),

@@ -18,6 +18,7 @@ from dcjax.data.dataset import (
   sample,
   sample_of_classes,
   subset_places,
+  take,
   warn_small_classes,
 )
 from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
@@ -40,6 +41,7 @@ __all__ = [
   "sample",
   "sample_of_classes",
   "subset_places",
+  "take",
   "warn_small_classes",
 ]
 

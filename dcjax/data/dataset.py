@@ -156,6 +156,26 @@ def _sort_by_class(images: Any, labels: np.ndarray) -> tuple[Any, np.ndarray, np
   return images[order], labels[order], order
 
 
+def take(dataset: Dataset, places: np.ndarray, labels: np.ndarray, classes: int) -> Dataset:
+  """A data set with some of the training images alone.
+
+  Args:
+    dataset: with images in memory; all but its training split stays as it is.
+    places: int `[n]`, of those to keep, in their new order.
+    labels: `[n]`, never decreasing; their new labels, all of 0..classes-1.
+    classes: how many there are then.
+  """
+  sizes = np.bincount(labels, minlength=classes)
+  return dataclasses.replace(
+    dataset,
+    images=dataset.images[places],
+    labels=jnp.array(labels, dtype=jnp.int32),
+    source=dataset.source[places],
+    offsets=jnp.array(np.append(0, sizes.cumsum()), dtype=jnp.int32),
+    largest_class=int(sizes.max()),
+  )
+
+
 def sample(dataset: Dataset, key: Key, label: Array | int, *, n: int) -> jax.Array:
   """Draws `n` images of one class, uniformly. Runs inside jit, vmap and lax.map.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from dcjax.data.dataset import Dataset, from_arrays
+from dcjax.data.dataset import Dataset, from_arrays, take
 from dcjax.errors import UserError, nearest
 
 _RGB = 3  # channels
@@ -42,15 +42,10 @@ def of_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
       f"dataset.classes: {', '.join(names)} have no test images in {dataset.name}; choose others"
     )
   return dataclasses.replace(
-    dataset,
-    images=jnp.array(np.asarray(dataset.images)[places]),
-    labels=jnp.array(np.repeat(np.arange(len(names), dtype=np.int32), sizes)),
-    source=jnp.array(np.asarray(dataset.source)[places]),
-    offsets=jnp.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)),
-    test_images=jnp.array(np.asarray(dataset.test_images)[tested]),
+    take(dataset, places, np.repeat(np.arange(len(names)), sizes), len(names)),
+    test_images=dataset.test_images[tested],
     test_labels=jnp.array(test_labels[tested]),
     class_names=names,
-    largest_class=int(sizes.max()),
   )
 
 

@@ -119,27 +119,28 @@ def initial_images(
   return formation.store(noise)
 
 
-def initial_places(
-  dataset: Dataset, key: Key, *, ipc: int, init: str, formation: Formation = IDENTITY
-) -> Array:
-  """Which training images `initial_images` draws with these arguments, int32 `[n]`."""
-  if init == "noise":
-    return jnp.zeros(0, jnp.int32)
-  count = formation.sources(ipc) if init == "mix" else ipc
-  return data.subset_places(dataset, key, ipc=count).ravel()
-
-
 def initialiser(
   optimizer: optax.GradientTransformation, *, ipc: int, init: str, formation: Formation
-) -> Callable[[Key, Dataset], State]:
-  """`init(key, dataset) -> state` with `initial_images` and a fresh optimiser."""
+) -> tuple[Callable[[Key, Dataset], State], Callable[[Dataset, Key], Array]]:
+  """How a run starts: with `initial_images` and a fresh optimiser.
 
-  def initial_state(key: Key, dataset: Dataset) -> State:
+  Returns:
+    `initialise(key, dataset) -> state`, and `places(dataset, key) -> int32 [n]`, which training
+    images it draws.
+  """
+
+  def initialise(key: Key, dataset: Dataset) -> State:
     images = initial_images(key, dataset, ipc=ipc, init=init, formation=formation)
     stored = Stored(images, formation.init(key))
     return State(stored, optimizer.init(stored))
 
-  return initial_state
+  def places(dataset: Dataset, key: Key) -> Array:
+    if init == "noise":
+      return jnp.zeros(0, jnp.int32)
+    count = formation.sources(ipc) if init == "mix" else ipc
+    return data.subset_places(dataset, key, ipc=count).ravel()
+
+  return initialise, places
 
 
 def image_optimizer(learning_rate: float) -> optax.GradientTransformation:

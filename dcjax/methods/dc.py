@@ -27,7 +27,6 @@ from dcjax.methods import (
   State,
   image_optimizer,
   in_one_stage,
-  initial_places,
   initialiser,
   step_images,
 )
@@ -85,8 +84,9 @@ def dc(
     The method; its metrics are `loss`, the distance D averaged over classes and inner steps.
   """
   optimizer = image_optimizer(settings.lr_image)
-  images: dict[str, Any] = {"ipc": settings.ipc, "init": settings.init, "formation": formation}
-  initial_state = initialiser(optimizer, **images)
+  initialise, initial_places = initialiser(
+    optimizer, ipc=settings.ipc, init=settings.init, formation=formation
+  )
   matching = gradient_matching(network, settings, strategy, augmentations, formation)
   train = _network_training(network, settings, strategy, augmentations.network, formation)
 
@@ -108,7 +108,7 @@ def dc(
 
     return jax.vmap(of_step)(jnp.arange(settings.inner_loop)).ravel()
 
-  return in_one_stage(Method(initial_state, update), partial(initial_places, **images), places)
+  return in_one_stage(Method(initialise, update), initial_places, places)
 
 
 def gradient_matching(

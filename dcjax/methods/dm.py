@@ -9,7 +9,6 @@ with the features before the last layer as the embedding psi, and DSA's siamese 
 A_omega (restated in IDM, section 3; the connection to gradient matching is in the supplement).
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,9 +22,9 @@ from dcjax.methods import (
   State,
   image_optimizer,
   in_one_stage,
-  initial_places,
   initialiser,
   pool,
+  slots,
   step_images,
 )
 from dcjax.methods.feature_matching import FeatureMatching
@@ -85,8 +84,9 @@ def dm(
     The method; its metrics are `loss`, the squared distance of the means averaged over classes.
   """
   optimizer = image_optimizer(settings.lr_image)
-  images: dict[str, Any] = {"ipc": settings.ipc, "init": settings.init, "formation": formation}
-  initialise = initialiser(optimizer, **images)
+  initialise, initial_places = initialiser(
+    optimizer, ipc=settings.ipc, init=settings.init, formation=formation
+  )
   matching = FeatureMatching(
     network, settings.batch_real, strategy, augmentations, formation, settings.embedding
   )
@@ -103,7 +103,7 @@ def dm(
     return matching.places(dataset, jax.random.split(key)[1])
 
   if trained is None:
-    return in_one_stage(Method(initialise, update), partial(initial_places, **images), places)
+    return in_one_stage(Method(initialise, update), initial_places, places)
 
   def initialise_pool(key: Key, dataset: Dataset) -> PoolState:
     images_key, networks_key = jax.random.split(key)
@@ -113,7 +113,7 @@ def dm(
   def update_by_pool(state: PoolState, dataset: Dataset, key: Key):
     network_key, match_key = jax.random.split(key)
     choice = jax.random.randint(network_key, (), 0, trained.networks)
-    params = jax.tree.map(lambda leaf: leaf[choice], state.networks)
+    params = slots.at(state.networks, choice)
     return step(state, params, dataset, match_key)
 
   return Method(

@@ -27,8 +27,8 @@ from dcjax.methods import (
   Stage,
   Stages,
   image_optimizer,
-  initial_places,
   initialiser,
+  slots,
   step_images,
 )
 from dcjax.methods.gradient_matching import GradientMatching
@@ -129,8 +129,9 @@ def idc(
     The method; its metrics are `loss`, the distance averaged over classes.
   """
   optimizer = image_optimizer(settings.lr_image)
-  images: dict[str, Any] = {"ipc": settings.ipc, "init": settings.init, "formation": formation}
-  initialise = initialiser(optimizer, **images)
+  initialise, initial_places = initialiser(
+    optimizer, ipc=settings.ipc, init=settings.init, formation=formation
+  )
   matching = GradientMatching(
     network,
     on_convolutions(DISTANCES[settings.distance]),
@@ -185,14 +186,13 @@ def idc(
     return State(stored, state, network, jnp.int32(0), pool)
 
   def start_places(dataset: Dataset, key: Key, number: Array) -> Array:
-    return initial_places(dataset, jax.random.split(key)[0], **images)
+    return initial_places(dataset, jax.random.split(key)[0])
 
   def fill_pool(state: State, dataset: Dataset, key: Key, number: Array) -> State:
     which, part = jnp.divmod(number, networks.parts)
     network_key = networks.pool_keys(jax.random.split(key)[1])[which]
     network = networks.pretrain_part(state.network, state.stored, dataset, network_key, part)
-    pool = jax.tree.map(lambda all, one: all.at[which].set(one), state.pool, network[0])
-    return state._replace(network=network, pool=pool)
+    return state._replace(network=network, pool=slots.put(state.pool, which, network[0]))
 
   def pool_places(dataset: Dataset, key: Key, number: Array) -> Array:
     which, part = jnp.divmod(number, networks.parts)

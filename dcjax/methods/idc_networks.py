@@ -9,6 +9,7 @@ import optax
 from dcjax import augment, data, training
 from dcjax.data import Dataset
 from dcjax.formation import Formation, Stored
+from dcjax.methods import slots
 from dcjax.nn import Network
 from dcjax.strategy import Strategy
 from dcjax.types import Array, Key, Params
@@ -97,7 +98,7 @@ class Networks(NamedTuple):
   @property
   def parts(self) -> int:
     """In how many parts a network is pretrained where all its images do not fit in memory."""
-    return -(-self.settings.pretraining // training.PART)
+    return training.parts(self.settings.pretraining)
 
   def pretrain_part(
     self, carry: tuple[Params, Any], stored: Stored, dataset: Dataset, key: Key, part: Array
@@ -105,9 +106,8 @@ class Networks(NamedTuple):
     """A part of `pretrained`: the first begins with new weights, the last ends as `start` does."""
     init_key, train_key = jax.random.split(key)
     carry = jax.lax.cond(part == 0, lambda _: self.fresh(init_key), lambda carry: carry, carry)
-    start = part * training.PART
-    stop = jnp.minimum(start + training.PART, self.settings.pretraining)
-    params, state = self.train(carry, stored, dataset, train_key, start, stop)
+    bounds = training.part_bounds(part, self.settings.pretraining)
+    params, state = self.train(carry, stored, dataset, train_key, *bounds)
     unused = self.optimizer().init(params)
     last = part == self.parts - 1
     return params, jax.tree.map(lambda new, old: jnp.where(last, new, old), unused, state)
@@ -132,15 +132,13 @@ class Networks(NamedTuple):
     if not self.settings.networks:
       return {}
     one = jax.eval_shape(self.network.init, jax.random.key(0))
-    return jax.tree.map(
-      lambda leaf: jnp.zeros((self.settings.networks, *leaf.shape), leaf.dtype), one
-    )
+    return slots.zeros(one, self.settings.networks)
 
   def start(self, pool: Params, stored: Stored, dataset: Dataset, key: Key) -> tuple[Params, Any]:
     """The network of the next matchings, with an optimiser that has seen nothing."""
     if self.settings.networks:
       choice = jax.random.randint(key, (), 0, self.settings.networks)
-      params = jax.tree.map(lambda leaf: leaf[choice], pool)
+      params = slots.at(pool, choice)
     else:
       params = self.pretrained(stored, dataset, key)
     return params, self.optimizer().init(params)

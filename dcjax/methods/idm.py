@@ -20,8 +20,8 @@ from dcjax.methods import (
   Stage,
   Stages,
   image_optimizer,
-  initial_places,
   initialiser,
+  slots,
   step_images,
 )
 from dcjax.methods.feature_matching import FeatureMatching
@@ -81,8 +81,9 @@ def idm(
     network that was sampled.
   """
   optimizer = image_optimizer(settings.lr_image)
-  images: dict[str, Any] = {"ipc": settings.ipc, "init": settings.init, "formation": formation}
-  initialise = initialiser(optimizer, **images)
+  initialise, initial_places = initialiser(
+    optimizer, ipc=settings.ipc, init=settings.init, formation=formation
+  )
   matching = FeatureMatching(network, settings.batch_real, strategy, augmentations, formation)
   networks = Networks(network, queue_settings, strategy, augmentations.network)
 
@@ -94,7 +95,7 @@ def idm(
   def update(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
     sample_key, match_key, train_key, push_key = jax.random.split(key, 4)
     slot = networks.sample(state.queue, sample_key)
-    phi = jax.tree.map(lambda leaf: leaf[slot], state.queue.slots)
+    phi = slots.at(state.queue.slots, slot)
     weight = settings.regularisation * phi.accuracy if settings.regularisation else None
     losses, gradients = matching.match(phi.params, state.stored, dataset, match_key, weight)
     state = step_images(optimizer, state, gradients)
@@ -112,7 +113,7 @@ def idm(
     return State(*initialise(images_key, dataset), queue, jnp.int32(0))
 
   def start_places(dataset: Dataset, key: Key, number: Array) -> Array:
-    return initial_places(dataset, jax.random.split(key)[0], **images)
+    return initial_places(dataset, jax.random.split(key)[0])
 
   def pretrain(state: State, dataset: Dataset, key: Key, number: Array) -> State:
     queue_key = jax.random.split(key)[1]

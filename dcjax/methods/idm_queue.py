@@ -8,7 +8,7 @@ import optax
 
 from dcjax import augment, data, training
 from dcjax.data import Dataset
-from dcjax.methods import pool
+from dcjax.methods import pool, slots
 from dcjax.nn import Network
 from dcjax.strategy import Strategy
 from dcjax.types import Array, Key, Params
@@ -81,8 +81,8 @@ class Networks(NamedTuple):
   def empty(self, classes: int) -> Queue:
     """A queue without networks, and with zeros for those pretrained."""
     one, settings = jax.eval_shape(lambda: self._random(classes, jax.random.key(0))), self.settings
-    pretrained = _zeros(one.params, settings.pretrained) if settings.pretrained else {}
-    return Queue(_zeros(one, settings.size), jnp.int32(0), pretrained)
+    pretrained = slots.zeros(one.params, settings.pretrained) if settings.pretrained else {}
+    return Queue(slots.zeros(one, settings.size), jnp.int32(0), pretrained)
 
   def push_key(self, key: Key, number: Array) -> Key:
     """The key of one of the first networks, from that of `start`."""
@@ -111,8 +111,8 @@ class Networks(NamedTuple):
       accuracy = self._accuracy(params, dataset, sample_key)
       return before._replace(params=params, optimizer=state, accuracy=accuracy)
 
-    after = jax.lax.cond(due, train, lambda before: before, _at(queue.slots, slot))
-    return queue._replace(slots=_put(queue.slots, slot, after))
+    after = jax.lax.cond(due, train, lambda before: before, slots.at(queue.slots, slot))
+    return queue._replace(slots=slots.put(queue.slots, slot, after))
 
   def push(self, queue: Queue, dataset: Dataset, key: Key, due: Array | bool) -> Queue:
     """Adds a network, if that is due, in the place of the oldest one if the queue is full."""
@@ -121,10 +121,10 @@ class Networks(NamedTuple):
       due,
       lambda _: self._fresh(queue.pretrained, dataset, key),
       lambda before: before,
-      _at(queue.slots, slot),
+      slots.at(queue.slots, slot),
     )
     return queue._replace(
-      slots=_put(queue.slots, slot, after), pushed=queue.pushed + jnp.int32(due)
+      slots=slots.put(queue.slots, slot, after), pushed=queue.pushed + jnp.int32(due)
     )
 
   def _fresh(self, pretrained: Params, dataset: Dataset, key: Key) -> Trained:
@@ -138,7 +138,7 @@ class Networks(NamedTuple):
     init_key, _, rate_key, classes_key = jax.random.split(key, 4)
     rate = jnp.float32(self.settings.lr)
     if self.settings.pretrained:
-      params = _at(pretrained, jax.random.randint(init_key, (), 0, self.settings.pretrained))
+      params = slots.at(pretrained, jax.random.randint(init_key, (), 0, self.settings.pretrained))
       noise = jax.random.uniform(rate_key, (), minval=-RATE_NOISE, maxval=RATE_NOISE)
       rate = rate * (1 + noise)
       some = max(1, round(self.settings.classes * classes))
@@ -162,20 +162,19 @@ class Networks(NamedTuple):
   @property
   def parts(self) -> int:
     """In how many parts a network is pretrained where all its images do not fit in memory."""
-    return -(-self.settings.pretraining // training.PART)
+    return training.parts(self.settings.pretraining)
 
   def pretrain_part(self, queue: Queue, dataset: Dataset, key: Key, number: Array) -> Queue:
     """A part of `_pretrain` with the key of `start`; slot 0 holds the network meanwhile."""
     which, part, init_key, steps_key = self._part(key, number)
     first = self._random(dataset.num_classes, init_key)
     before = jax.tree.map(
-      lambda new, old: jnp.where(part == 0, new, old), first, _at(queue.slots, 0)
+      lambda new, old: jnp.where(part == 0, new, old), first, slots.at(queue.slots, 0)
     )
-    start = part * training.PART
-    stop = jnp.minimum(start + training.PART, self.settings.pretraining)
-    params, state = self._steps(before, dataset, steps_key, start, stop)
-    slots = _put(queue.slots, 0, before._replace(params=params, optimizer=state))
-    return queue._replace(slots=slots, pretrained=_put(queue.pretrained, which, params))
+    bounds = training.part_bounds(part, self.settings.pretraining)
+    params, state = self._steps(before, dataset, steps_key, *bounds)
+    kept = slots.put(queue.slots, 0, before._replace(params=params, optimizer=state))
+    return queue._replace(slots=kept, pretrained=slots.put(queue.pretrained, which, params))
 
   def part_places(self, dataset: Dataset, key: Key, number: Array) -> Array:
     """Which training images `pretrain_part` takes, int32 `[n]`."""
@@ -237,18 +236,3 @@ class Networks(NamedTuple):
 def _sample(dataset: Dataset, key: Key) -> Array:
   """The training images that an accuracy is measured on, int32 `[n]`."""
   return jax.random.permutation(key, len(dataset.labels))[: pool.SAMPLE]
-
-
-def _zeros(tree: Any, slots: int) -> Any:
-  """Zeros shaped as a tree's arrays, with a leading axis of slots."""
-  return jax.tree.map(lambda leaf: jnp.zeros((slots, *leaf.shape), leaf.dtype), tree)
-
-
-def _at(tree: Any, slot: Array | int) -> Any:
-  """One slot of arrays with a leading axis of slots."""
-  return jax.tree.map(lambda leaf: leaf[slot], tree)
-
-
-def _put(tree: Any, slot: Array | int, values: Any) -> Any:
-  """Arrays with one slot replaced."""
-  return jax.tree.map(lambda leaf, value: leaf.at[slot].set(value), tree, values)
