@@ -138,7 +138,7 @@ class Run:
     self._draw_if_due()
     if self.iteration < self.total:
       self.progress.say("compiling", force=True)
-      self.watch.add("compile", self.loop.compile(self.state))
+      self.watch.add("compile", self.loop.compile(self.state, self.iteration))
     self._evaluate_if_due()
     while self.iteration < self.total:
       self._advance(min(self.total, *(self._next(every) for every in self._periods())))

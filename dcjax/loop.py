@@ -61,13 +61,14 @@ class Loop:
     """The shapes and the layout of a state."""
     return abstract_state(self._method, self._layout, key, self._dataset)
 
-  def compile(self, state: Any) -> float:
-    """Compiles for states of this shape; returns the seconds that it took."""
-    start = time.monotonic()
+  def compile(self, state: Any, start: int) -> float:
+    """Compiles for states of this shape, after `start` iterations; returns the seconds it took."""
+    del start  # images that stay on disk are read from there on
+    began = time.monotonic()
     shardings = sharding.state_shardings(self._layout, state), sharding.whole(self._layout)
     arguments = (self._place(state), self._dataset, self._key, *_bounds(0, 0))
     self._compiled = jax.jit(self._iterations, out_shardings=shardings).lower(*arguments).compile()
-    return time.monotonic() - start
+    return time.monotonic() - began
 
   def run(
     self, state: Any, start: int, limit: int, wait: Callable[[Any], Any] = jax.block_until_ready
@@ -84,7 +85,7 @@ class Loop:
       The new state, the iterations done, and the metrics, `[iterations of this chunk]` each.
     """
     if self._compiled is None:
-      self.compile(state)
+      self.compile(state, start)
     stop = min(limit, start + self._length())
     began = time.monotonic()
     arguments = (self._place(state), self._dataset, self._key, *_bounds(start, stop))

@@ -94,9 +94,10 @@ class StreamingLoop:
     """The shapes and the layout of a state."""
     return abstract_state(self._method, self._layout, key, self._with_rows(self._sizes, 1))
 
-  def compile(self, state: Any) -> float:
-    """Compiles all stages of iterations for states of this shape; returns the seconds it took."""
+  def compile(self, state: Any, start: int) -> float:
+    """As `Loop.compile`, for all stages; meanwhile the images of iteration `start` are read."""
     began = time.monotonic()
+    self._read_from(start)
     for stage in self._of_iterations():
       dataset = self._with_rows(self._dataset, self._rows(stage))
       arguments = self._place(state), dataset, self._placed_key, *_numbers(0, 0)
@@ -108,17 +109,22 @@ class StreamingLoop:
   ) -> tuple[Any, int, dict[str, np.ndarray]]:
     """Runs iteration `start`, the one after that of the last call; as `Loop.run`."""
     del limit
+    feed = self._read_from(start)
+    began = time.monotonic()
+    state = self._place(state)
+    for step in _steps(self._stages.iteration(start), start):
+      state = self._take(step, state, self._placed_key, feed, wait)
+    state, metrics = state
+    self.seconds_per_iteration = processes.highest(time.monotonic() - began)
+    return state, start + 1, {name: np.asarray(value)[None] for name, value in metrics.items()}
+
+  def _read_from(self, start: int) -> "_Feed":
+    """What reads the images of an iteration and of all after it; begun once."""
     if self._feed is None:
       left = range(start, self._total)
       steps = (step for t in left for step in _steps(self._stages.iteration(t), t))
       self._feed = self._reading(self._key, steps)
-    began = time.monotonic()
-    state = self._place(state)
-    for step in _steps(self._stages.iteration(start), start):
-      state = self._take(step, state, self._placed_key, self._feed, wait)
-    state, metrics = state
-    self.seconds_per_iteration = processes.highest(time.monotonic() - began)
-    return state, start + 1, {name: np.asarray(value)[None] for name, value in metrics.items()}
+    return self._feed
 
   def close(self) -> None:
     """Ends the reading."""
