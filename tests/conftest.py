@@ -1,17 +1,17 @@
 """Strict numerics and four fake CPU devices for every test; where the outside data lies."""
 
 import os
-
-# Compiling takes more of the tests' time than running does.
-os.environ["XLA_FLAGS"] = (
-  os.environ.get("XLA_FLAGS", "")
-  + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=1"
-)
-
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
 import pytest
+
+# Compiling takes more of the tests' time than running does.
+XLA_FLAGS = ["--xla_force_host_platform_device_count=4", "--xla_backend_optimization_level=1"]
+if version("jaxlib").startswith("0.10."):  # a flag that a version does not know ends the process
+  XLA_FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *XLA_FLAGS])
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -25,7 +25,7 @@ SECONDS = 240
 
 
 def start(workdir: Path, devices: int, *more: str) -> subprocess.Popen:
-  flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1"
+  flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
   environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
   with (workdir.parent / f"log{len(more)}").open("a") as log:
     return subprocess.Popen(
