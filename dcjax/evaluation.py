@@ -227,7 +227,7 @@ def _train_and_test(
   def piece(carry, limits):
     carry = trainer.advance(carry, *limits)
     stats = trainer.statistics(carry[0])
-    block = strategy.blocks(TEST_BLOCK)
+    block = strategy.forward_blocks(TEST_BLOCK)
     return carry, accuracy(network, carry[0], dataset, block=block, stats=stats)
 
   return jax.lax.scan(piece, trainer.start(), (stops[:-1], stops[1:]))[1]

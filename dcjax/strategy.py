@@ -20,7 +20,8 @@ class Strategy(NamedTuple):
     convolution: an entry of `nn.convolution.CONVOLUTIONS`.
     class_map: 'scan' takes the classes one after another, 'vmap' all at once.
     image_block: how many images go through a network together when a gradient over many is
-      summed or a test set is classified; 0 for all of them.
+      summed; 0 for all of them. Twice as many where there is no gradient, as when a test set is
+      classified.
     network_block: how many networks are trained together at evaluation.
     mesh: devices along the axes `class` and `batch` of `sharding.mesh`.
     synthetic_block: how many synthetic images of a class go through a network together when what
@@ -43,6 +44,10 @@ class Strategy(NamedTuple):
   def blocks(self, images: int) -> int:
     """Images of one block when there are `images` of them, in blocks as even as they can be."""
     return _even(images, self.image_block)
+
+  def forward_blocks(self, images: int) -> int:
+    """Images of one block where nothing is differentiated: twice as many, since less is kept."""
+    return _even(images, 2 * self.image_block)
 
   def synthetic_blocks(self, images: int) -> int:
     """Synthetic images of one block, likewise."""

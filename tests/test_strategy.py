@@ -48,3 +48,8 @@ def test_an_error_names_the_field_the_value_and_the_remedy(field, value, message
 )
 def test_a_block_is_never_larger_than_what_there_is(image_block, images, block):
   assert Strategy(image_block=image_block).blocks(images) == block
+
+
+def test_twice_as_many_go_forward_together():
+  assert Strategy(image_block=8).forward_blocks(100) == 15  # seven blocks
+  assert Strategy(image_block=0).forward_blocks(100) == 100

@@ -15,7 +15,7 @@ from dcjax.methods.feature_matching import FeatureMatching
 from dcjax.strategy import Strategy
 
 SETTINGS = Settings(ipc=2, init="real", embedding="network", batch_real=6, lr_image=0.5)
-STRATEGY = Strategy(image_block=4)  # real batches go in two blocks, one of them not full
+STRATEGY = Strategy(image_block=2)  # real batches go in two blocks, one of them not full
 CROP = augment.augmentations(scheme="siamese", strategy="crop_flip")
 CLASSES = 10
 
@@ -123,7 +123,7 @@ def test_an_update_moves_the_images_by_sgd_with_a_fresh_network(images, dataset)
   "layout",
   [
     Strategy(class_map="vmap", image_block=0),
-    Strategy(image_block=5, synthetic_block=1, mesh=(2, 1)),
+    Strategy(image_block=3, synthetic_block=1, mesh=(2, 1)),
   ],
 )
 def test_every_layout_gives_the_same_update(dataset, norm, layout):
