@@ -15,14 +15,18 @@ from dcjax.types import Array
 
 
 def strategy(setting: Setting) -> Strategy:
-  """The default of the backend, on one device, as PyTorch takes one."""
-  return choose(jax.default_backend(), setting.classes, mesh="1x1")
+  """The backend's default, with what the setting changes, on one device, as PyTorch takes one."""
+  return choose(jax.default_backend(), setting.classes, mesh="1x1", **dict(setting.strategy))
 
 
 def network(setting: Setting, strategy: Strategy) -> Network:
   """The default ConvNet."""
   return nn.create(
-    "convnet", setting.image_shape, setting.classes, convolution=strategy.convolution
+    "convnet",
+    setting.image_shape,
+    setting.classes,
+    convolution=strategy.convolution,
+    precision=setting.precision,
   )
 
 

@@ -3,12 +3,13 @@
 NumPy alone: both frameworks' workers and their parent import this.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-PROBLEMS = ("dc", "dsa", "dm", "idc", "idm", "training")
+METHODS = ("dc", "dsa", "dm", "idc", "idm")
+PROBLEMS = (*METHODS, "training")
 REAL = dict.fromkeys(PROBLEMS, 256) | {"idc": 64}  # the papers' real images a class in one step
 WIDTH = 128  # filters of each block of the ConvNet
 DEPTH = 3  # blocks
@@ -37,6 +38,13 @@ CHECK_EPOCHS = 4  # of training where they are compared
 CHECK_TRANSFORMS = ("color", "flip")
 SCALING = {"classes": 10, "ipc": 10, "side": 32, "real": 64}  # where each axis starts from
 AXES = {"classes": (10, 100), "ipc": (1, 10, 50), "side": (32, 64, 128), "real": (64, 256)}
+# What `choices` tries, by field of the strategy.
+CHOICES = {
+  "convolution": ("lax", "patches", "winograd"),
+  "class_map": ("scan", "vmap"),
+  "image_block": (0, 8, 16, 32),
+}
+CORNER = {"classes": 100, "ipc": 50}  # both at their largest
 SEED = 0
 
 
@@ -53,6 +61,8 @@ class Setting(NamedTuple):
     augmented: whether images go through DSA's transforms.
     factor: of the formation, which makes factor^2 synthetic images of each that is stored.
     classes: of the dataset.
+    strategy: fields of `dcjax.strategy.Strategy`, with values other than the backend's default.
+    precision: of the network's activations, on dcjax's side.
   """
 
   problem: str
@@ -64,6 +74,8 @@ class Setting(NamedTuple):
   augmented: bool
   factor: int = 1
   classes: int = 10
+  strategy: tuple[tuple[str, Any], ...] = ()
+  precision: str = "float32"
 
   @property
   def unit(self) -> bool:
@@ -112,24 +124,35 @@ def settings(problems: Sequence[str], real: int | None) -> list[Setting]:
 
 
 def along_axes(problem: str) -> Iterator[tuple[str, Setting]]:
-  """The rows of `scaling` for one method: `SCALING` with one number changed, and which one."""
-  for axis, values in AXES.items():
-    for value in values:
-      at = SCALING | {axis: value}
-      yield (
-        axis,
-        Setting(
-          problem,
-          f"{at['classes']} classes, {at['side']} px",
-          (at["side"], at["side"], 3),
-          at["ipc"],
-          at["real"],
-          per_class=at["real"],
-          augmented=problem != "dc",
-          factor=2 if problem in ("idc", "idm") else 1,
-          classes=at["classes"],
-        ),
-      )
+  """The rows of `scaling` for one method: `SCALING` with numbers changed, and which ones."""
+  along = [(axis, {axis: value}) for axis, values in AXES.items() for value in values]
+  for axis, change in (*along, ("classes, ipc", {}), ("classes, ipc", CORNER)):
+    at = SCALING | change
+    yield (
+      axis,
+      Setting(
+        problem,
+        f"{at['classes']} classes, {at['side']} px",
+        (at["side"], at["side"], 3),
+        at["ipc"],
+        at["real"],
+        per_class=at["real"],
+        augmented=problem != "dc",
+        factor=2 if problem in ("idc", "idm") else 1,
+        classes=at["classes"],
+      ),
+    )
+
+
+def choices(setting: Setting, default: Mapping[str, Any]) -> dict[str, Setting]:
+  """A setting with one choice other than the default strategy's, by what it changes."""
+  changed = {
+    f"{field}={value}": setting._replace(strategy=((field, value),))
+    for field, values in CHOICES.items()
+    for value in values
+    if value != default[field]
+  }
+  return changed | {"precision=bfloat16": setting._replace(precision="bfloat16")}
 
 
 def small(setting: Setting) -> Setting:

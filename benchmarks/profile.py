@@ -46,7 +46,7 @@ def summed(events: list[dict[str, Any]], steps: int) -> dict[str, tuple[float, i
   micros, counts = collections.Counter[str](), collections.Counter[str]()
   for event in events:
     kind = event.get("args", {}).get("hlo_op", "").partition(".")[0]
-    if event["ph"] == "X" and kind and kind not in CONTAINERS:
+    if event.get("ph") == "X" and kind and kind not in CONTAINERS:
       micros[kind] += event["dur"]
       counts[kind] += 1
   return {kind: (time / 1e6 / steps, counts[kind] // steps) for kind, time in micros.most_common()}

@@ -1,12 +1,13 @@
 """The benchmark's figures as Markdown tables, and the hardware that gave them.
 
-python -m benchmarks.report FILE.json   prints the table of a file of `run` or `scaling` again.
+python -m benchmarks.report FILE.json   prints the table of a file of theirs again.
 """
 
 import datetime
 import json
 import os
 import platform
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,15 @@ SCALING_HEADER = (
   "peak MiB (data + compile + step)",
 )
 
+CHOICES_HEADER = (
+  "step",
+  "choice",
+  "s",
+  "times the default's (min..max)",
+  "s compile",
+  "peak MiB (data + compile + step)",
+)
+
 # Environment variables that change speed; the workers inherit them.
 TUNING = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "OMP_", "KMP_", "MKL_", "XLA_FLAGS")
 
@@ -53,13 +63,21 @@ def hardware() -> dict[str, Any]:
   }
 
 
+def render(results: dict[str, Any]) -> str:
+  """The Markdown table of results of `run`, `scaling` or `choices`, and what measured them."""
+  first = results["rows"][0]
+  if "choice" in first:
+    return choices_table(results)
+  return scaling_table(results) if "axis" in first else table(results)
+
+
 def table(results: dict[str, Any]) -> str:
-  """One Markdown table of all settings, and a line on what it was measured with."""
+  """That of `run`: a row for each problem."""
   return markdown(HEADER, map(_cells, results["rows"])) + f"\n\n{_measured_with(results)}"
 
 
 def scaling_table(results: dict[str, Any]) -> str:
-  """The same of `scaling`: how steps grow along each axis."""
+  """That of `scaling`: how steps grow along each axis."""
   cells, first = [], None
   for row in results["rows"]:
     if first is None or (row["axis"], row["setting"]["problem"]) != first[0]:
@@ -78,22 +96,42 @@ def scaling_table(results: dict[str, Any]) -> str:
   return markdown(SCALING_HEADER, cells) + f"\n\n{_measured_on(results)}."
 
 
+def choices_table(results: dict[str, Any]) -> str:
+  """That of `choices`: a row for each way to take a step."""
+  cells = (
+    (
+      row["label"],
+      row["choice"],
+      f"{row['seconds']:.3g}",
+      _spread(row["ratios"]),
+      f"{row['compile']:.1f}",
+      _memory(row["memory"]),
+    )
+    for row in results["rows"]
+  )
+  return markdown(CHOICES_HEADER, cells) + f"\n\n{_measured_on(results)}."
+
+
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
   """A table of cells."""
   return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-  ratios, memory = row["ratios"], row["memory"]
+  memory = row["memory"]
   return (
     row["label"],
-    f"{row['ratio']:.2f} ({min(ratios):.2f}..{max(ratios):.2f})",
+    _spread(row["ratios"]),
     ", ".join(f"{row['median_seconds'][k]:.3g}" for k in FRAMEWORKS),
     f"{row['prepare_seconds']['dcjax']:.1f}",
     _rates(row, "flops", "share_of_product", "product_flops"),
     _rates(row, "bytes", "share_of_copy", "copy_bytes"),
     *(_memory(memory[k]) for k in FRAMEWORKS),
   )
+
+
+def _spread(ratios: Sequence[float]) -> str:
+  return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})"
 
 
 def _rates(row: dict[str, Any], rate: str, share: str, peak: str) -> str:
@@ -125,9 +163,9 @@ def _measured_on(results: dict[str, Any]) -> str:
   )
 
 
-def publish(text: str, results: dict[str, Any], out: str | None) -> None:
+def publish(results: dict[str, Any], out: str | None) -> None:
   """Prints the table of results, and writes these into a JSON file if one is given."""
-  print(text)
+  print(render(results))
   if out:
     Path(out).write_text(json.dumps(results, indent=2) + "\n")
 
@@ -136,9 +174,7 @@ def main(argv: list[str]) -> None:
   """Prints a file's table."""
   if len(argv) != 2:
     raise app.UsageError("give one FILE.json")
-  results = json.loads(Path(argv[1]).read_text())
-  scaled = "axis" in results["rows"][0]
-  print(scaling_table(results) if scaled else table(results))
+  print(render(json.loads(Path(argv[1]).read_text())))
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def main(argv: list[str]) -> None:
     results = run(ONLY.value, REAL.value, ROUNDS.value, TORCH_BLOCK.value)
   except BenchmarkError as error:
     leave("run", error)
-  report.publish(report.table(results), results, OUT.value)
+  report.publish(results, OUT.value)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,7 @@ from benchmarks.errors import BenchmarkError, leave
 from benchmarks.problem import Setting
 from benchmarks.process import Process
 
-METHODS = [name for name in problem.PROBLEMS if name != "training"]
-
-ONLY = flags.DEFINE_multi_enum("only", METHODS, METHODS, "What to time.")
+ONLY = flags.DEFINE_multi_enum("only", problem.METHODS, problem.METHODS, "What to time.")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "Steps that are timed.", lower_bound=1)
 OUT = flags.DEFINE_string("out", None, "JSON file for the figures.")
 
@@ -62,7 +60,7 @@ def main(argv: list[str]) -> None:
     results = run(ONLY.value, ROUNDS.value)
   except BenchmarkError as error:
     leave("scaling", error)
-  report.publish(report.scaling_table(results), results, OUT.value)
+  report.publish(results, OUT.value)
 
 
 if __name__ == "__main__":

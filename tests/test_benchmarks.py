@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from benchmarks import budget, problem, profile, report
+from benchmarks import budget, jax_parts, problem, profile, report, streaming
 from dcjax.condense import condense
+from tests.runs import tiny
 
 FOLDER = Path(report.__file__).parent
 MEMORY = {"data": 2**20, "prepared": 3 * 2**20, "peak": 6 * 2**20}
@@ -50,7 +53,13 @@ def test_a_profile_sums_operations_by_kind():
   def event(name, micros):
     return {"ph": "X", "dur": micros, "args": {"hlo_op": name}}
 
-  events = [event("while.3", 9e6), event("dot.1", 2e6), event("dot.12", 4e6), event("add", 1e6)]
+  events = [
+    {"displayTimeUnit": "ns"},
+    event("while.3", 9e6),
+    event("dot.1", 2e6),
+    event("dot.12", 4e6),
+    event("add", 1e6),
+  ]
   kinds = profile.summed([*events, {"ph": "M", "args": {"name": "thread"}}], steps=2)
   assert kinds == {"dot": (3.0, 1), "add": (0.5, 0)}
   assert "| dot | 86% | 3.00 | 1 |" in profile.table(kinds)
@@ -72,8 +81,35 @@ def test_growth_is_beside_the_first_row_of_an_axis():
     for axis, flops in (("ipc", 4e11), ("ipc", 2e11), ("side", 1e11))
   ]
   results = {"hardware": HARDWARE, "arguments": {"rounds": 3}, "rows": rows}
-  table = report.scaling_table(results).splitlines()[2:5]
+  table = report.render(results).splitlines()[2:5]
   assert [line.split(" | ")[3] for line in table] == ["1.00", "2.00", "1.00"]
+
+
+def test_choices_are_all_others_than_the_default():
+  (setting,) = problem.settings(["dm"], 64)
+  default = {"convolution": "winograd", "class_map": "scan", "image_block": 16}
+  found = problem.choices(setting, default)
+  assert {name: variant.strategy for name, variant in found.items()} == {
+    "convolution=lax": (("convolution", "lax"),),
+    "convolution=patches": (("convolution", "patches"),),
+    "class_map=vmap": (("class_map", "vmap"),),
+    "image_block=0": (("image_block", 0),),
+    "image_block=8": (("image_block", 8),),
+    "image_block=32": (("image_block", 32),),
+    "precision=bfloat16": (),
+  }
+  assert found["precision=bfloat16"].precision == "bfloat16"
+  assert jax_parts.strategy(found["image_block=8"]).image_block == 8
+
+
+def test_a_choice_is_beside_the_default():
+  row = {
+    "label": "DM", "choice": "image_block=8", "seconds": 2.0, "ratios": [2.0, 1.5, 2.5],
+    "compile": 3.0, "memory": MEMORY, "disturbed": [], "about": ROW["about"],
+  }  # fmt: skip
+  results = {"hardware": HARDWARE, "arguments": {"rounds": 3}, "rows": [row]}
+  line = report.render(results).splitlines()[2]
+  assert line == "| DM | image_block=8 | 2 | 2.00 (1.50..2.50) | 3.0 | 6 (1 + 2 + 3) |"
 
 
 @pytest.mark.parametrize("method", ["dc", "dsa", "dm", "idc", "idm"])
@@ -89,9 +125,7 @@ def test_arithmetic_and_traffic_grow_with_the_number_of_classes(method):
 
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("results/*.json")), ids=lambda file: file.stem)
 def test_the_page_has_the_tables_of_the_files(file):
-  results = json.loads(file.read_text())
-  scaled = "axis" in results["rows"][0]
-  table = report.scaling_table(results) if scaled else report.table(results)
+  table = report.render(json.loads(file.read_text()))
   assert table in (FOLDER / "README.md").read_text()
 
 
@@ -103,3 +137,20 @@ def test_a_timed_run_ends_before_its_time_is_over(tmp_path):
   summary = condense(config, tmp_path / "run", seconds=1.0)
   assert 1 <= summary["iterations"] < budget.FOREVER
   assert summary["seconds"]["condense"] < 2
+
+
+def test_a_run_from_disk_is_compared_with_one_in_memory(tmp_path):
+  for name in ("a", "b"):
+    for split in ("train", "val"):
+      (tmp_path / split / name).mkdir(parents=True)
+      for number in range(4):
+        pixels = np.full((8, 8, 3), 60 * number, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / split / name / f"{number}.png")
+  config = tiny(
+    "dm", dataset__name="folder", dataset__data_dir=str(tmp_path), dataset__side=8, batch_real=2,
+    dataset__cache_dir=str(tmp_path / "cache"), dsa__strategy="flip", iterations=2,
+    evaluation__networks=0, compute__workers=0,
+  )  # fmt: skip
+  row = streaming.compared(config, tmp_path / "runs")
+  assert row["difference"] < 1e-5 and "wait" in row["seconds"]["disk"]
+  assert streaming.table([row]).splitlines()[-1].startswith("| dm | 2 | ")
