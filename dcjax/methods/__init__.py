@@ -69,6 +69,28 @@ class Method(NamedTuple):
   stages: Stages | None = None
 
 
+def at_once(start: tuple[Stage, ...]) -> Callable[[Key, Dataset], Any]:
+  """`init(key, dataset) -> state` of a method, from the stages of its start."""
+
+  def init(key: Key, dataset: Dataset) -> Any:
+    first, *others = start
+    state = first.run(None, dataset, key, jnp.int32(0))
+    for stage in others:
+      state = _repeated(stage, state, dataset, key)
+    return state
+
+  return init
+
+
+def _repeated(stage: Stage, state: Any, dataset: Dataset, key: Key) -> Any:
+  """The state after all the times that a stage runs in a row."""
+  if not stage.times:
+    return state
+  return jax.lax.fori_loop(
+    0, stage.times, lambda number, state: stage.run(state, dataset, key, number), state
+  )
+
+
 def in_one_stage(
   method: Method,
   of_start: Callable[[Dataset, Key], Array],

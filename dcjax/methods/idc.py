@@ -26,6 +26,7 @@ from dcjax.methods import (
   Method,
   Stage,
   Stages,
+  at_once,
   image_optimizer,
   initialiser,
   slots,
@@ -143,11 +144,24 @@ def idc(
   )
   networks = Networks(network, training_settings, strategy, augmentations.network, formation)
 
-  def init(key: Key, dataset: Dataset) -> State:
+  def start(state: None, dataset: Dataset, key: Key, number: Array) -> State:
     images_key, pool_key = jax.random.split(key)
     stored, state = initialise(images_key, dataset)
-    pool = networks.pool(stored, dataset, pool_key)
-    return State(stored, state, networks.fresh(pool_key), jnp.int32(0), pool)
+    network, pool = networks.fresh(pool_key), networks.empty_pool()
+    return State(stored, state, network, jnp.int32(0), pool)
+
+  def start_places(dataset: Dataset, key: Key, number: Array) -> Array:
+    return initial_places(dataset, jax.random.split(key)[0])
+
+  def fill_pool(state: State, dataset: Dataset, key: Key, number: Array) -> State:
+    which, part = jnp.divmod(number, networks.parts)
+    network_key = networks.pool_keys(jax.random.split(key)[1])[which]
+    network = networks.pretrain_part(state.network, state.stored, dataset, network_key, part)
+    return state._replace(network=network, pool=slots.put(state.pool, which, network[0]))
+
+  def pool_places(dataset: Dataset, key: Key, number: Array) -> Array:
+    which, part = jnp.divmod(number, networks.parts)
+    return networks.part_places(dataset, networks.pool_keys(jax.random.split(key)[1])[which], part)
 
   def clipped(stored: Stored) -> Stored:
     return stored._replace(images=jnp.clip(stored.images, 0, 1)) if formation.unit else stored
@@ -172,31 +186,10 @@ def idc(
     )
     return go_on(state, dataset, key)
 
-  # The same in stages, where the training of a network is cut into parts.
-
   def places(dataset: Dataset, key: Key, number: Array) -> Array:
     _, match_key, train_key = jax.random.split(key, 3)
     of_training = networks.places(dataset, train_key, 0, training_settings.steps)
     return jnp.concatenate([matching.places(dataset, match_key), of_training])
-
-  def start(state: None, dataset: Dataset, key: Key, number: Array) -> State:
-    images_key, pool_key = jax.random.split(key)
-    stored, state = initialise(images_key, dataset)
-    network, pool = networks.fresh(pool_key), networks.empty_pool()
-    return State(stored, state, network, jnp.int32(0), pool)
-
-  def start_places(dataset: Dataset, key: Key, number: Array) -> Array:
-    return initial_places(dataset, jax.random.split(key)[0])
-
-  def fill_pool(state: State, dataset: Dataset, key: Key, number: Array) -> State:
-    which, part = jnp.divmod(number, networks.parts)
-    network_key = networks.pool_keys(jax.random.split(key)[1])[which]
-    network = networks.pretrain_part(state.network, state.stored, dataset, network_key, part)
-    return state._replace(network=network, pool=slots.put(state.pool, which, network[0]))
-
-  def pool_places(dataset: Dataset, key: Key, number: Array) -> Array:
-    which, part = jnp.divmod(number, networks.parts)
-    return networks.part_places(dataset, networks.pool_keys(jax.random.split(key)[1])[which], part)
 
   def pretrain(state: State, dataset: Dataset, key: Key, number: Array) -> State:
     stored, start_key = clipped(state.stored), jax.random.split(key, 3)[0]
@@ -219,4 +212,4 @@ def idc(
       return whole
     return later if t % settings.inner_loop else first
 
-  return Method(init, update, stages=Stages(starting, iteration))
+  return Method(at_once(starting), update, stages=Stages(starting, iteration))

@@ -117,12 +117,6 @@ class Networks(NamedTuple):
     train_key = jax.random.split(key)[1]
     return self.places(dataset, train_key, part * training.PART, training.PART)
 
-  def pool(self, stored: Stored, dataset: Dataset, key: Key) -> Params:
-    """Pretrained networks to choose from; empty if there are to be none."""
-    if not self.settings.networks:
-      return {}
-    return jax.lax.map(lambda key: self.pretrained(stored, dataset, key), self.pool_keys(key))
-
   def pool_keys(self, key: Key) -> Key:
     """A key for each network of the pool."""
     return jax.random.split(key, self.settings.networks)

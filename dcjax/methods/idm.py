@@ -19,6 +19,7 @@ from dcjax.methods import (
   Method,
   Stage,
   Stages,
+  at_once,
   image_optimizer,
   initialiser,
   slots,
@@ -87,26 +88,6 @@ def idm(
   matching = FeatureMatching(network, settings.batch_real, strategy, augmentations, formation)
   networks = Networks(network, queue_settings, strategy, augmentations.network)
 
-  def init(key: Key, dataset: Dataset) -> State:
-    images_key, queue_key = jax.random.split(key)
-    queue = networks.start(dataset, queue_key)
-    return State(*initialise(images_key, dataset), queue, jnp.int32(0))
-
-  def update(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
-    sample_key, match_key, train_key, push_key = jax.random.split(key, 4)
-    slot = networks.sample(state.queue, sample_key)
-    phi = slots.at(state.queue.slots, slot)
-    weight = settings.regularisation * phi.accuracy if settings.regularisation else None
-    losses, gradients = matching.match(phi.params, state.stored, dataset, match_key, weight)
-    state = step_images(optimizer, state, gradients)
-    due = state.iterations % queue_settings.interval == 0
-    queue = networks.train(state.queue, slot, dataset, train_key, due)
-    queue = networks.push(queue, dataset, push_key, due)
-    state = state._replace(queue=queue, iterations=state.iterations + 1)
-    return state, {"loss": losses.mean(), "accuracy": phi.accuracy}
-
-  # The same in stages.
-
   def start(state: None, dataset: Dataset, key: Key, number: Array) -> State:
     images_key, _ = jax.random.split(key)
     queue = networks.empty(dataset.num_classes)
@@ -129,6 +110,19 @@ def idm(
   def fill_places(dataset: Dataset, key: Key, number: Array) -> Array:
     return networks.push_places(dataset, networks.push_key(jax.random.split(key)[1], number))
 
+  def update(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
+    sample_key, match_key, train_key, push_key = jax.random.split(key, 4)
+    slot = networks.sample(state.queue, sample_key)
+    phi = slots.at(state.queue.slots, slot)
+    weight = settings.regularisation * phi.accuracy if settings.regularisation else None
+    losses, gradients = matching.match(phi.params, state.stored, dataset, match_key, weight)
+    state = step_images(optimizer, state, gradients)
+    due = state.iterations % queue_settings.interval == 0
+    queue = networks.train(state.queue, slot, dataset, train_key, due)
+    queue = networks.push(queue, dataset, push_key, due)
+    state = state._replace(queue=queue, iterations=state.iterations + 1)
+    return state, {"loss": losses.mean(), "accuracy": phi.accuracy}
+
   def places(dataset: Dataset, key: Key, number: Array) -> Array:
     return matching.places(dataset, jax.random.split(key, 4)[1])
 
@@ -148,4 +142,4 @@ def idm(
   usual, due = (Stage(run, places),), (Stage(run, places_when_due),)
   stages = Stages(starting, lambda t: usual if t % queue_settings.interval else due)
   # Which classes a network is trained on does not follow from a key alone.
-  return Method(init, update, stages=stages if queue_settings.classes == 1 else None)
+  return Method(at_once(starting), update, stages=stages if queue_settings.classes == 1 else None)

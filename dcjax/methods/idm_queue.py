@@ -68,16 +68,6 @@ class Networks(NamedTuple):
   strategy: Strategy
   augmentation: augment.Augmentation
 
-  def start(self, dataset: Dataset, key: Key) -> Queue:
-    """A queue of the first `initial` networks."""
-    empty = self.empty(dataset.num_classes)
-    queue = empty._replace(pretrained=self._pretrain(dataset, jax.random.split(key)[0]))
-
-    def body(number, queue):
-      return self.push(queue, dataset, self.push_key(key, number), due=True)
-
-    return jax.lax.fori_loop(0, self.settings.initial, body, queue)
-
   def empty(self, classes: int) -> Queue:
     """A queue without networks, and with zeros for those pretrained."""
     one, settings = jax.eval_shape(lambda: self._random(classes, jax.random.key(0))), self.settings
@@ -85,7 +75,7 @@ class Networks(NamedTuple):
     return Queue(slots.zeros(one, settings.size), jnp.int32(0), pretrained)
 
   def push_key(self, key: Key, number: Array) -> Key:
-    """The key of one of the first networks, from that of `start`."""
+    """The key of one of the first networks, from that of the queue."""
     return jax.random.fold_in(jax.random.split(key)[1], number)
 
   def push_places(self, dataset: Dataset, key: Key) -> Array:
@@ -147,25 +137,20 @@ class Networks(NamedTuple):
       params, chosen = self.network.init(init_key), jnp.ones(classes, bool)
     return Trained(params, self._optimizer(rate).init(params), jnp.float32(0), rate, chosen)
 
-  def _pretrain(self, dataset: Dataset, key: Key) -> Params:
-    """Networks to start from (supplement, section 3); empty if there are to be none."""
-    if not self.settings.pretrained:
-      return {}
-
-    def one(key):
-      init_key, steps_key = jax.random.split(key)
-      start = self._random(dataset.num_classes, init_key)
-      return self._steps(start, dataset, steps_key, 0, self.settings.pretraining)[0]
-
-    return jax.lax.map(one, jax.random.split(key, self.settings.pretrained))
-
   @property
   def parts(self) -> int:
     """In how many parts a network is pretrained where all its images do not fit in memory."""
     return training.parts(self.settings.pretraining)
 
   def pretrain_part(self, queue: Queue, dataset: Dataset, key: Key, number: Array) -> Queue:
-    """A part of `_pretrain` with the key of `start`; slot 0 holds the network meanwhile."""
+    """A part of the training of a network to start from (supplement, section 3).
+
+    Slot 0 holds the network meanwhile.
+
+    Args:
+      key: of the queue.
+      number: of the part, among those of all networks.
+    """
     which, part, init_key, steps_key = self._part(key, number)
     first = self._random(dataset.num_classes, init_key)
     before = jax.tree.map(
