@@ -38,13 +38,13 @@ CHECK_EPOCHS = 4  # of training where they are compared
 CHECK_TRANSFORMS = ("color", "flip")
 SCALING = {"classes": 10, "ipc": 10, "side": 32, "real": 64}  # where each axis starts from
 AXES = {"classes": (10, 100), "ipc": (1, 10, 50), "side": (32, 64, 128), "real": (64, 256)}
+CORNER = {"classes": 100, "ipc": 50}  # both at their largest
 # What `choices` tries, by field of the strategy.
 CHOICES = {
   "convolution": ("lax", "patches", "winograd"),
   "class_map": ("scan", "vmap"),
   "image_block": (0, 8, 16, 32),
 }
-CORNER = {"classes": 100, "ipc": 50}  # both at their largest
 SEED = 0
 
 
