@@ -8,7 +8,7 @@ derivative, with or without `vmap`. A network takes one of them by its name in `
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -52,8 +52,7 @@ def _twice_differentiable(convolve: Convolve, kernel_gradient: KernelGradient) -
     return kernel_gradient(images, cotangent, size, padding)
 
   def image_gradient(cotangent, kernel, padding):
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    return conv(cotangent, turned, kernel.shape[0] - 1 - padding)
+    return conv(cotangent, _turned(kernel), kernel.shape[0] - 1 - padding)
 
   def conv_backward(padding, residuals, cotangent):
     images, kernel = residuals
@@ -82,7 +81,14 @@ def _twice_differentiable(convolve: Convolve, kernel_gradient: KernelGradient) -
   return conv
 
 
+def _turned(kernel: Array) -> Array:
+  """The kernel of the convolution that goes back: `[size, size, C, O]` to `[size, size, O, C]`."""
+  return kernel[::-1, ::-1].swapaxes(2, 3)
+
+
 # --- Patches times one matrix --------------------------------------------------------------
+
+NARROW = 8  # channels below which neither patches nor tiles of the wider side pay
 
 
 def _pad(images: Array, before: int, after: tuple[int, int]) -> Array:
@@ -118,12 +124,31 @@ def _sum_of_products(a: Array, b: Array) -> Array:
 
 
 def _patches_convolve(images: Array, kernel: Array, padding: int) -> Array:
+  if _narrows(*kernel.shape[2:]):
+    return _narrowing_convolve(images, kernel, padding)
   patches = _patches(images, kernel.shape[0], padding)
   outputs = _flatten(patches) @ _flatten(kernel)
   return outputs.reshape(*patches.shape[:-1], kernel.shape[-1])
 
 
+def _narrows(channels: int, outputs: int) -> bool:
+  """Whether it goes from many channels to few, as back to images."""
+  return outputs < NARROW <= channels
+
+
+def _narrowing_convolve(images: Array, kernel: Array, padding: int) -> Array:
+  """Products with each place of the kernel, then their sum: less than patches would be."""
+  size, _, channels, outputs = kernel.shape
+  matrix = kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
+  products = (_flatten(images) @ matrix).reshape(*images.shape[:3], -1)
+  shifted = windows(_pad(products, padding, (padding, padding)), size)
+  places = (window[..., n * outputs : (n + 1) * outputs] for n, window in enumerate(shifted))
+  return reduce(jnp.add, places)
+
+
 def _patches_kernel_gradient(images: Array, cotangent: Array, size: int, padding: int) -> Array:
+  if _narrows(images.shape[-1], cotangent.shape[-1]):  # then patches of the cotangent are smaller
+    return _turned(_patches_kernel_gradient(cotangent, images, size, size - 1 - padding))
   patches = _flatten(_patches(images, size, padding))
   gradient = _sum_of_products(patches, _flatten(cotangent))
   return gradient.reshape(size, size, images.shape[-1], cotangent.shape[-1])
@@ -134,7 +159,6 @@ def _patches_kernel_gradient(images: Array, cotangent: Array, size: int, padding
 # and Gray, 2016). With their matrices A, B and G: Y = A^T [(G g G^T) * (B^T d B)] A for outputs Y,
 # kernel g and inputs d; and, as that is linear in g, its gradient is G^T [(A Y A^T) * (B^T d B)] G.
 
-NARROW = 8  # channels below which transforming the images costs more than it saves
 FEW = 128  # tiles below which transforming the kernel costs more than it saves
 _G = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 
@@ -191,13 +215,13 @@ def _outputs(places: list[Array], count: int, rows: int, cols: int) -> Array:
   return outputs.reshape(count, 2 * down, 2 * across, -1)[:, :rows, :cols]
 
 
-def _winograd_suits(images: Array, size: int) -> bool:
+def _winograd_suits(images: Array, outputs: int, size: int) -> bool:
   count, rows, cols, channels = images.shape
-  return size == 3 and channels >= NARROW and count * rows * cols >= 4 * FEW
+  return size == 3 and min(channels, outputs) >= NARROW and count * rows * cols >= 4 * FEW
 
 
 def _winograd_convolve(images: Array, kernel: Array, padding: int) -> Array:
-  if not _winograd_suits(images, kernel.shape[0]):
+  if not _winograd_suits(images, kernel.shape[3], kernel.shape[0]):
     return _patches_convolve(images, kernel, padding)
   count, rows, cols = images.shape[0], *(side + 2 * padding - 2 for side in images.shape[1:3])
   # One product for each place: stacked to a single batch they would be copied once more.
@@ -206,7 +230,7 @@ def _winograd_convolve(images: Array, kernel: Array, padding: int) -> Array:
 
 
 def _winograd_kernel_gradient(images: Array, cotangent: Array, size: int, padding: int) -> Array:
-  if not _winograd_suits(images, size):
+  if not _winograd_suits(images, cotangent.shape[-1], size):
     return _patches_kernel_gradient(images, cotangent, size, padding)
   places = zip(_transform_images(images, padding), _transform_outputs(cotangent), strict=True)
   products = jnp.stack([_sum_of_products(*place) for place in places])
@@ -216,7 +240,7 @@ def _winograd_kernel_gradient(images: Array, cotangent: Array, size: int, paddin
 
 # Both take and return what `lax_conv` does, and differentiate in reverse to any order.
 patches_conv = _twice_differentiable(_patches_convolve, _patches_kernel_gradient)
-# 3x3 kernels on wide images only; else patches. The fastest on a CPU.
+# 3x3 kernels between many channels only; else patches. The fastest on a CPU.
 winograd_conv = _twice_differentiable(_winograd_convolve, _winograd_kernel_gradient)
 
 CONVOLUTIONS: dict[str, Convolve] = {

@@ -138,7 +138,7 @@ def test_depthwise_equals_lax_to_the_second_derivative(size, stride):
 
 def test_images_of_few_tiles_go_as_patches(monkeypatch):
   monkeypatch.setattr(module, "FEW", 16)
-  images, kernel = jnp.ones((1, 8, 8, NARROW)), jnp.ones((3, 3, NARROW, 2))
+  images, kernel = jnp.ones((1, 8, 8, NARROW)), jnp.ones((3, 3, NARROW, NARROW))
   products = [
     str(jax.make_jaxpr(winograd_conv, static_argnums=2)(images[:, :side], kernel, 1))
     for side in (8, 6)
