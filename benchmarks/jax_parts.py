@@ -16,7 +16,9 @@ from dcjax.types import Array
 
 def strategy(setting: Setting) -> Strategy:
   """The backend's default, with what the setting changes, on one device, as PyTorch takes one."""
-  return choose(jax.default_backend(), setting.classes, mesh="1x1", **dict(setting.strategy))
+  changes = dict(setting.strategy)
+  side = setting.image_shape[0]
+  return choose(jax.default_backend(), setting.classes, side, mesh="1x1", **changes)
 
 
 def network(setting: Setting, strategy: Strategy) -> Network:
@@ -26,6 +28,7 @@ def network(setting: Setting, strategy: Strategy) -> Network:
     setting.image_shape,
     setting.classes,
     convolution=strategy.convolution,
+    first_block=strategy.first_block if setting.problem in problem.GRADIENTS else 0,
     precision=setting.precision,
   )
 

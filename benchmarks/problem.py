@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 METHODS = ("dc", "dsa", "dm", "idc", "idm")
+GRADIENTS = ("dc", "dsa", "idc")  # those that match gradients
 PROBLEMS = (*METHODS, "training")
 REAL = dict.fromkeys(PROBLEMS, 256) | {"idc": 64}  # the papers' real images a class in one step
 WIDTH = 128  # filters of each block of the ConvNet
@@ -44,6 +45,7 @@ CHOICES = {
   "convolution": ("lax", "patches", "winograd"),
   "class_map": ("scan", "vmap"),
   "image_block": (0, 8, 16, 32),
+  "first_block": (0, 4, 8),
 }
 SEED = 0
 
@@ -146,9 +148,12 @@ def along_axes(problem: str) -> Iterator[tuple[str, Setting]]:
 
 def choices(setting: Setting, default: Mapping[str, Any]) -> dict[str, Setting]:
   """A setting with one choice other than the default strategy's, by what it changes."""
+  fields = dict(CHOICES)
+  if setting.problem not in GRADIENTS:
+    del fields["first_block"]
   changed = {
     f"{field}={value}": setting._replace(strategy=((field, value),))
-    for field, values in CHOICES.items()
+    for field, values in fields.items()
     for value in values
     if value != default[field]
   }

@@ -227,7 +227,7 @@ def _train_and_test(
   def piece(carry, limits):
     carry = trainer.advance(carry, *limits)
     stats = trainer.statistics(carry[0])
-    block = strategy.forward_blocks(TEST_BLOCK)
+    block = strategy.blocks(TEST_BLOCK)
     return carry, accuracy(network, carry[0], dataset, block=block, stats=stats)
 
   return jax.lax.scan(piece, trainer.start(), (stops[:-1], stops[1:]))[1]
@@ -264,7 +264,7 @@ def train(
   """
   settings = Settings(protocol, epochs, augmentation, networks=1, checks=1, cutmix=cutmix)
   check_settings(settings)
-  layout = choose(jax.default_backend(), num_classes=1)
+  layout = choose(jax.default_backend(), num_classes=1, side=images.shape[1])
 
   @jax.jit
   def run(images, labels, key):

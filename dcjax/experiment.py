@@ -42,7 +42,7 @@ class Keys(NamedTuple):
 def strategy(config: ConfigDict, dataset: Dataset) -> Strategy:
   """How the work is laid out here, with what `config.compute` sets by hand."""
   overrides = {field: config.compute[field] for field in Strategy._fields}
-  return choose(jax.default_backend(), dataset.num_classes, **overrides)
+  return choose(jax.default_backend(), dataset.num_classes, dataset.image_shape[0], **overrides)
 
 
 def memory(config: ConfigDict) -> data.Memory:
@@ -69,7 +69,9 @@ def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   """
   if config.method in coreset.METHODS:
     raise UserError(f"method: {config.method} selects real images; use dcjax select")
-  phi, matching = network(config, dataset, layout), augmentations(config)
+  first_block = 0 if config.method in ("dm", "idm") else layout.first_block
+  phi = network(config, dataset, layout, first_block=first_block)
+  matching = augmentations(config)
   forming = decoder(config, dataset)
   bound = layout, matching, forming
   if config.method == "dm":

@@ -65,7 +65,7 @@ def train(
   @jax.jit
   def epoch(dataset, carry, number):
     carry = trainer(dataset).advance(carry, number, number + 1)
-    block = strategy.forward_blocks(evaluation.TEST_BLOCK)
+    block = strategy.blocks(evaluation.TEST_BLOCK)
     return carry, training.correct(
       network, carry[0], dataset.images, dataset.labels, block=block, decode=dataset.normalise
     )

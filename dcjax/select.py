@@ -156,7 +156,7 @@ class Selection:
         network=self.network,
         method=self.config.method,
         ipc=self.config.ipc,
-        block=self.layout.forward_blocks(evaluation.TEST_BLOCK),
+        block=self.layout.blocks(evaluation.TEST_BLOCK),
       )
     )
     key, labels = self.keys.subset, range(self.dataset.num_classes)

@@ -11,6 +11,7 @@ import jax
 from dcjax.errors import UserError, check_least, check_name
 
 CLASS_MAPS = ("scan", "vmap")
+LARGE_SIDE = 65  # pixels; from here on half as many images go together, as memory is what counts
 
 
 class Strategy(NamedTuple):
@@ -19,9 +20,10 @@ class Strategy(NamedTuple):
   Attributes:
     convolution: an entry of `nn.convolution.CONVOLUTIONS`.
     class_map: 'scan' takes the classes one after another, 'vmap' all at once.
-    image_block: how many images go through a network together when a gradient over many is
-      summed; 0 for all of them. Twice as many where there is no gradient, as when a test set is
-      classified.
+    image_block: how many images go through a network together, at most, when a gradient over many
+      is summed or a test set is classified; 0 for all of them.
+    first_block: how many of these go through a ConvNet's first layer together when gradients are
+      matched; 0 for all of them.
     network_block: how many networks are trained together at evaluation.
     mesh: devices along the axes `class` and `batch` of `sharding.mesh`.
     synthetic_block: how many synthetic images of a class go through a network together when what
@@ -31,7 +33,8 @@ class Strategy(NamedTuple):
 
   convolution: str = "patches"
   class_map: str = "scan"
-  image_block: int = 16
+  image_block: int = 32
+  first_block: int = 0
   network_block: int = 1
   mesh: tuple[int, int] = (1, 1)
   synthetic_block: int = 0
@@ -45,10 +48,6 @@ class Strategy(NamedTuple):
     """Images of one block when there are `images` of them, in blocks as even as they can be."""
     return _even(images, self.image_block)
 
-  def forward_blocks(self, images: int) -> int:
-    """Images of one block where nothing is differentiated: twice as many, since less is kept."""
-    return _even(images, 2 * self.image_block)
-
   def synthetic_blocks(self, images: int) -> int:
     """Synthetic images of one block, likewise."""
     return _even(images, self.synthetic_block)
@@ -60,21 +59,23 @@ def _even(images: int, block: int) -> int:
   return -(-images // count)
 
 
-# A CPU's caches hold the activations of a few images, and a class fills its cores; elsewhere
-# one launch over everything wins. At evaluation 20 networks is what the papers train.
+# A CPU's caches hold the activations of a few images, of the first layer's of fewer, and a class
+# fills its cores; elsewhere one launch over everything wins. At evaluation 20 networks is what the
+# papers train.
 DEFAULTS = {
-  "cpu": Strategy(convolution="winograd"),
+  "cpu": Strategy(convolution="winograd", first_block=8),
   "gpu": Strategy(class_map="vmap", image_block=0, network_block=20),
   "tpu": Strategy(class_map="vmap", image_block=0, network_block=20),
 }
 
 
-def choose(backend: str, num_classes: int, **overrides: Any) -> Strategy:
+def choose(backend: str, num_classes: int, side: int, **overrides: Any) -> Strategy:
   """The strategy for a backend, with whatever the config sets by hand.
 
   Args:
     backend: 'cpu', 'gpu' or 'tpu', as `jax.default_backend()` says.
     num_classes: classes of the dataset.
+    side: height of its images in pixels.
     **overrides: fields of `Strategy`; None leaves the default. `mesh` is a text such as '4x2', by
       default all devices there are, as many along `class` as there are classes at most.
 
@@ -83,9 +84,12 @@ def choose(backend: str, num_classes: int, **overrides: Any) -> Strategy:
   """
   given = {field: value for field, value in overrides.items() if value is not None}
   mesh = _mesh(given.pop("mesh", None), num_classes)
-  strategy = DEFAULTS.get(backend, DEFAULTS["gpu"])._replace(mesh=mesh, **given)
+  strategy = DEFAULTS.get(backend, DEFAULTS["gpu"])
+  if side >= LARGE_SIDE:
+    strategy = strategy._replace(image_block=strategy.image_block // 2)
+  strategy = strategy._replace(mesh=mesh, **given)
   check_name("compute.class_map", strategy.class_map, CLASS_MAPS)
-  least = {"image_block": 0, "synthetic_block": 0, "network_block": 1}
+  least = {"image_block": 0, "first_block": 0, "synthetic_block": 0, "network_block": 1}
   for field, value in least.items():
     check_least(f"compute.{field}", getattr(strategy, field), value)
   return strategy

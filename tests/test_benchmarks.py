@@ -87,7 +87,9 @@ def test_growth_is_beside_the_first_row_of_an_axis():
 
 def test_choices_are_all_others_than_the_default():
   (setting,) = problem.settings(["dm"], 64)
-  default = {"convolution": "winograd", "class_map": "scan", "image_block": 16}
+  default = {
+    "convolution": "winograd", "class_map": "scan", "image_block": 16, "first_block": 8
+  }  # fmt: skip
   found = problem.choices(setting, default)
   assert {name: variant.strategy for name, variant in found.items()} == {
     "convolution=lax": (("convolution", "lax"),),
@@ -100,6 +102,8 @@ def test_choices_are_all_others_than_the_default():
   }
   assert found["precision=bfloat16"].precision == "bfloat16"
   assert jax_parts.strategy(found["image_block=8"]).image_block == 8
+  matching = problem.choices(setting._replace(problem="dc"), default)
+  assert set(matching) - set(found) == {"first_block=0", "first_block=4"}
 
 
 def test_a_choice_is_beside_the_default():

@@ -195,7 +195,7 @@ def learner(config: ConfigDict, dataset: Dataset, name: str) -> Network:
 
 def tester(network: Network, layout: Strategy) -> Callable[[Params, Dataset], Array]:
   """The test of a network: `test(params, dataset) -> accuracy`, a scalar in [0, 1]."""
-  block = layout.forward_blocks(evaluation.TEST_BLOCK)
+  block = layout.blocks(evaluation.TEST_BLOCK)
   return jax.jit(partial(evaluation.accuracy, network, block=block))
 
 

@@ -127,7 +127,7 @@ def _train_and_score(
       params,
       scored.test_images,
       scored.test_labels,
-      block=layout.forward_blocks(evaluation.TEST_BLOCK),
+      block=layout.blocks(evaluation.TEST_BLOCK),
       decode=scored.normalise,
       stats=trainer.statistics(params),
     )

@@ -221,8 +221,9 @@ def _compute() -> ConfigDict:
   fields = ConfigDict()  # None: what dcjax.strategy chooses for the backend
   fields.convolution = placeholder(str)  # 'patches', 'winograd' or 'lax'
   fields.class_map = placeholder(str)  # 'scan' or 'vmap'
-  # Images with activations alive together, twice as many where there is no gradient; 0: all
-  fields.image_block = placeholder(int)
+  fields.image_block = placeholder(int)  # images with activations alive together; 0: all
+  # Of these in a ConvNet's first layer when gradients are matched; 0: all
+  fields.first_block = placeholder(int)
   # Synthetic images of a class that are differentiated together; 0: all. Lower it where memory ends
   fields.synthetic_block = placeholder(int)
   fields.network_block = placeholder(int)  # networks trained together at evaluation

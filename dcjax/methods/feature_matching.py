@@ -107,7 +107,7 @@ class FeatureMatching(NamedTuple):
     real, omega = self._draw(dataset, label, key)
 
     def weighted(images, weights):
-      block = self.strategy.forward_blocks(len(images))
+      block = self.strategy.blocks(len(images))
       features = training.in_blocks(lambda x: self._embed(params, x)[1], images, block=block)
       return weights @ features
 

@@ -211,7 +211,7 @@ class Networks(NamedTuple):
   def _accuracy(self, params: Params, dataset: Dataset, key: Key) -> Array:
     """The share of a sample of training images that a network classifies right."""
     index = _sample(dataset, key)
-    block = self.strategy.forward_blocks(len(index))
+    block = self.strategy.blocks(len(index))
     return pool.accuracy(self.network, params, dataset, index, block=block)
 
   def _optimizer(self, rate: Array) -> optax.GradientTransformation:

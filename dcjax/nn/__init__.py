@@ -80,6 +80,7 @@ def create(
   pooling: str = "average",
   init: str = "torch",
   convolution: str = "patches",
+  first_block: int = 0,
   precision: str = "float32",
 ) -> Network:
   """Makes a network by name.
@@ -97,6 +98,7 @@ def create(
     init: 'torch', PyTorch's default (uniform within 1 / sqrt(fan_in), biases too), on which the
       papers' published numbers rest, or 'kaiming' (He et al. 2015, normal), as their text says.
     convolution: one of `convolution.CONVOLUTIONS`.
+    first_block: images that go through the first block together (ConvNet only); 0 for all.
     precision: one of `PRECISIONS`, in which images and activations are; parameters, moments of
       norms, logits, features and gradients to the parameters are in float32 with either.
 
@@ -119,7 +121,7 @@ def create(
     _check_convnet(image_shape, width, depth, norm, pooling)
   modules: dict[str, Callable[[], linen.Module]] = {
     "convnet": lambda: ConvNet(
-      num_classes, width, depth, norm, activation, pooling, init, convolution
+      num_classes, width, depth, norm, activation, pooling, init, convolution, first_block
     ),
     "lenet": lambda: LeNet(num_classes, init, convolution),
     "mlp": lambda: MLP(num_classes, init),

@@ -149,6 +149,39 @@ def test_every_choice_is_tried_above():
   assert {*WINDOWS, "none"} == set(layers.POOLINGS)
 
 
+@pytest.mark.parametrize(("images", "parts"), [(7, 3), (40, 8)])
+def test_the_first_block_in_parts_gives_the_same(images, parts):
+  whole, split = (
+    nn.create("convnet", (8, 8, 3), 3, width=4, depth=2, first_block=size) for size in (0, 3)
+  )
+  params = jax.jit(whole.init)(jax.random.key(0))
+  batch = jax.random.normal(jax.random.key(1), (images, 8, 8, 3))
+
+  def gradient(network, batch):
+    return jax.grad(lambda params: jnp.tanh(network.apply(params, batch)[0]).sum())(params)
+
+  ours, theirs = (jax.jit(gradient, static_argnums=0)(each, batch) for each in (split, whole))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, theirs)
+  largest = [
+    max(
+      int(n)
+      for n in re.findall(r"f32\[(\d+),8,8,4\]", str(jax.make_jaxpr(each.apply)(params, batch)))
+    )
+    for each in (whole, split)
+  ]
+  assert largest == [images, -(-images // parts)]
+
+
+def test_the_first_block_under_batch_norm_stays_whole():
+  options = {"width": 4, "depth": 1, "norm": "batch"}
+  whole, split = (
+    nn.create("convnet", (8, 8, 3), 3, first_block=size, **options) for size in (0, 2)
+  )
+  params = jax.jit(whole.init)(jax.random.key(0))
+  images = jax.random.normal(jax.random.key(1), (5, 8, 8, 3))
+  np.testing.assert_allclose(*(each.apply(params, images)[0] for each in (whole, split)), atol=1e-5)
+
+
 @pytest.mark.parametrize("convolution", ["patches", "winograd", "lax"])
 def test_bfloat16_is_what_products_are_made_in(convolution):
   network = nn.create(
