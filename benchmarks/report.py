@@ -1,6 +1,6 @@
 """The benchmark's figures as Markdown tables, and the hardware that gave them.
 
-python -m benchmarks.report FILE.json   prints the table of a file of theirs again.
+python -m benchmarks.report [--short] FILE.json   prints the table of a file of theirs again.
 """
 
 import datetime
@@ -12,11 +12,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app
+from absl import app, flags
 
 from dcjax import environment
 
+SHORT = flags.DEFINE_bool("short", False, "Ratios and seconds of `run` alone.")
+
 FRAMEWORKS = ("dcjax", "torch")
+COMPILED = "torch.compile"
 
 HEADER = (
   "problem",
@@ -27,6 +30,13 @@ HEADER = (
   "GB/s dcjax, PyTorch (shares of the copy's)",
   "peak MiB dcjax (data + compile + step)",
   "peak MiB PyTorch (the same)",
+)
+COMPILED_HEADER = (
+  "problem",
+  "compiled PyTorch / dcjax (min..max)",
+  "s compiled PyTorch",
+  "s compile",
+  "peak MiB (data + compile + step)",
 )
 SCALING_HEADER = (
   "step",
@@ -72,8 +82,17 @@ def render(results: dict[str, Any]) -> str:
 
 
 def table(results: dict[str, Any]) -> str:
-  """That of `run`: a row for each problem."""
-  return markdown(HEADER, map(_cells, results["rows"])) + f"\n\n{_measured_with(results)}"
+  """Those of `run`: a row for each problem, and again where PyTorch was compiled."""
+  found = markdown(HEADER, map(_cells, results["rows"]))
+  compiled = [_compiled_cells(row) for row in results["rows"] if row.get("ratios_compiled")]
+  if compiled:
+    found += f"\n\n{markdown(COMPILED_HEADER, compiled)}"
+  return f"{found}\n\n{_measured_with(results)}"
+
+
+def short_table(results: dict[str, Any]) -> str:
+  """The first columns of that of `run`, for the project's README."""
+  return markdown(HEADER[:3], (_cells(row)[:3] for row in results["rows"]))
 
 
 def scaling_table(results: dict[str, Any]) -> str:
@@ -130,6 +149,16 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
   )
 
 
+def _compiled_cells(row: dict[str, Any]) -> tuple[str, ...]:
+  return (
+    row["label"],
+    _spread(row["ratios_compiled"]),
+    f"{row['median_seconds'][COMPILED]:.3g}",
+    f"{row['prepare_seconds'][COMPILED]:.1f}",
+    _memory(row["memory"][COMPILED]),
+  )
+
+
 def _spread(ratios: Sequence[float]) -> str:
   return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})"
 
@@ -174,7 +203,8 @@ def main(argv: list[str]) -> None:
   """Prints a file's table."""
   if len(argv) != 2:
     raise app.UsageError("give one FILE.json")
-  print(render(json.loads(Path(argv[1]).read_text())))
+  results = json.loads(Path(argv[1]).read_text())
+  print(short_table(results) if SHORT.value else render(results))
 
 
 if __name__ == "__main__":

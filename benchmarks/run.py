@@ -1,7 +1,7 @@
-"""Times dcjax beside eager PyTorch, in turns: see `README.md` here.
+"""Times dcjax beside PyTorch, in turns: see `README.md` here.
 
 python -m benchmarks.run [--only dc,dsa,dm,idc,idm,training] [--real N] [--rounds 5]
-  [--torch_block 0] [--out FILE.json]
+  [--torch_block 0] [--[no]torch_compile] [--out FILE.json]
 """
 
 import importlib.util
@@ -15,6 +15,7 @@ from benchmarks import agreement, problem, report, timing
 from benchmarks.errors import BenchmarkError, leave
 from benchmarks.problem import Setting
 from benchmarks.process import Process
+from benchmarks.report import COMPILED
 
 ONLY = flags.DEFINE_list("only", [*problem.PROBLEMS], "What to time, with commas between.")
 REAL = flags.DEFINE_integer(
@@ -27,6 +28,9 @@ TORCH_BLOCK = flags.DEFINE_integer(
   "Real images, or images to train on, that PyTorch takes together; 0: the whole batch.",
   lower_bound=0,
 )
+TORCH_COMPILE = flags.DEFINE_bool(
+  "torch_compile", None, "Whether to time compiled PyTorch, too; by default on a GPU."
+)
 OUT = flags.DEFINE_string("out", None, "JSON file for the figures.")
 
 
@@ -35,7 +39,13 @@ def _known(names: Sequence[str]) -> bool:
   return bool(names) and set(names) <= set(problem.PROBLEMS)
 
 
-def run(problems: Sequence[str], real: int | None, rounds: int, torch_block: int) -> dict[str, Any]:
+def run(
+  problems: Sequence[str],
+  real: int | None,
+  rounds: int,
+  torch_block: int,
+  torch_compile: bool | None,
+) -> dict[str, Any]:
   """Runs the benchmark at all settings of some problems.
 
   Args:
@@ -43,6 +53,7 @@ def run(problems: Sequence[str], real: int | None, rounds: int, torch_block: int
     real: real images of each class; None: the papers'.
     rounds: pairs of steps.
     torch_block: images that PyTorch takes together; 0 for the whole batch.
+    torch_compile: whether PyTorch is timed compiled, too; None: on a GPU.
 
   Returns:
     `hardware`, `arguments` and `rows`, one for each setting.
@@ -50,16 +61,22 @@ def run(problems: Sequence[str], real: int | None, rounds: int, torch_block: int
   Raises:
     BenchmarkError: the frameworks find different numbers or use different devices.
   """
-  rows = [_row(setting, rounds, torch_block) for setting in problem.settings(problems, real)]
+  rows = [
+    _row(setting, rounds, torch_block, torch_compile)
+    for setting in problem.settings(problems, real)
+  ]
   arguments = {"only": problems, "real": real, "rounds": rounds, "torch_block": torch_block}
   return {"hardware": report.hardware(), "arguments": arguments, "rows": rows}
 
 
-def _row(setting: Setting, rounds: int, torch_block: int) -> dict[str, Any]:
+def _row(
+  setting: Setting, rounds: int, torch_block: int, torch_compile: bool | None
+) -> dict[str, Any]:
   dcjax = Process("benchmarks.jax_worker", setting)
   torch = Process("benchmarks.torch_worker", setting, torch_block)
+  workers = {"dcjax": dcjax, "torch": torch}
   try:
-    about = {"dcjax": dcjax.call("about"), "torch": torch.call("about")}
+    about = {name: worker.call("about") for name, worker in workers.items()}
     if about["dcjax"]["backend"] != about["torch"]["backend"]:
       raise BenchmarkError(
         f"JAX runs on {about['dcjax']['backend']}, PyTorch on {about['torch']['backend']}; "
@@ -67,26 +84,31 @@ def _row(setting: Setting, rounds: int, torch_block: int) -> dict[str, Any]:
         "CUDA_VISIBLE_DEVICES="
       )
     differences = agreement.check(dcjax, torch, setting)
-    times = timing.in_turns({"dcjax": dcjax, "torch": torch}, rounds)
+    on_gpu = about["torch"]["backend"] == "gpu"
+    if torch_compile or (torch_compile is None and on_gpu):
+      workers[COMPILED] = Process("benchmarks.torch_worker", setting, torch_block, True)
+      agreement.check(dcjax, workers[COMPILED], setting)
+    times = timing.in_turns(workers, rounds)
   finally:
-    dcjax.close()
-    torch.close()
+    for worker in workers.values():
+      worker.close()
   row = {"label": setting.label(), "setting": setting._asdict(), "differences": differences}
   return row | times | _summary(setting, times) | {"about": about}
 
 
 def _summary(setting: Setting, times: dict[str, Any]) -> dict[str, Any]:
   """The ratio pair by pair, and arithmetic and traffic a second beside product and copy."""
-  ratios = [
-    theirs / ours
-    for ours, theirs in zip(times["seconds"]["dcjax"], times["seconds"]["torch"], strict=True)
-  ]
+  ratios = {
+    name: [theirs / ours for ours, theirs in zip(times["seconds"]["dcjax"], seconds, strict=True)]
+    for name, seconds in times["seconds"].items()
+  }
   median = {name: statistics.median(values) for name, values in times["seconds"].items()}
   flops = {name: problem.arithmetic(setting) / value for name, value in median.items()}
   moved = {name: problem.traffic(setting) / value for name, value in median.items()}
   return {
-    "ratios": ratios,
-    "ratio": statistics.median(ratios),
+    "ratios": ratios["torch"],
+    "ratio": statistics.median(ratios["torch"]),
+    "ratios_compiled": ratios.get(COMPILED),
     "median_seconds": median,
     "flops": flops,
     "share_of_product": {name: value / times["product_flops"] for name, value in flops.items()},
@@ -102,7 +124,7 @@ def main(argv: list[str]) -> None:
   if importlib.util.find_spec("torch") is None:
     leave("run", "PyTorch is not installed: pip install 'dcjax[bench]'")
   try:
-    results = run(ONLY.value, REAL.value, ROUNDS.value, TORCH_BLOCK.value)
+    results = run(ONLY.value, REAL.value, ROUNDS.value, TORCH_BLOCK.value, TORCH_COMPILE.value)
   except BenchmarkError as error:
     leave("run", error)
   report.publish(results, OUT.value)

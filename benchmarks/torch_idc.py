@@ -1,4 +1,4 @@
-"""An inner step of IDC and an iteration of IDM in eager PyTorch, written from the papers."""
+"""An inner step of IDC and an iteration of IDM in PyTorch, written from the papers."""
 
 import random
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from torch.nn import functional
 from benchmarks import problem, torch_augment, torch_network
 from benchmarks.problem import Setting
 from benchmarks.torch_matching import Augment, Dc, Dm, Gradients
+from benchmarks.torch_network import Apply
 
 
 class Idc(Dc):
@@ -17,8 +18,8 @@ class Idc(Dc):
 
   dimensions = 4
 
-  def __init__(self, setting: Setting, device: torch.device, block: int):
-    super().__init__(setting, device, block)
+  def __init__(self, setting: Setting, device: torch.device, block: int, compiled: bool):
+    super().__init__(setting, device, block, compiled)
     self._sgd = _sgd(self.network)
 
   def __call__(self) -> float:
@@ -32,7 +33,7 @@ class Idc(Dc):
       targets = functional.one_hot(labels, self._setting.classes).float()
       if random.random() < problem.IDC_CUTMIX:
         images, targets = cutmix(images, targets)
-      _step(self.network, self._sgd, images, targets)
+      _step(self._apply, self.network, self._sgd, images, targets)
     return loss
 
   def _compare(self, ours: Gradients, target: Gradients) -> Tensor:
@@ -58,8 +59,8 @@ class Idm(Dm):
   The oldest network would leave the queue when it is full, which no benchmark lasts for.
   """
 
-  def __init__(self, setting: Setting, device: torch.device, block: int):
-    super().__init__(setting, device, block)
+  def __init__(self, setting: Setting, device: torch.device, block: int, compiled: bool):
+    super().__init__(setting, device, block, compiled)
     self._accuracy = problem.CHECK_ACCURACY
     self._iterations = 0
     self._queue: list[Trained] = []
@@ -75,7 +76,7 @@ class Idm(Dm):
       for _ in range(problem.IDM_STEPS):
         images, labels = self._batch(problem.IDM_BATCH)
         draw = torch_augment.draw(len(images), images.shape[-1], self._device)
-        _step(self.network, sgd, draw(images), labels)
+        _step(self._apply, self.network, sgd, draw(images), labels)
       self._queue[place] = Trained(self.network, sgd, self._measured(self.network))
       self._queue.append(self._fresh())
     self._iterations += 1
@@ -83,7 +84,7 @@ class Idm(Dm):
 
   def _distance(self, label: int, real: Tensor, synthetic: Tensor) -> Tensor:
     *embedding, classifier = self.network
-    features = nn.Sequential(*embedding)(synthetic)
+    features = self._apply(nn.Sequential(*embedding), synthetic)
     labels = torch.full((len(synthetic),), label, device=self._device)
     regulariser = functional.cross_entropy(classifier(features), labels)
     distance = ((features.mean(0) - self._mean_features(real)) ** 2).sum()
@@ -97,7 +98,7 @@ class Idm(Dm):
   def _measured(self, network: nn.Sequential) -> float:
     """The accuracy of a network on a sample of real images."""
     images, labels = self._batch(problem.IDM_SAMPLE)
-    found = [network(part).argmax(1) for part in images.split(self._block)]
+    found = [self._apply(network, part).argmax(1) for part in images.split(self._block)]
     return (torch.cat(found) == labels).float().mean().item()
 
 
@@ -130,8 +131,12 @@ def _sgd(network: nn.Sequential) -> torch.optim.Optimizer:
 
 
 def _step(
-  network: nn.Sequential, sgd: torch.optim.Optimizer, images: Tensor, targets: Tensor
+  apply: Apply,
+  network: nn.Sequential,
+  sgd: torch.optim.Optimizer,
+  images: Tensor,
+  targets: Tensor,
 ) -> None:
   sgd.zero_grad()
-  functional.cross_entropy(network(images), targets).backward()
+  functional.cross_entropy(apply(network, images), targets).backward()
   sgd.step()

@@ -1,10 +1,11 @@
-"""The steps of DC, DSA and DM in eager PyTorch, written from the papers: a loop over the classes.
+"""The steps of DC, DSA and DM in PyTorch, written from the papers: a loop over the classes.
 
 They take what is fastest among ways that eager code is written: the real images are normalised
 and in memory as floats before the clock starts; gradients that are not needed are not asked for
 (those that Eq. 10 does not count, that of the distance to the parameters, and any to the
 parameters in DM). A class' real images go through as a whole batch, as the algorithms have it,
-unless `block` says otherwise.
+unless `block` says otherwise. They are eager, unless networks and their gradients are to be
+compiled.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +21,15 @@ from benchmarks.problem import Setting
 EPSILON = 1e-6  # in the denominator of Eq. 10
 Augment = Callable[[Tensor], Tensor]
 Gradients = tuple[Tensor, ...]
+Parameters = dict[str, Tensor]  # by name
 
 
 class Matching:
   """What the methods share: the real images of a class, the synthetic ones and their optimiser."""
 
-  def __init__(self, setting: Setting, device: torch.device, block: int):
+  def __init__(self, setting: Setting, device: torch.device, block: int, compiled: bool):
     """Makes the data; `block` real images go through together, 0 for the whole batch."""
+    self._compiled, self._apply = compiled, torch_network.caller(compiled)
     self.network = torch_network.convnet(setting, device)
     self._setting, self._device, self._block = setting, device, block or setting.real
     self._data, self._labels = _normalised(setting, device)
@@ -60,7 +63,7 @@ class Matching:
 
   def numbers(self, params: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
     """Distances and image gradients of `jax_matching.Matching.numbers`."""
-    step = type(self)(problem.small(self._setting), self._device, self._block)
+    step = type(self)(problem.small(self._setting), self._device, self._block, self._compiled)
     torch_network.load(step.network, params)
     distances = step.match(step._fixed if self._setting.augmented else step._nothing)
     gradients = step.images.grad.permute(0, 1, 3, 4, 2)
@@ -126,9 +129,11 @@ class Dc(Matching):
 
   dimensions = 2  # of a parameter whose gradient is matched, or more
 
-  def __init__(self, setting: Setting, device: torch.device, block: int):
-    super().__init__(setting, device, block)
-    self._weights = [p for p in self.network.parameters() if p.dim() >= self.dimensions]
+  def __init__(self, setting: Setting, device: torch.device, block: int, compiled: bool):
+    super().__init__(setting, device, block, compiled)
+    named = self.network.named_parameters()
+    self._weights = {name: p for name, p in named if p.dim() >= self.dimensions}
+    self._weight_gradient = torch.compile(torch.func.grad(self._loss), dynamic=False)
 
   def _distance(self, label: int, real: Tensor, synthetic: Tensor) -> Tensor:
     target = self._real_gradient(label, real)
@@ -156,8 +161,20 @@ class Dc(Matching):
     self, images: Tensor, label: int, count: int, create_graph: bool = False
   ) -> Gradients:
     labels = torch.full((len(images),), label, device=self._device)
+    if self._compiled:
+      others = {name: p.detach() for name, p in self.network.named_parameters()}
+      weights = {name: others.pop(name) for name in self._weights}
+      with torch.set_grad_enabled(create_graph):
+        return tuple(self._weight_gradient(weights, others, images, labels, count).values())
     loss = functional.cross_entropy(self.network(images), labels, reduction="sum") / count
-    return torch.autograd.grad(loss, self._weights, create_graph=create_graph)
+    return torch.autograd.grad(loss, tuple(self._weights.values()), create_graph=create_graph)
+
+  def _loss(
+    self, weights: Parameters, others: Parameters, images: Tensor, labels: Tensor, count: int
+  ) -> Tensor:
+    """The mean loss. A compiled backward pass has no gradient, but its gradient compiled has."""
+    logits = torch.func.functional_call(self.network, weights | others, (images,))
+    return functional.cross_entropy(logits, labels, reduction="sum") / count
 
 
 class Dm(Matching):
@@ -170,12 +187,13 @@ class Dm(Matching):
 
   def _distance(self, label: int, real: Tensor, synthetic: Tensor) -> Tensor:
     del label
-    return ((self.network[:-1](synthetic).mean(0) - self._mean_features(real)) ** 2).sum()
+    features = self._apply(self.network[:-1], synthetic)
+    return ((features.mean(0) - self._mean_features(real)) ** 2).sum()
 
   @torch.no_grad()
   def _mean_features(self, real: Tensor) -> Tensor:
     embed = self.network[:-1]
-    return sum(embed(images).sum(0) for images in real.split(self._block)) / len(real)
+    return sum(self._apply(embed, part).sum(0) for part in real.split(self._block)) / len(real)
 
 
 def _normalised(setting: Setting, device: torch.device) -> tuple[Tensor, Tensor]:

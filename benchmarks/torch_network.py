@@ -1,17 +1,19 @@
-"""The default ConvNet in eager PyTorch.
+"""The default ConvNet in PyTorch, and how it is called, eagerly or compiled.
 
 Group norm with one group for each channel stands for instance norm: the same numbers, and
 `nn.InstanceNorm2d` is slower.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks import problem
 from benchmarks.problem import Setting
+
+Apply = Callable[[nn.Module, Tensor], Tensor]
 
 
 def convnet(setting: Setting, device: torch.device) -> nn.Sequential:
@@ -29,6 +31,16 @@ def convnet(setting: Setting, device: torch.device) -> nn.Sequential:
     channels, padding = problem.WIDTH, 1
   features = problem.WIDTH * problem.last_side(side) ** 2
   return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, setting.classes)).to(device)
+
+
+def apply(network: nn.Module, images: Tensor) -> Tensor:
+  """What a network makes of images."""
+  return network(images)
+
+
+def caller(compiled: bool) -> Apply:
+  """`apply`, or what PyTorch's compiler makes of it."""
+  return torch.compile(apply, dynamic=False) if compiled else apply
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Networks trained on a condensed set in eager PyTorch, one after another."""
+"""Networks trained on a condensed set in PyTorch, one after another."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,9 @@ LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
 class Training:
   """The evaluation of DC, DSA and DM: SGD, its rate cut to a tenth half way through the epochs."""
 
-  def __init__(self, setting: Setting, device: torch.device, block: int):
+  def __init__(self, setting: Setting, device: torch.device, block: int, compiled: bool):
     """Makes the set; `block` images of a batch go through together, 0 for the whole batch."""
+    self._apply = torch_network.caller(compiled)
     self._setting, self._device, self._block = setting, device, block or BATCH
     images = torch.from_numpy(problem.synthetic_images(setting)).flatten(0, 1)
     self._images = images.permute(0, 3, 1, 2).contiguous().to(device)
@@ -64,7 +65,8 @@ class Training:
     """The mean loss; adds its gradient to that of the parameters."""
     total = torch.zeros((), device=self._device)
     for part, part_labels in zip(images.split(self._block), labels.split(self._block), strict=True):
-      loss = functional.cross_entropy(network(part), part_labels, reduction="sum") / len(images)
+      logits = self._apply(network, part)
+      loss = functional.cross_entropy(logits, part_labels, reduction="sum") / len(images)
       loss.backward()
       total += loss.detach()
     return total

@@ -27,13 +27,14 @@ STEPS: dict[str, type[Matching] | type[Training]] = {
 class Worker:
   """One framework at one setting."""
 
-  def __init__(self, setting: Setting, block: int):
+  def __init__(self, setting: Setting, block: int, compiled: bool = False):
     """Makes the data; the memory in use then is the baseline."""
+    self._compiled = compiled
     self._on_gpu = torch.cuda.is_available()
     self._device = torch.device("cuda" if self._on_gpu else "cpu")
     torch.manual_seed(problem.SEED)
     torch.backends.cudnn.benchmark = True
-    self._step = STEPS[setting.problem](setting, self._device, block)
+    self._step = STEPS[setting.problem](setting, self._device, block, compiled)
     self._baseline = self._in_use()
 
   def about(self) -> dict[str, Any]:
@@ -51,10 +52,14 @@ class Worker:
     return self._step.numbers(params)
 
   def prepare(self) -> float:
-    """Takes one step, in the precision that JAX has by default; nothing to compile: 0 seconds."""
+    """Takes a step, in the precision that JAX has by default; two if it is compiled.
+
+    Returns:
+      What the first took longer than the second, in seconds: compilation.
+    """
     _set_precision(exact=False)
-    self.step()
-    return 0.0
+    first = self.step()
+    return max(first - self.step(), 0.0) if self._compiled else 0.0
 
   def step(self) -> float:
     """Takes one step; returns its seconds."""

@@ -49,6 +49,24 @@ def test_a_row_has_ratio_rates_and_memory():
   assert "PyTorch 2 takes all images" in measured_with
 
 
+def test_compiled_pytorch_has_a_table_of_its_own():
+  compiled = ROW | {
+    "label": "DM",
+    "ratios_compiled": [1.0, 1.5, 3.0],
+    "median_seconds": ROW["median_seconds"] | {report.COMPILED: 2.0},
+    "prepare_seconds": ROW["prepare_seconds"] | {report.COMPILED: 40.0},
+    "memory": ROW["memory"] | {report.COMPILED: MEMORY},
+  }
+  results = {
+    "hardware": HARDWARE,
+    "arguments": {"rounds": 3, "torch_block": 0},
+    "rows": [ROW, compiled],
+  }
+  eager, beside, measured_with = report.table(results).split("\n\n")
+  assert len(eager.splitlines()) == 4 and measured_with.startswith("a processor")
+  assert beside.splitlines()[2:] == ["| DM | 1.50 (1.00..3.00) | 2 | 40.0 | 6 (1 + 2 + 3) |"]
+
+
 def test_a_profile_sums_operations_by_kind():
   def event(name, micros):
     return {"ph": "X", "dur": micros, "args": {"hlo_op": name}}
@@ -131,6 +149,11 @@ def test_arithmetic_and_traffic_grow_with_the_number_of_classes(method):
 def test_the_page_has_the_tables_of_the_files(file):
   table = report.render(json.loads(file.read_text()))
   assert table in (FOLDER / "README.md").read_text()
+
+
+def test_the_readme_has_the_short_table():
+  results = json.loads((FOLDER / "results" / "cpu.json").read_text())
+  assert report.short_table(results) in (FOLDER.parent / "README.md").read_text()
 
 
 def test_a_timed_run_ends_before_its_time_is_over(tmp_path):
