@@ -8,6 +8,7 @@ unless `block` says otherwise. They are eager, unless networks and their gradien
 compiled.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -133,7 +134,6 @@ class Dc(Matching):
     super().__init__(setting, device, block, compiled)
     named = self.network.named_parameters()
     self._weights = {name: p for name, p in named if p.dim() >= self.dimensions}
-    self._weight_gradient = torch.compile(torch.func.grad(self._loss), dynamic=False)
 
   def _distance(self, label: int, real: Tensor, synthetic: Tensor) -> Tensor:
     target = self._real_gradient(label, real)
@@ -168,6 +168,10 @@ class Dc(Matching):
         return tuple(self._weight_gradient(weights, others, images, labels, count).values())
     loss = functional.cross_entropy(self.network(images), labels, reduction="sum") / count
     return torch.autograd.grad(loss, tuple(self._weights.values()), create_graph=create_graph)
+
+  @functools.cached_property
+  def _weight_gradient(self) -> Callable[..., Parameters]:
+    return torch.compile(torch.func.grad(self._loss), dynamic=False)
 
   def _loss(
     self, weights: Parameters, others: Parameters, images: Tensor, labels: Tensor, count: int
