@@ -22,8 +22,8 @@ class Strategy(NamedTuple):
     class_map: 'scan' takes the classes one after another, 'vmap' all at once.
     image_block: how many images go through a network together, at most, when a gradient over many
       is summed or a test set is classified; 0 for all of them.
-    first_block: how many of these go through a ConvNet's first layer together when gradients are
-      matched; 0 for all of them.
+    first_block: how many of these go through a ConvNet's first block together when gradients are
+      matched, see `nn.create`; 0 for all of them. Matching features is slower in parts.
     network_block: how many networks are trained together at evaluation.
     mesh: devices along the axes `class` and `batch` of `sharding.mesh`.
     synthetic_block: how many synthetic images of a class go through a network together when what

@@ -222,7 +222,7 @@ def _compute() -> ConfigDict:
   fields.convolution = placeholder(str)  # 'patches', 'winograd' or 'lax'
   fields.class_map = placeholder(str)  # 'scan' or 'vmap'
   fields.image_block = placeholder(int)  # images with activations alive together; 0: all
-  # Of these in a ConvNet's first layer when gradients are matched; 0: all
+  # Of these in a ConvNet's first block when gradients are matched; 0: all
   fields.first_block = placeholder(int)
   # Synthetic images of a class that are differentiated together; 0: all. Lower it where memory ends
   fields.synthetic_block = placeholder(int)

@@ -98,7 +98,8 @@ def create(
     init: 'torch', PyTorch's default (uniform within 1 / sqrt(fan_in), biases too), on which the
       papers' published numbers rest, or 'kaiming' (He et al. 2015, normal), as their text says.
     convolution: one of `convolution.CONVOLUTIONS`.
-    first_block: images that go through the first block together (ConvNet only); 0 for all.
+    first_block: images that go through the first block together (ConvNet only), more where there
+      are over `convnet.PARTS` times as many; 0 for all, as batch norm needs them whatever is said.
     precision: one of `PRECISIONS`, in which images and activations are; parameters, moments of
       norms, logits, features and gradients to the parameters are in float32 with either.
 

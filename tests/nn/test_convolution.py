@@ -1,6 +1,8 @@
 """Convolutions against XLA's own, to the second derivative."""
 
 import functools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +90,19 @@ def test_a_negative_padding_crops(convolution):
   images, kernel = random(1, 6, 7, 8), random(3, 3, 8, 2, seed=1)
   cropped = convolution(images[:, 1:-1, 1:-1], kernel, 0)
   np.testing.assert_allclose(convolution(images, kernel, -1), cropped, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("convolution", [patches_conv, winograd_conv])
+def test_to_few_channels_nothing_is_made_of_the_many(convolution):
+  """Neither patches nor tiles, in the convolution and in both gradients of its gradients."""
+  images, kernel = jnp.ones((BATCH, 8, 8, 3)), jnp.ones((3, 3, 3, FILTERS))
+
+  def second(images, kernel):
+    return jax.grad(lambda *each: penalty(convolution, *each, 1.0, 1)[0], (0, 1))(images, kernel)
+
+  shapes = re.findall(r"f32\[([\d,]+)\]", str(jax.make_jaxpr(second)(images, kernel)))
+  largest = max(math.prod(map(int, shape.split(","))) for shape in shapes)
+  assert largest == BATCH * 10 * 10 * 27  # the products with each place of the kernel, padded
 
 
 @pytest.mark.parametrize("convolution", [patches_conv, winograd_conv])
