@@ -5,10 +5,9 @@
   dcjax continual --config configs/continual.py:growing,memory=idc --workdir runs/growing-idc
 
 `digits` (DC, section 3.2; DSA, section 4.5; IDC, Appendix C.3): SVHN, MNIST and USPS in turn, 10
-images per class, with distillation (`--config.continual.distillation=0`: without). TensorFlow
-Datasets has no USPS: `--config.continual.sequence=svhn_cropped,mnist,PATH/usps.npz` says where a
-file of it is. Accuracy in DSA after the last stage, without distillation: DSA 94.4, 1.4 more than
-DC and 3.7 more than herding.
+images per class, with distillation (`--config.continual.distillation=0`: without). Other datasets:
+`--config.continual.sequence=digits,mnist,PATH/mine.npz`. Accuracy in DSA after the last stage,
+without distillation: DSA 94.4, 1.4 more than DC and 3.7 more than herding.
 
 `gdumb` (DM's supplement, section 1.2; IDM, section 5.6): CIFAR-100 in 5 or 10 steps, 20 images per
 class, a network from scratch on the memory at each. Accuracy in IDM at the end, 5 / 10 steps:

@@ -30,7 +30,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
   """The preset; the argument names the dataset, `ipc=N`, and `smoke`, all optional."""
   given = presets.arguments(f"ipc=10,{argument or ''}", "cifar10", tuple(presets.DATASETS))
   config = default_search()
-  config.dataset.name = presets.DATASETS[given["dataset"]]
+  presets.take_dataset(config, given["dataset"])
   config.ipc = given["ipc"]
   return _smoke(config) if given["smoke"] else config
 

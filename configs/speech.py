@@ -7,8 +7,9 @@ Accuracy in the paper, ConvNet-4, Mini Speech Commands, 10 / 20 spectrograms per
 
 IDC cuts a stored spectrogram into two along time; `--config.formation.factor=1` is IDC-I.
 
-  dcjax condense --config configs/speech.py:idc,ipc=10 --workdir runs/idc-speech \\
-      --config.dataset.data_dir=mini_speech_commands
+  dcjax condense --config configs/speech.py:idc,ipc=10 --workdir runs/idc-speech
+
+Mini Speech Commands is downloaded; `--config.dataset.data_dir=FOLDER` takes the words of a folder.
 
 `dcjax select` takes `configs/speech.py:herding,ipc=10`, and `dcjax table --table idc/4` runs all.
 """

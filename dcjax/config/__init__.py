@@ -10,6 +10,7 @@ from dcjax.config.datasets import class_names, names
 from dcjax.config.defaults import METHODS, default
 from dcjax.config.methods import resolve_method
 from dcjax.config.protocols import evaluation_settings, fill_evaluation
+from dcjax.data import originals
 from dcjax.errors import UserError, check_least, check_name, nearest
 from dcjax.loop import LONGEST_CHUNK
 from dcjax.protocols import PROTOCOLS
@@ -32,6 +33,7 @@ INDIFFERENT = (
   "compute.",
   "dataset.cache_dir",
   "dataset.data_dir",
+  "dataset.mirror",
   "checkpoint_every",
   "evaluate_every",
   "picture_every",
@@ -105,6 +107,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
   if not 0 <= config.seed < SEEDS:
     raise UserError(f"seed: {config.seed} is not within 0..{SEEDS - 1}; give one that is")
   with config.unlocked():
+    if config.dataset.name == originals.SPEECH:
+      config.dataset.name = "speech"  # whose settings hold for it
     config.dataset.classes = class_names(config.dataset.classes)
     config.evaluation.architectures = names(config.evaluation.architectures)
   resolve_method(config)

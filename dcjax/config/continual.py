@@ -46,8 +46,8 @@ def _rehearsal(config: ConfigDict) -> ConfigDict:
   if "dsa" in config:
     config.dsa.strategy = default_strategy("digits")  # USPS are digits, too
   fields = _section("rehearsal")
-  # Names in TensorFlow Datasets, 'digits', or .npz files, comma-separated
-  fields.sequence = "svhn_cropped,mnist,usps.npz"
+  # Names of datasets, or .npz files, comma-separated
+  fields.sequence = "svhn_cropped,mnist,usps"
   fields.test_images = 2000  # of each, at random
   fields.training = ConfigDict()
   fields.training.iterations = 5000  # on the new images and the memory
@@ -179,7 +179,7 @@ def _check_learning(config: ConfigDict, fields: ConfigDict) -> None:
 
 def _check_rehearsal(config: ConfigDict, fields: ConfigDict) -> None:
   if not sequence(config):
-    raise UserError("continual.sequence: empty; name data sets, such as digits,mnist,usps.npz")
+    raise UserError("continual.sequence: empty; name data sets, such as digits,mnist,usps")
   check_least("continual.training.iterations", fields.training.iterations, 1)
   check_least("continual.finetuning.iterations", fields.finetuning.iterations, 0)
   for name in ("training", "finetuning"):

@@ -11,7 +11,7 @@ from dcjax.errors import UserError
 from dcjax.files import expand
 
 # Datasets whose images mean something else mirrored.
-SIGNS = ("mnist", "svhn_cropped", "digits", "speech")
+SIGNS = ("mnist", "svhn_cropped", "usps", "digits", "speech")
 
 
 def default_strategy(dataset: str) -> str:
@@ -62,6 +62,6 @@ def class_names(value: Any) -> tuple[str, ...]:
 def hundred_classes(fields: ConfigDict) -> bool:
   """Whether a dataset has a hundred classes or more, as far as its config tells without data.
 
-  That is so of CIFAR-100, and where `dataset.classes` names so many.
+  That is so of CIFAR-100 and Tiny ImageNet, and where `dataset.classes` names so many.
   """
-  return base_name(fields.name) == "cifar100" or len(fields.classes) >= 100
+  return base_name(fields.name) in ("cifar100", "tiny_imagenet") or len(fields.classes) >= 100

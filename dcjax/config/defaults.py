@@ -168,10 +168,14 @@ def _formation() -> ConfigDict:
 
 def _dataset() -> ConfigDict:
   fields = ConfigDict()
-  fields.name = "mnist"  # 'digits', 'npz', 'folder', 'speech', or a name in TensorFlow Datasets
-  # TFDS' folder (empty: its own default), the .npz, the folder of images or of words
+  # 'digits', 'npz', 'folder', 'speech', one of the papers' (dcjax/data/originals/catalogue.py), or
+  # another name in TensorFlow Datasets
+  fields.name = "mnist"
+  # The .npz, the folder of images or of words, of original files (empty: they are downloaded), or
+  # TFDS' folder (empty: its own default)
   fields.data_dir = ""
-  fields.cache_dir = ""  # where decoded images and the like are kept; empty: ~/.cache/dcjax
+  fields.mirror = ""  # address of a folder on another host to download from; empty: the publishers'
+  fields.cache_dir = ""  # where downloads and decoded images are kept; empty: ~/.cache/dcjax
   fields.side = 64  # height and width of images from a folder
   # Names of those to take, comma-separated, or a text file that names one a line; empty: all
   fields.classes = ()

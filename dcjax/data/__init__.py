@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dcjax.data import digits, folder, npz, speech, tfds
+from dcjax.data import digits, folder, npz, originals, speech, tfds
 from dcjax.data.dataset import (
   Dataset,
   as_batch,
@@ -46,9 +46,9 @@ __all__ = [
 ]
 
 _OWN = ("digits", "folder", "npz", "speech")  # sources that are not data sets of TFDS
-_IN_FOLDERS = ("folder", "speech")  # a folder for each class
+_IN_FOLDERS = ("folder", "speech", originals.SPEECH)  # a folder for each class
 _PATH_STARTS = ("/", ".", "~")  # no name in TFDS begins so
-_COMMON = (*_OWN, "mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100")
+_COMMON = (*_OWN, *originals.NAMES, originals.SPEECH)
 
 
 def load(config: Any, memory: Memory = IN_MEMORY) -> Dataset:
@@ -56,11 +56,13 @@ def load(config: Any, memory: Memory = IN_MEMORY) -> Dataset:
 
   Args:
     config: has the fields
-      `name`: "digits", "npz", "folder", "speech", or a name in TensorFlow Datasets;
-      `data_dir`: the `.npz` file, the folder of images or of words, or TFDS' data folder
-        (empty for its default); not looked at for "digits";
-      `cache_dir`: where images decoded from TFDS, and whitenings, are kept (empty for the
-        default);
+      `name`: "digits", "npz", "folder", "speech", one of `originals.NAMES`, or another name in
+        TensorFlow Datasets;
+      `data_dir`: the `.npz` file, the folder of images or of words, the folder of original files
+        (empty: they are downloaded), or TFDS' data folder (empty for its default); not looked at
+        for "digits";
+      `mirror`: another host for downloads (`originals.fetch.fetch`);
+      `cache_dir`: where downloads, decoded images and whitenings are kept (empty for the default);
       `side`: height and width that images of a folder are brought to;
       `classes`: names of those to take, in the order of labels (empty for all); of folders
         only their folders are read;
@@ -92,13 +94,17 @@ def load(config: Any, memory: Memory = IN_MEMORY) -> Dataset:
 
 def _check_streams(config: Any) -> None:
   """Raises `UserError` for a dataset whose images must be in memory."""
-  if config.name in ("digits", "npz", "speech"):
-    raise UserError(
-      f"compute.streaming: dataset.name={config.name} is in memory whole; leave it out, or save "
-      "the images as files and use dataset.name=folder"
-    )
+  if config.name in ("digits", "npz", "speech", originals.SPEECH):
+    raise _in_memory(f"dataset.name={config.name}")
   if changed := _changed(config):
     raise UserError(f"compute.streaming: {changed} needs all images in memory; leave one out")
+
+
+def _in_memory(what: str) -> UserError:
+  return UserError(
+    f"compute.streaming: {what} is in memory whole; leave it out, or save the images as files and "
+    "use dataset.name=folder"
+  )
 
 
 def _changed(config: Any) -> str:
@@ -124,14 +130,22 @@ def _load(config: Any, memory: Memory) -> Dataset:
       memory=memory,
       cache_dir=config.cache_dir,
     )
-  if config.name == "speech":
-    path = _required_path(config, "the folder that holds <word>/*.wav")
-    return speech.load(path, classes=config.classes)
+  kept = {"data_dir": config.data_dir, "cache_dir": config.cache_dir, "mirror": config.mirror}
+  if config.name in ("speech", originals.SPEECH):
+    return speech.load(originals.speech_folder(**kept), classes=config.classes)
   if not config.name or config.name.startswith(_PATH_STARTS) or config.name.endswith(".npz"):
     raise _unknown(config.name, ())
+  prepared = tfds.prepared(config.name, config.data_dir)
+  if config.name in originals.NAMES and prepared is None:
+    if memory.streaming:
+      raise _in_memory(f"{config.name}, from its original files,")
+    return originals.load(config.name, **kept)
   try:
     return tfds.load(
-      config.name, data_dir=config.data_dir, cache_dir=config.cache_dir, memory=memory
+      config.name,
+      data_dir=prepared or config.data_dir,
+      cache_dir=config.cache_dir,
+      memory=memory,
     )
   except tfds.UnknownDatasetError as error:
     raise _unknown(config.name, error.known) from error

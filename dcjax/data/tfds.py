@@ -41,6 +41,23 @@ def base_name(name: str) -> str:
   return re.split("[/:]", name)[0]
 
 
+def prepared(name: str, data_dir: str | os.PathLike[str] | None = None) -> str | None:
+  """The folder in which a data set is prepared, found by its files, without TFDS.
+
+  Args:
+    name: in TFDS, without configuration and version.
+    data_dir: TFDS' data folder, or the one of this data set or of its version there; None or empty
+      for TFDS' default.
+  """
+  given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+  folder = expand("dataset.data_dir", given)
+  inside = [base for base in folder.parents[:2] if (base / name) in (folder, folder.parent)]
+  for base in (folder, *inside):
+    if any((base / name).glob("*/dataset_info.json")):
+      return str(base)
+  return None
+
+
 def load(
   name: str,
   *,
