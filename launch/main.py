@@ -33,7 +33,7 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
 
 Presets: configs/quickstart.py (handwritten digits, a minute on two cores), and
 configs/dc.py, dsa.py, dm.py, idc.py, idm.py and coreset.py:DATASET,ipc=N with mnist,
-fashion_mnist, svhn, cifar10 or cifar100, and configs/speech.py:METHOD,ipc=N for spoken
+fashion_mnist, svhn, cifar10, cifar100, tiny_imagenet or usps, and configs/speech.py:METHOD,ipc=N for spoken
 words; add `smoke` to try one in seconds. For the applications, configs/continual.py
 and configs/nas.py likewise.
 Outside a checkout the same names mean the presets of the package.

@@ -49,6 +49,8 @@ def prepared(name: str, data_dir: str | os.PathLike[str] | None = None) -> str |
     data_dir: TFDS' data folder, or the one of this data set or of its version there; None or empty
       for TFDS' default.
   """
+  if "://" in os.fspath(data_dir or ""):
+    return os.fspath(data_dir)  # in the cloud, where TFDS looks for itself
   given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
   folder = expand("dataset.data_dir", given)
   inside = [base for base in folder.parents[:2] if (base / name) in (folder, folder.parent)]
