@@ -19,8 +19,10 @@ from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
 from dcjax.errors import UserError, nearest
 from dcjax.files import expand
 
-_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-_EXAMINED = ("y_train", "levels", "x_test", "y_test")  # kept where training images are streamed
+_TEST = {"x_test": np.uint8, "y_test": np.int32}
+_ARRAYS = {"x_train": np.uint8, "y_train": np.int32, **_TEST}
+# What is kept where training images are streamed.
+_EXAMINED = {"y_train": np.int32, "levels": np.int64, **_TEST}
 _BATCH = 256  # records read at a time
 _CACHE_FORMAT = 1  # to be raised when what is cached changes
 REACH_SECONDS = 20  # to wait for the host of a download
