@@ -27,8 +27,8 @@ NAME = ".jax_cache"
 COMPILE_SECONDS = 0.5  # what takes less to compile is not kept
 MOST_BYTES = 2**30  # of all programs; one of a ConvNet takes some 400 kB on a CPU
 ROOM = 2**26  # bytes that must be free on the disk
-# What jax calls a program: its name and a SHA-256. Its own eviction goes by `*-cache`, whosever that
-# is, and fails at the first file that it has not written.
+# What jax calls a program: its name and a SHA-256. The eviction of jax itself takes every `*-cache`
+# for a program.
 _PROGRAM = re.compile(r".+-[0-9a-f]{64}-cache")
 _SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 
