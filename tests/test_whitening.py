@@ -212,7 +212,10 @@ def test_a_file_holds_the_way_back_to_pixels(waves, tmp_path):
     ({"range": "normalised"}, "'normalised' and its zca True, but it has a whitening"),
     ({"matrix": np.eye(5, dtype=np.float32)}, r"whitening/matrix is not finite float32 \(12, 12\)"),
     ({"mean": np.zeros(12)}, r"whitening/mean is not finite float32 \(12,\)"),
-    ({"inverse": np.full((12, 12), np.nan, np.float32)}, "whitening/inverse is not finite"),
+    (
+      {"inverse": np.full((12, 12), np.nan, np.float32)},
+      "whitening/inverse holds numbers that are not finite",
+    ),
   ],
 )
 def test_a_file_whose_whitening_does_not_fit(whitened, tmp_path, change, problem):
