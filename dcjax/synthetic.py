@@ -10,7 +10,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -171,8 +171,8 @@ class SyntheticSet(NamedTuple):
     headers = archive.headers
     _check(path, headers, metadata)
     _check_whitening(path, headers, metadata)
-    described = cls(headers["images"], headers["labels"], metadata, _weights(headers))
-    _check_formation(path, described)
+    described = cast(tuple[Any, Any], (headers["images"], headers["labels"]))
+    _check_formation(path, cls(*described, metadata, _weights(headers)))
     arrays = {name: archive.read(name) for name in headers if name != "metadata"}
     _check_content(path, arrays)
     found = _below(WHITENING, arrays)

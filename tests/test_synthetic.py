@@ -319,8 +319,8 @@ def header(shape, descr="<f4", version=b"\x01\x00"):
   return b"\x93NUMPY" + version + len(text).to_bytes(2, "little") + text
 
 
-def bomb(path, member, head=b"", size, compression=zipfile.ZIP_DEFLATED):
-  """A set's file with one more member, or another one: zeros, which are written a part at a time."""
+def bomb(path, member, head, size, compression=zipfile.ZIP_DEFLATED):
+  """A set's file with one more member, or another one: zeros, written a part at a time."""
   with np.load(io.BytesIO(raw())) as good, zipfile.ZipFile(path, "w", compression) as file:
     for name in good:
       if f"{name}.npy" != member:
