@@ -92,6 +92,10 @@ def _log_plainly() -> None:
   # Orbax' threads and tasks log with a traceback what Orbax raises as well.
   absl_logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
   logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+  shown = sys.unraisablehook
+  # What tensorstore's threads say of a loop that Orbax has closed at the first error.
+  closed = "Event loop is closed"
+  sys.unraisablehook = lambda error: None if str(error.exc_value) == closed else shown(error)
 
 
 if __name__ == "__main__":
