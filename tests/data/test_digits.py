@@ -1,18 +1,18 @@
 """The embedded digits, and how a config leads to a source."""
 
-import ml_collections
 import numpy as np
 import pytest
 
+import dcjax.config
 from dcjax import data
 from dcjax.data import digits
 from dcjax.errors import UserError
 
 
 def config(**fields):
-  defaults = {"name": "digits", "data_dir": "", "cache_dir": "", "side": 0, "classes": ()}
-  defaults |= {"zca": False, "rgb_side": 0}
-  return ml_collections.ConfigDict({**defaults, **fields})
+  found = dcjax.config.default().dataset
+  found.update({"name": "digits", "side": 0, **fields})
+  return found
 
 
 @pytest.fixture(scope="module")
