@@ -5,6 +5,8 @@ import signal
 from collections.abc import Iterable
 from typing import Any
 
+_REASON_LENGTH = 200  # characters of another library's message that an error quotes
+
 
 class UserError(ValueError):
   """Bad input. The message is one line: the field, the value seen, the remedy."""
@@ -34,6 +36,12 @@ def nearest(name: str, choices: Iterable[str]) -> str:
   if close:
     return f"did you mean '{close[0]}'?"
   return f"choose one of: {', '.join(choices)}"
+
+
+def gist(error: Exception) -> str:
+  """The message of another library's error in one line, cut where it is long."""
+  text = " ".join(str(error).split()) or type(error).__name__
+  return text if len(text) <= _REASON_LENGTH else text[:_REASON_LENGTH] + "..."
 
 
 def check_name(field: str, name: str, choices: Iterable[str]) -> None:

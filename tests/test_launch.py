@@ -203,7 +203,8 @@ def test_corrupt_synthetic_file(run, monkeypatch, capsys, tmp_path):
 
 
 def test_set_that_does_not_fit_the_data(run, monkeypatch, capsys, tmp_path):
-  images, labels = np.zeros((20, 6, 6, 1), np.uint8), np.arange(20) % 10
+  labels = np.arange(20) % 10
+  images = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 1), np.uint8)
   file = tmp_path / "other.npz"
   np.savez(file, x_train=images, y_train=labels, x_test=images, y_test=labels)
   synthetic = SyntheticSet.load(run / "synthetic.npz")

@@ -11,7 +11,8 @@ from dcjax.config.datasets import class_names, names
 from dcjax.config.defaults import METHODS, default
 from dcjax.config.methods import resolve_method
 from dcjax.config.protocols import evaluation_settings, fill_evaluation
-from dcjax.data import originals
+from dcjax.data import check_fields, originals
+from dcjax.data.pixels import as_range
 from dcjax.errors import UserError, check_least, check_name, nearest
 from dcjax.loop import LONGEST_CHUNK
 from dcjax.protocols import PROTOCOLS
@@ -126,6 +127,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
       config.dataset.name = "speech"  # whose settings hold for it
     config.dataset.classes = class_names(config.dataset.classes)
     config.evaluation.architectures = names(config.evaluation.architectures)
+    config.dataset.range = as_range(config.dataset.range) or ()
+  check_fields(config.dataset)
   resolve_method(config)
   with config.unlocked():
     fill_evaluation(config)

@@ -168,15 +168,24 @@ def _formation() -> ConfigDict:
 
 def _dataset() -> ConfigDict:
   fields = ConfigDict()
-  # 'digits', 'npz', 'folder', 'speech', one of the papers' (dcjax/data/originals/catalogue.py), or
-  # another name in TensorFlow Datasets
+  # 'digits', 'npz', 'folder', 'hf', 'speech', one of the papers'
+  # (dcjax/data/originals/catalogue.py), or another name in TensorFlow Datasets
   fields.name = "mnist"
-  # The .npz, the folder of images or of words, of original files (empty: they are downloaded), or
+  # The .npz, the folder of images or of words, what Hugging Face's library reads (a folder of
+  # parquet files, a name on the hub), the folder of original files (empty: they are downloaded), or
   # TFDS' folder (empty: its own default)
   fields.data_dir = ""
   fields.mirror = ""  # address of a folder on another host to download from; empty: the publishers'
   fields.cache_dir = ""  # where downloads and decoded images are kept; empty: ~/.cache/dcjax
-  fields.side = 64  # height and width of images from a folder
+  fields.side = 64  # height and width of images from a folder; of 'hf' where they differ in size
+  # Values of black and white, '0,4095' for 12 bits in files of 16; empty: 0 and 1 for floats, the
+  # type's range for 8 and 16 bits
+  fields.range = ()
+  # Share of each class that is for testing where a folder or 'hf' sets none apart, and which one
+  fields.test_share = 0.2
+  fields.test_seed = 0
+  fields.image_column = ""  # of 'hf'; empty: the one of images
+  fields.label_column = ""  # of 'hf'; empty: the one of class labels, or one that is called so
   # Names of those to take, comma-separated, or a text file that names one a line; empty: all
   fields.classes = ()
   fields.rgb_side = 0  # side that images of any source are brought to, in RGB; 0: as they are

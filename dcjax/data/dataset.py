@@ -5,7 +5,7 @@ of the memory, and the draw runs inside jit.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import jax
@@ -278,3 +278,61 @@ def warn_small_classes(dataset: Dataset, n: int) -> None:
       ", ".join(small[:_NAMED]),
       more,
     )
+
+
+def check_varied(dataset: Dataset) -> None:
+  """Checks that images show something; logs one warning if those of a class do not.
+
+  It looks at the first image of each class, and at more only where that is of one colour.
+
+  Raises:
+    UserError: all training images, or all test images, are of one and the same colour.
+  """
+  starts, ends = np.asarray(dataset.offsets)[:-1], np.asarray(dataset.offsets)[1:]
+  firsts = _images_at(dataset, starts)
+  colours = firsts[:, :1, :1]
+  plain = [
+    k
+    for k in np.flatnonzero((firsts == colours).all((1, 2, 3)))
+    if _all_are(colours[k], (_images_at(dataset, b) for b in _blocks(starts[k], ends[k])))
+  ]
+  if len(plain) == dataset.num_classes and (colours == colours[0]).all():
+    raise _all_alike(dataset, "training", colours[0])
+  tests = dataset.test_images
+  if _all_are(np.asarray(tests[0, :1, :1]), (np.asarray(tests[b]) for b in _blocks(0, len(tests)))):
+    raise _all_alike(dataset, "test", np.asarray(tests[0, 0, 0]))
+  if plain:
+    more = f" and {len(plain) - _NAMED} more" if len(plain) > _NAMED else ""
+    logging.warning(
+      "%s: all pixels of all training images are the same in %s%s: is that meant?",
+      dataset.name,
+      ", ".join(
+        f"{dataset.class_names[k]} ({colours[k].ravel().tolist()})" for k in plain[:_NAMED]
+      ),
+      more,
+    )
+
+
+def _images_at(dataset: Dataset, places: np.ndarray) -> np.ndarray:
+  """Training images by their places, wherever they are."""
+  images: Any = dataset.images
+  return images.read(places) if isinstance(images, OnDisk) else np.asarray(images[places])
+
+
+def _blocks(start: int, end: int) -> Iterator[np.ndarray]:
+  """Places from one to another, few at first: it is seldom that all have to be looked at."""
+  size = 1
+  while start < end:
+    yield np.arange(start, min(start + size, end))
+    start, size = start + size, min(2 * size, 1024)
+
+
+def _all_are(colour: np.ndarray, blocks: Iterable[np.ndarray]) -> bool:
+  return all((block == colour).all() for block in blocks)
+
+
+def _all_alike(dataset: Dataset, split: str, colour: np.ndarray) -> UserError:
+  return UserError(
+    f"dataset.data_dir: all pixels of all {split} images of {dataset.name} are "
+    f"{colour.ravel().tolist()}; look at the files, and at dataset.range"
+  )

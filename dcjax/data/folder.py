@@ -3,22 +3,24 @@
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from absl import logging
-from PIL import Image
 
-from dcjax.data import cache, class_folders, statistics
+from dcjax.data import cache, class_folders, layout, pixels, statistics
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
+from dcjax.data.pixels import Range
+from dcjax.data.split import Split
 from dcjax.errors import UserError
 from dcjax.files import expand
 
-_CACHE_FORMAT = 1  # to be raised when what is cached changes
+_CACHE_FORMAT = 2  # to be raised when what is cached changes
+Listed = tuple[list[Path], np.ndarray]  # files and their labels
 _WORDNET_ID = re.compile(r"n\d{8}")  # how ImageNet's folders are called
 
 
@@ -27,20 +29,28 @@ def load(
   *,
   side: int,
   classes: Sequence[str] = (),
+  limits: Range | None = None,
+  split: Split = Split(),  # noqa: B008
   memory: Memory = IN_MEMORY,
   cache_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-  """Loads `train/<class>/*` and `val/<class>/*` as square RGB images of one size.
+  """Loads `train/<class>/*` and `test/<class>/*` as square RGB images of one size.
 
   Each image's short side is resized to `side` (bilinear, antialiased), then the centre
-  is cut out: the usual preparation of ImageNet's test images. Hidden files are passed
-  over; files that are no image are skipped with a warning.
+  is cut out: the usual preparation of ImageNet's test images. `pixels.read_image` says what
+  becomes of orientation, transparency and grey images of more than 8 bits. Files that are no image
+  by name or content are skipped with a warning.
 
   Args:
-    path: the folder that holds `train` and `val`.
+    path: the folder that holds `train` and one of `test`, `val`, `valid` and `validation`, or
+      without the latter, or the folders of the classes themselves; the folder above it, or `train`
+      (`layout.find`). In place of `test/<class>/*` there may be `val/images/*` and
+      `val/val_annotations.txt`, as in Tiny ImageNet.
     side: height and width of the images, at least 1.
     classes: which classes to load, in the order of their labels; by default all
       folders in `train`, sorted by name.
+    limits: the values of black and white; None: those of each image's type.
+    split: which images are for testing where none are set apart.
     memory: whether the images of `train` stay on disk. All of them are decoded once even then, to
       find those that are broken; the same images are used either way.
     cache_dir: where it is kept which files are broken; None or empty as `cache.root` says.
@@ -50,29 +60,28 @@ def load(
     (n01440764), mean and deviation are ImageNet's, otherwise they are measured.
 
   Raises:
-    UserError: a folder or a class missing, a class without images, `side` below 1, or
-      more than one broken file in a hundred.
+    UserError: a folder or a class missing, a class without images, `side` below 1, or too many
+      broken files (`class_folders.report_broken`).
   """
   path = expand("dataset.data_dir", path)
   if side < 1:
     raise UserError(f"dataset.side: {side} is no image size; give 1 or more, such as 224")
-  splits = path / "train", path / "val"
-  names = class_folders.class_names(splits, classes, "train/<class>/ and val/<class>/")
-  files, y_train = class_folders.list_files(splits[0], names, "image")
+  found = layout.find(path, classes)
+  read = partial(pixels.read_image, side=side, limits=limits)
+  names, (files, y_train), tested = _list(found, classes, split)
   mean, std = None, None
   x_train: np.ndarray | OnDisk
   if memory.streams(len(files) * side * side * 3):
-    good, levels = _examined(splits[0], files, side, cache_dir)
+    good, levels = _examined(found.train, files, y_train, read, cache_dir)
     files, y_train = (
       [file for file, is_good in zip(files, good, strict=True) if is_good],
       y_train[good],
     )
-    x_train = OnDisk(Files(files, side), (side, side, 3), memory)
+    x_train = OnDisk(Files(files, read), (side, side, 3), memory)
     mean, std = statistics.of_levels(levels)
   else:
-    x_train, y_train = _decode_all(splits[0], files, y_train, side)
-  tested = class_folders.list_files(splits[1], names, "image")
-  x_test, y_test = _decode_all(splits[1], *tested, side)
+    x_train, y_train = _decode_all(found.train, files, y_train, read, side)
+  x_test, y_test = _decode_all(found.test or found.train, *tested, read, side)
   if all(_WORDNET_ID.fullmatch(name) for name in names):
     mean, std = statistics.usual("imagenet2012") or (None, None)
   try:
@@ -81,26 +90,41 @@ def load(
       y_train,
       x_test,
       y_test,
-      name=path.resolve().name,
+      name=found.root.resolve().name,
       class_names=names,
       mean=mean,
       std=std,
     )
   except UserError as error:
-    raise UserError(f"dataset.data_dir: {path}: {error}") from error
+    raise UserError(f"dataset.data_dir: {found.root}: {error}") from error
+
+
+def _list(
+  found: layout.Layout, classes: Sequence[str], split: Split
+) -> tuple[tuple[str, ...], Listed, Listed]:
+  """The names of the classes, and the files for training and for testing with their labels."""
+  annotations = found.annotations
+  roots = [found.train] if found.test is None or annotations else [found.train, found.test]
+  names = class_folders.class_names(roots, classes, layout.LAYOUT)
+  files, labels = class_folders.list_files(found.train, names, "image", class_folders.is_image)
+  if annotations:
+    return names, (files, labels), layout.annotated(annotations, names, some=bool(classes))
+  if found.test:
+    tested = class_folders.list_files(found.test, names, "image", class_folders.is_image)
+    return names, (files, labels), tested
+  keys = [str(file.relative_to(found.train)) for file in files]
+  test = split.held_out(found.root, keys, labels, names)
+  listed = [([files[k] for k in np.flatnonzero(part)], labels[part]) for part in (~test, test)]
+  return names, listed[0], listed[1]
 
 
 def _decode_all(
-  split: Path, files: list[Path], labels: np.ndarray, side: int
+  root: Path, files: list[Path], labels: np.ndarray, read: Callable[[Path], np.ndarray], side: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Decodes files: images uint8 `[N, side, side, 3]`, and the labels of those that are images."""
-  images, good = class_folders.decode(files, partial(_decode, side=side), (side, side, 3))
-  _report_broken(split, files, good)
+  images, good = class_folders.decode(files, read, (side, side, 3))
+  class_folders.report_broken(root, files, labels, good, "image")
   return (images, labels) if good.all() else (images[good], labels[good])
-
-
-def _report_broken(split: Path, files: list[Path], good: np.ndarray) -> None:
-  class_folders.report_broken(split, files, good, "image", most=len(files) // 100)
 
 
 class Files:
@@ -109,9 +133,9 @@ class Files:
   It goes to other processes, and decodes there.
   """
 
-  def __init__(self, files: Sequence[Path], side: int):
-    """Reads nothing yet; `files` are sorted by class, and known to be images."""
-    self._files, self._side = [str(file) for file in files], side
+  def __init__(self, files: Sequence[Path], read: Callable[[str], np.ndarray]):
+    """Reads nothing yet; `files` are sorted by class, and known to be images for `read`."""
+    self._files, self._read = [str(file) for file in files], read
 
   def __len__(self) -> int:
     """How many there are."""
@@ -125,7 +149,7 @@ class Files:
     """
     file = self._files[place]
     try:
-      return _decode(Path(file), self._side)
+      return self._read(file)
     except Exception as error:
       raise UserError(
         f"dataset.data_dir: cannot read {file} any more ({type(error).__name__}); put it back and "
@@ -134,41 +158,47 @@ class Files:
 
 
 def _examined(
-  split: Path, files: list[Path], side: int, cache_dir: str | os.PathLike[str] | None
+  root: Path,
+  files: list[Path],
+  labels: np.ndarray,
+  read: partial,
+  cache_dir: str | os.PathLike[str] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Decodes all files once: which are images, bool `[N]`, and their `statistics.levels`.
 
   What was found is kept for as long as no file changes.
   """
-  entry = cache.root(cache_dir) / "folders" / _digest(split, files, side)
+  entry = cache.root(cache_dir) / "folders" / _digest(root, files, read)
   found = cache.read(entry, {"good": bool, "levels": np.int64})
   if found is None:
     logging.warning(
-      "%s: looking once at all of its %d images, which can take minutes", split, len(files)
+      "%s: looking once at all of its %d images, which can take minutes", root, len(files)
     )
-    found = _examine(files, side)
+    found = _examine(files, read)
     cache.write(entry, found)
   good = np.asarray(found["good"])
-  _report_broken(split, files, good)
+  class_folders.report_broken(root, files, labels, good, "image")
   return good, np.asarray(found["levels"])
 
 
-def _digest(split: Path, files: list[Path], side: int) -> str:
+def _digest(root: Path, files: list[Path], read: partial) -> str:
   """A name for all that the decoded files depend on."""
-  digest = hashlib.sha256(f"{_CACHE_FORMAT} {side}".encode())
+  digest = hashlib.sha256(f"{_CACHE_FORMAT} {read.keywords}".encode())
   for file in files:
-    status = file.stat()
-    line = f"{file.relative_to(split)} {status.st_size} {status.st_mtime_ns}\n"
+    status = file.stat() if file.exists() else file.lstat()  # of a link that leads nowhere
+    line = f"{file.relative_to(root)} {status.st_size} {status.st_mtime_ns}\n"
     digest.update(line.encode(errors="surrogateescape"))
   return digest.hexdigest()[:16]
 
 
-def _examine(files: list[Path], side: int) -> dict[str, np.ndarray]:
+def _examine(files: list[Path], read: Callable[[Path], np.ndarray]) -> dict[str, np.ndarray]:
   """What `_examined` returns, by name."""
 
   def levels(file):
     try:
-      return statistics.levels(_decode(file, side)[np.newaxis])
+      return statistics.levels(read(file)[np.newaxis])
+    except UserError:
+      raise
     except Exception:  # as in `_decode_all`
       return None
 
@@ -178,14 +208,3 @@ def _examine(files: list[Path], side: int) -> dict[str, np.ndarray]:
       good.append(counts is not None)
       total += 0 if counts is None else counts
   return {"good": np.array(good), "levels": total}
-
-
-def _decode(file: Path, side: int) -> np.ndarray:
-  """Reads one image file as uint8 `[side, side, 3]`."""
-  with Image.open(file) as image:
-    width, height = image.size
-    short = min(width, height)
-    size = (side * width // short, side * height // short)
-    resized = image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
-  left, top = (size[0] - side) // 2, (size[1] - side) // 2
-  return np.asarray(resized.crop((left, top, left + side, top + side)))

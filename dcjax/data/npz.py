@@ -5,22 +5,28 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from dcjax.data.dataset import Dataset, from_arrays
+from dcjax.data.pixels import Range, as_uint8
 from dcjax.errors import UserError
 from dcjax.files import expand
 
-_REQUIRED = ("x_train", "y_train", "x_test", "y_test")
-_OPTIONAL = ("class_names",)
+_OURS = ("x_train", "y_train", "x_test", "y_test")  # the arguments of `from_arrays`
+_MEDMNIST = ("train_images", "train_labels", "test_images", "test_labels")  # in the same order
+_NAMES = "class_names"
+_NOT_USED = "val_images"
 
 
-def load(path: str | os.PathLike[str]) -> Dataset:
+def load(path: str | os.PathLike[str], *, limits: Range | None = None) -> Dataset:
   """Loads images and labels from an `.npz` file, as `numpy.savez` writes it.
 
   Args:
-    path: the file. Its keys are those of `from_arrays`: `x_train` uint8
-      `[N, H, W, C]` or `[N, H, W]`, `y_train` integers `[N]`, `x_test`, `y_test`, and
-      if wanted `class_names`, strings `[classes]`. Nothing in it is unpickled.
+    path: the file. Its keys are those of `from_arrays`: `x_train` `[N, H, W, C]` or `[N, H, W]`,
+      `y_train` integers `[N]` or `[N, 1]`, `x_test`, `y_test`, and if wanted `class_names`, strings
+      `[classes]`. Or they are MedMNIST's, `train_images` to `test_labels`, of which those that
+      begin with `val_` are not used. Nothing in it is unpickled.
+    limits: the values of black and white; None: those of the images' type (`dcjax.data.pixels`).
 
   Returns:
     The data set, named as the file is. Mean and deviation are measured.
@@ -30,16 +36,33 @@ def load(path: str | os.PathLike[str]) -> Dataset:
       above. The message names the file and the key.
   """
   path = expand("dataset.data_dir", path)
-  found = _read(path)
-  names = found.pop("class_names", None)
+  keys, found = _read(path)
+  names = found.pop(_NAMES, None)
   try:
-    return from_arrays(**found, name=path.stem, class_names=_class_names(names))
+    arrays = [
+      _labels(key, found[key]) if k % 2 else as_uint8(key, found[key], limits)
+      for k, key in enumerate(keys)
+    ]
+    return from_arrays(*arrays, name=path.stem, class_names=_class_names(names))
   except UserError as error:
-    raise UserError(f"dataset.data_dir: {path}: {error}") from error
+    message = str(error)
+    for ours, theirs in zip(_OURS, keys, strict=True):
+      message = message.replace(ours, theirs)
+    raise UserError(f"dataset.data_dir: {path}: {message}") from error
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-  """Reads the keys that we know from the file at `path`."""
+def _labels(key: str, labels: np.ndarray) -> np.ndarray:
+  """Labels `[N]`, also from a column of them; checks that an image has one."""
+  if labels.ndim == 2 and labels.shape[1] > 1:
+    raise UserError(
+      f"{key}: {labels.shape[1]} labels an image; choose a data set of one label an image, or save "
+      "one of these columns alone"
+    )
+  return labels[:, 0] if labels.ndim == 2 and labels.shape[1] else labels
+
+
+def _read(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+  """Reads the arrays of the keys that we know from the file at `path`; also returns these keys."""
   try:
     file = np.load(path, allow_pickle=False)
   except FileNotFoundError:
@@ -49,20 +72,25 @@ def _read(path: Path) -> dict[str, np.ndarray]:
   if not isinstance(file, np.lib.npyio.NpzFile):
     raise _not_an_npz(path)
   with file:
-    _check_keys(path, file)
-    return {key: _array(path, file, key) for key in _REQUIRED + _OPTIONAL if key in file}
+    keys = _MEDMNIST if set(_MEDMNIST) & set(file) else _OURS
+    _check_keys(path, file, keys)
+    if _NOT_USED in file:
+      logging.warning(
+        "%s: training on train_images, testing on test_images; not used: %s", path, _NOT_USED
+      )
+    return keys, {key: _array(path, file, key) for key in (*keys, _NAMES) if key in file}
 
 
 def _not_an_npz(path: Path) -> UserError:
   return UserError(
     f"dataset.data_dir: {path} is not a readable .npz file; write one with numpy.savez,"
-    f" keys {', '.join(_REQUIRED)}"
+    f" keys {', '.join(_OURS)}"
   )
 
 
-def _check_keys(path: Path, file: Mapping[str, np.ndarray]) -> None:
+def _check_keys(path: Path, file: Mapping[str, np.ndarray], keys: tuple[str, ...]) -> None:
   """Checks that no key is missing; an error also names the keys that are there."""
-  missing = [key for key in _REQUIRED if key not in file]
+  missing = [key for key in keys if key not in file]
   if missing:
     raise UserError(
       f"dataset.data_dir: {path} lacks {', '.join(missing)} (found:"

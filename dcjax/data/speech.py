@@ -45,17 +45,18 @@ def load(path: str | os.PathLike[str], *, classes: Sequence[str] = ()) -> Datase
     The data set, named as the folder is; mean and deviation are those of the training split.
 
   Raises:
-    UserError: a folder or a word missing, a word of fewer than two WAV files, or more than one
-      broken file, and more than one in a hundred.
+    UserError: a folder or a word missing, a word of fewer than two WAV files, or too many broken
+      ones (`class_folders.report_broken`).
   """
   path = expand("dataset.data_dir", path)
-  names = class_folders.class_names([path], classes, "<word>/*.wav", hidden=(".", "_"))
-  files, labels = class_folders.list_files(path, names, "WAV", suffix=".wav")
+  hidden = (*class_folders.HIDDEN, "_")
+  names = class_folders.class_names([path], classes, "<word>/*.wav", hidden)
+  files, labels = class_folders.list_files(path, names, "WAV", class_folders.is_recording)
   counts = np.bincount(labels)
   _check_counts(path, names, counts)
   images, good = _decode_all(files)
-  class_folders.report_broken(path, files, good, "WAV", most=max(1, len(files) // 100))
   test = np.concatenate([np.arange(count) for count in counts]) % TEST_EVERY == 0
+  class_folders.report_broken(path, files, 2 * labels + test, good, "WAV")
   train, test = good & ~test, good & test
   try:
     return from_arrays(

@@ -16,17 +16,17 @@ from absl import logging
 from dcjax.data import cache, statistics
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
-from dcjax.errors import UserError, nearest
+from dcjax.errors import UserError, gist, nearest
 from dcjax.files import expand
 
 _TEST = {"x_test": np.uint8, "y_test": np.int32}
 _ARRAYS = {"x_train": np.uint8, "y_train": np.int32, **_TEST}
 # What is kept where training images are streamed.
 _EXAMINED = {"y_train": np.int32, "levels": np.int64, **_TEST}
+_INFO = "dataset_info.json"  # in the folder of a version
 _BATCH = 256  # records read at a time
 _CACHE_FORMAT = 1  # to be raised when what is cached changes
 REACH_SECONDS = 20  # to wait for the host of a download
-_REASON_LENGTH = 200  # characters of another library's message that an error quotes
 
 
 class UnknownDatasetError(UserError):
@@ -44,21 +44,27 @@ def base_name(name: str) -> str:
 
 
 def prepared(name: str, data_dir: str | os.PathLike[str] | None = None) -> str | None:
-  """The folder in which a data set is prepared, found by its files, without TFDS.
+  """The folder to read a prepared data set from, found by its files, without TFDS.
 
   Args:
-    name: in TFDS, without configuration and version.
-    data_dir: TFDS' data folder, or the one of this data set or of its version there; None or empty
-      for TFDS' default.
+    name: in TFDS; configuration and version are not looked at.
+    data_dir: TFDS' data folder, or a folder of this data set there, which may be a level or more
+      too deep; None or empty for TFDS' default.
+
+  Returns:
+    TFDS' data folder, or `data_dir` itself if it is that of one version; None: it is not there.
   """
   if data_dir and "://" in os.fspath(data_dir):
     return os.fspath(data_dir)  # in the cloud, where TFDS looks for itself
   given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-  folder = expand("dataset.data_dir", given)
-  inside = [base for base in folder.parents[:2] if (base / name) in (folder, folder.parent)]
-  for base in (folder, *inside):
-    if any((base / name).glob("*/dataset_info.json")):
-      return str(base)
+  folder = expand("dataset.data_dir", given).absolute()
+  if data_dir and (folder / _INFO).is_file():
+    return str(folder)
+  inside = [home.parent for home in (folder, *folder.parents[:1]) if home.name == base_name(name)]
+  for root in (folder, *inside):
+    versions = (root / base_name(name)).glob
+    if any(versions(f"*/{_INFO}")) or any(versions(f"*/*/{_INFO}")):  # with a configuration
+      return str(root)
   return None
 
 
@@ -133,7 +139,7 @@ class Records:
       return self._source[int(self._order[place])][self._image_key]
     except Exception as error:
       raise UserError(
-        f"dataset.data_dir: cannot read {self._path} any more ({_reason(error)}); put it back and "
+        f"dataset.data_dir: cannot read {self._path} any more ({gist(error)}); put it back and "
         "start the same command again"
       ) from None
 
@@ -210,18 +216,49 @@ def _existing(data_dir: str | os.PathLike[str] | None) -> str | None:
 
 def _find(name: str, data_dir: str | None) -> Any:
   """Returns the TFDS builder of that name."""
-  import tensorflow_datasets as tfds
-
+  tfds = _library()
   try:
+    if data_dir and (Path(data_dir) / _INFO).is_file():
+      return _of_version(name, data_dir, tfds.builder_from_directory(data_dir))
     return tfds.builder(name, data_dir=data_dir)
+  except UserError:
+    raise
   except tfds.core.DatasetNotFoundError as error:
     # Listing the community's data sets as well would ask the network.
     known = tfds.list_builders(with_community_datasets=False)
     raise UnknownDatasetError(name, known) from error
+  except ImportError as error:
+    raise _incomplete(error) from error
   except Exception as error:  # TFDS raises many kinds: bad config, bad version, bad name
     raise UserError(
-      f"dataset.name: TFDS cannot find '{name}' ({_reason(error)}); write it as name/config:version"
+      f"dataset.name: TFDS cannot find '{name}' ({gist(error)}); write it as name/config:version"
     ) from error
+
+
+def _library() -> Any:
+  """TensorFlow Datasets."""
+  try:
+    import tensorflow_datasets as tfds
+  except Exception as error:  # also where other packages do not fit it
+    raise _incomplete(error) from error
+  return tfds
+
+
+def _incomplete(error: Exception) -> UserError:
+  return UserError(
+    f"dataset.name: TensorFlow Datasets does not work here ({gist(error)}); install what is "
+    "missing, or save the images as files and use dataset.name=folder"
+  )
+
+
+def _of_version(name: str, folder: str, builder: Any) -> Any:
+  """The builder of what is in a folder; checks that it is what the name says."""
+  if builder.name != base_name(name):
+    raise UserError(
+      f"dataset.data_dir: {folder} holds '{builder.name}', not '{name}'; give TFDS' data folder, "
+      "or the other dataset.name"
+    )
+  return builder
 
 
 def _keys(builder: Any) -> tuple[str, str]:
@@ -259,10 +296,20 @@ def _prepare(name: str, builder: Any) -> None:
   except Exception as error:  # no network, no space, no TensorFlow where a set needs it
     raise UserError(
       f"dataset.data_dir: '{name}' is not in {builder.data_path} and cannot be downloaded"
-      f" ({_reason(error)}); where there is a network and TensorFlow, run"
-      f" tfds.builder('{name}').download_and_prepare(file_format='array_record') and copy"
-      " the result"
+      f" ({gist(error)}); {_remedy(name, error)}"
     ) from error
+
+
+def _remedy(name: str, error: Exception) -> str:
+  """What to do where TFDS cannot prepare a data set."""
+  if isinstance(error, ImportError) and "'tensorflow" in str(error):
+    return "TFDS prepares it with TensorFlow: pip install 'dcjax[tensorflow]'"
+  if isinstance(error, ImportError):
+    return "install what is missing"
+  return (
+    f"where there is a network and TensorFlow (pip install 'dcjax[tensorflow]'), run"
+    f" tfds.builder('{name}').download_and_prepare(file_format='array_record') and copy the result"
+  )
 
 
 def _check_reachable(builder: Any) -> None:
@@ -275,7 +322,7 @@ def _check_reachable(builder: Any) -> None:
 
 def _entry_name(builder: Any) -> str:
   """Names the cache entry: data set, version, and a hash of where the data come from."""
-  info = (builder.data_path / "dataset_info.json").read_text()
+  info = (builder.data_path / _INFO).read_text()
   source = f"{_CACHE_FORMAT} {builder.data_path} {info}"
   digest = hashlib.sha256(source.encode()).hexdigest()[:8]
   return re.sub(r"[^\w.-]+", "-", builder.info.full_name) + f"-{digest}"
@@ -312,7 +359,7 @@ def _decode_split(
     raise
   except Exception as error:  # another file format, missing or damaged shards
     raise UserError(
-      f"dataset.data_dir: cannot read '{name}' in {builder.data_path} ({_reason(error)});"
+      f"dataset.data_dir: cannot read '{name}' in {builder.data_path} ({gist(error)});"
       " prepare it anew with download_and_prepare(file_format='array_record')"
     ) from error
 
@@ -352,9 +399,3 @@ def _records(source: Any) -> Iterator[tuple[int, Any]]:
   for start in range(0, len(source), _BATCH):
     indices = range(start, min(start + _BATCH, len(source)))
     yield from zip(indices, source.__getitems__(indices), strict=True)
-
-
-def _reason(error: Exception) -> str:
-  """Returns the gist of another library's error, in one line."""
-  text = " ".join(str(error).split()) or type(error).__name__
-  return text if len(text) <= _REASON_LENGTH else text[:_REASON_LENGTH] + "..."

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import dcjax.config
 from dcjax import data
 from dcjax.data import arrays, statistics
-from dcjax.data.dataset import from_arrays
+from dcjax.data.dataset import check_varied, from_arrays
+from dcjax.data.on_disk import IN_MEMORY, OnDisk
 from dcjax.errors import UserError
 
 SIZES = (12, 3, 7, 1)  # images in each class
@@ -265,3 +267,84 @@ def test_a_data_set_can_be_pickled(dataset):
   again = pickle.loads(pickle.dumps(dataset))
   np.testing.assert_array_equal(again.images, dataset.images)
   assert again.class_names == dataset.class_names
+
+
+@pytest.fixture(params=["in memory", "on disk"])
+def kept(request):
+  """Makes a data set of arrays, in memory or on disk."""
+
+  def make(**changes):
+    given = {**raw(), **changes}
+    if request.param == "on disk":
+      order = np.argsort(given["y_train"], kind="stable")
+      images = OnDisk(given["x_train"][order], (4, 5, 3), IN_MEMORY)
+      given |= {"x_train": images, "y_train": given["y_train"][order]}
+    return from_arrays(
+      **given, name="toy", class_names="abcd", mean=np.full(3, 0.5), std=np.full(3, 0.5)
+    )
+
+  return make
+
+
+def test_varied_images_are_not_warned_of(kept, caplog):
+  with caplog.at_level(std_logging.WARNING, logger="absl"):
+    check_varied(kept())
+  assert not caplog.records
+
+
+def test_a_class_of_one_colour_is_named(kept, caplog):
+  images, labels = raw()["x_train"], raw()["y_train"]
+  images[labels == 1] = 7
+  images[np.flatnonzero(labels == 3)] = (0, 0, 255)
+  images[np.flatnonzero(labels == 0)[:-1]] = 7  # all but the last
+  images[labels == 2] = np.arange(7)[:, None, None, None]  # each of another grey
+  with caplog.at_level(std_logging.WARNING, logger="absl"):
+    check_varied(kept(x_train=images))
+  (message,) = caplog.messages
+  assert "the same in b ([7, 7, 7]), d ([0, 0, 255]): is that meant?" in message
+
+
+def test_classes_of_one_colour_each_are_a_warning(kept, caplog):
+  images = np.broadcast_to(raw()["y_train"][:, None, None, None], (23, 4, 5, 3)).astype(np.uint8)
+  with caplog.at_level(std_logging.WARNING, logger="absl"):
+    check_varied(kept(x_train=images))
+  assert "a ([0, 0, 0]), b ([1, 1, 1])" in caplog.text
+
+
+@pytest.mark.parametrize(("key", "split"), [("x_train", "training"), ("x_test", "test")])
+def test_images_of_one_colour_are_an_error(kept, key, split):
+  images = np.full_like(raw()[key], 255)
+  with pytest.raises(UserError) as caught:
+    check_varied(kept(**{key: images}))
+  words = f"dataset.data_dir: all pixels of all {split} images of toy are [255, 255, 255]; "
+  assert str(caught.value).startswith(words)
+  images[-1, 0, 0, 1] = 254
+  check_varied(kept(**{key: images}))
+
+
+def test_every_source_is_checked(tmp_path):
+  images, labels = np.zeros((4, 8, 8), np.uint8), np.arange(4) % 2
+  np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+  config = dcjax.config.default().dataset
+  config.name, config.data_dir = "npz", str(tmp_path / "a.npz")
+  with pytest.raises(UserError, match=r"all pixels of all training images of a are \[0\]"):
+    data.load(config)
+
+
+@pytest.mark.parametrize(
+  ("fields", "words"),
+  [
+    ({"range": (0, 255)}, "dataset.range: dataset.name=digits says itself"),
+    ({"name": "npz", "range": (1, 0)}, r"dataset.range: \(1, 0\) is not two numbers"),
+    ({"test_share": 1.0}, "dataset.test_share: 1.0 is no share"),
+    ({"test_share": float("nan")}, "dataset.test_share: nan is no share"),
+    ({"test_seed": -1}, "dataset.test_seed: -1 is not within"),
+    ({"image_column": "img"}, "dataset.image_column: dataset.name=digits has no columns"),
+    ({"name": "npz", "label_column": "y"}, "dataset.label_column: dataset.name=npz has no"),
+  ],
+)
+def test_fields_that_say_how_to_read_are_checked_without_data(fields, words):
+  config = dcjax.config.default()
+  config.dataset.update({"name": "digits", **fields})
+  with pytest.raises(UserError, match=f"^{words}"):
+    dcjax.config.resolve(config)

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
+import dcjax.config
 from dcjax import data
-from dcjax.config import default
 from dcjax.data import digits
 from dcjax.errors import UserError
 
 
 def config(**fields):
-  dataset = default().dataset
-  dataset.update({"name": "digits", "side": 0, **fields})
-  return dataset
+  found = dcjax.config.default().dataset
+  found.update({"name": "digits", "side": 0, **fields})
+  return found
 
 
 @pytest.fixture(scope="module")

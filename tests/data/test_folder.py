@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcjax.data import folder
+from dcjax.data import folder, pixels
+from dcjax.data.on_disk import Memory
+from dcjax.data.split import Split
 from dcjax.errors import UserError
 
 IMAGENETTE = Path(__file__).parents[2].parent / "shared" / "data" / "imagenette_small"
@@ -52,40 +54,6 @@ def test_chosen_classes_are_labelled_in_the_order_given(root):
   assert (np.asarray(dataset.test_images)[1] == COLOURS["blue"]).all()
 
 
-@pytest.mark.parametrize("size", [(30, 10), (10, 30), (10, 10), (31, 10)])
-def test_the_centre_of_the_image_is_kept(tmp_path, size):
-  width, height = size
-  pixels = np.zeros((height, width, 3), np.uint8)
-  top, left = (height - 10) // 2, (width - 10) // 2
-  pixels[top : top + 10, left : left + 10] = 255
-  Image.fromarray(pixels).save(tmp_path / "a.png")
-  assert (folder._decode(tmp_path / "a.png", 10) == 255).all()
-
-
-@pytest.mark.parametrize("size", [(333, 500), (500, 375), (3, 2), (1, 50)])
-@pytest.mark.parametrize("side", [1, 7, 64])
-def test_every_size_becomes_a_square(tmp_path, size, side):
-  write_image(tmp_path / "a.png", (10, 20, 30), size)
-  image = folder._decode(tmp_path / "a.png", side)
-  assert image.shape == (side, side, 3) and (image == (10, 20, 30)).all()
-
-
-def test_shrinking_is_antialiased(tmp_path):
-  stripes = np.zeros((64, 64), np.uint8)
-  stripes[:, ::2] = 255
-  Image.fromarray(stripes).save(tmp_path / "a.png")
-  image = folder._decode(tmp_path / "a.png", 8)
-  assert image[:, 1:-1].min() > 120 and image[:, 1:-1].max() < 136
-
-
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
-def test_other_modes_become_rgb(tmp_path, mode):
-  suffix = "jpg" if mode == "CMYK" else "png"
-  Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode).save(tmp_path / f"a.{suffix}")
-  image = folder._decode(tmp_path / f"a.{suffix}", 4)
-  assert image.shape == (4, 4, 3) and image.min() > 250
-
-
 def test_statistics_are_measured(root):
   dataset = folder.load(root, side=8)
   np.testing.assert_allclose(dataset.mean, [200 / 255 / 3] * 3, rtol=1e-5)
@@ -101,29 +69,219 @@ def test_statistics_of_imagenet_for_imagenet_names(root):
   np.testing.assert_allclose(dataset.std, [0.229, 0.224, 0.225], rtol=1e-6)
 
 
-def test_hidden_files_and_folders_are_passed_over(root):
-  (root / "train" / ".cache").mkdir()
-  (root / "train" / "red" / ".DS_Store").write_text("")
-  assert len(folder.load(root, side=8).images) == 6
+def test_what_is_no_image_by_its_name_is_passed_over(root, caplog):
+  for name in (".cache", "__MACOSX", "@eaDir"):
+    (root / "train" / name).mkdir()
+  for name in (".DS_Store", "Thumbs.db", "desktop.ini", "labels.csv", "README.md"):
+    (root / "train" / "red" / name).write_text("")
+  write_image(root / "train" / "red" / ".thumbnails" / "a.png", (1, 2, 3))
+  with caplog.at_level(std_logging.WARNING, logger="absl"):
+    assert len(folder.load(root, side=8).images) == 6
+  (message,) = caplog.messages
+  assert "passed over 5 files" in message and "Thumbs.db" in message
 
 
-def test_few_broken_files_are_skipped_with_one_warning(root, caplog):
-  for k in range(100):
-    write_image(root / "train" / "red" / f"x{k}.png", COLOURS["red"], (8, 8))
-  (root / "train" / "green" / "00.png").write_bytes(b"not an image")
+def test_images_without_a_suffix_and_in_folders_are_read(root):
+  (root / "train" / "red" / "0.png").rename(root / "train" / "red" / "0")
+  (root / "train" / "red" / "1.png").rename(root / "train" / "red" / "image.0001")
+  write_image(root / "train" / "red" / "more" / "2.png", COLOURS["red"])
+  assert np.bincount(folder.load(root, side=8).labels).tolist() == [2, 2, 3]
+
+
+@pytest.mark.parametrize(
+  ("images", "broken", "skipped"),
+  [(10, 5, True), (10, 6, False), (2, 1, True), (2, 2, False), (700, 7, True), (700, 8, False)],
+)
+def test_few_broken_files_are_skipped(root, caplog, images, broken, skipped):
+  """Of a class; the other two have three images each."""
+  for name in COLOURS:
+    write_image(root / "train" / name / "2.png", COLOURS[name])
+  whole = (root / "train" / "red" / "0.png").read_bytes()
+  for k in range(images):
+    content = whole[: len(whole) // 2] if k < broken else whole
+    (root / "train" / "red" / f"{k}.png").write_bytes(content)
+  if images < 3:
+    (root / "train" / "red" / "2.png").unlink()
+  if not skipped:
+    message = error_of(root)
+    assert message.startswith(f"dataset.data_dir: {broken} of {images + 6} files in ")
+    assert str(Path("train", "red", "0.png")) in message
+    return
   with caplog.at_level(std_logging.WARNING, logger="absl"):
     dataset = folder.load(root, side=8)
-  np.testing.assert_array_equal(np.bincount(dataset.labels), [2, 2, 102])
-  assert len(caplog.records) == 1
-  assert "skipped 1 of 107" in caplog.text and "00.png" in caplog.text
+  assert np.bincount(dataset.labels).tolist() == [3, 3, images - broken]
+  (message,) = caplog.messages
+  assert f"skipped {broken} of {images + 6}" in message and "0.png" in message
 
 
-def test_many_broken_files_are_an_error(root):
+def test_the_only_test_image_of_a_class_must_be_whole(root):
   whole = (root / "val" / "red" / "0.png").read_bytes()
   (root / "val" / "red" / "0.png").write_bytes(whole[: len(whole) // 2])
   message = error_of(root)
   assert message.startswith("dataset.data_dir: 1 of 3 files in ")
   assert str(Path("val", "red", "0.png")) in message
+
+
+def test_most_files_must_be_whole(root):
+  for name in COLOURS:
+    (root / "train" / name / "0.png").write_bytes(b"")
+  assert error_of(root).startswith("dataset.data_dir: 3 of 6 files in ")
+
+
+# --- Layouts -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["test", "val", "valid", "validation", "Testing", "VAL"])
+def test_names_of_the_test_split(root, name, caplog):
+  expected = folder.load(root, side=8)
+  (root / "val").rename(root / name)
+  (root / "train").rename(root / ("Training" if name[0].isupper() else "train"))
+  with caplog.at_level(std_logging.WARNING, logger="absl"):
+    dataset = folder.load(root, side=8)
+  np.testing.assert_array_equal(dataset.test_images, expected.test_images)
+  assert not caplog.records
+
+
+def test_of_two_test_splits_the_one_with_all_classes_is_taken(root, caplog):
+  write_image(root / "test" / "unknown" / "0.png", (9, 9, 9))
+  with caplog.at_level(std_logging.WARNING, logger="absl"):
+    assert len(folder.load(root, side=8).test_images) == 3
+  assert "testing on val; not used: test" in caplog.text
+  (root / "test" / "unknown").rename(root / "test" / "red")
+  assert len(folder.load(root, side=8).test_images) == 3
+  for name in COLOURS:
+    write_image(root / "test" / name / "0.png", (9, 9, 9))
+  assert (np.asarray(folder.load(root, side=8).test_images) == 9).all()
+
+
+def numbered(root, layout=""):
+  """Ten images a class, each of its own grey; returns the folder that a user gives."""
+  for label, name in enumerate("abc"):
+    for k in range(10):
+      write_image(root / "set" / layout / name / f"{k}.png", (10 * k + label,) * 3)
+  return root / "set"
+
+
+def greys(images):
+  return set(np.asarray(images)[:, 0, 0, 0].tolist())
+
+
+@pytest.mark.parametrize("layout", ["", "train"])
+def test_without_test_images_a_share_of_each_class_is_for_testing(tmp_path, layout, caplog):
+  root = numbered(tmp_path, layout)
+  with caplog.at_level(std_logging.WARNING, logger="absl"):
+    dataset = folder.load(root, side=8)
+  assert "6 of 30 are set apart, 0.2 of each class, by dataset.test_seed=0" in caplog.text
+  assert np.bincount(dataset.test_labels).tolist() == [2, 2, 2]
+  train, test = greys(dataset.images), greys(dataset.test_images)
+  assert len(train) == 24 and len(test) == 6 and not train & test
+  assert greys(folder.load(root, side=8).test_images) == test
+  others = [folder.load(root, side=8, split=Split(0.2, seed)) for seed in (1, 2, 3)]
+  assert any(greys(other.test_images) != test for other in others)
+  # Some classes have the same test images as they have among all; so have images on disk.
+  some = folder.load(root, side=8, classes=("c", "a"))
+  assert greys(some.test_images) == {grey for grey in test if grey % 10 != 1}
+  on_disk = folder.load(root, side=8, memory=Memory(True, 10**6, 0), cache_dir=tmp_path)
+  assert greys(on_disk.images.read(np.arange(24))) == train
+  assert greys(on_disk.test_images) == test
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.001, 1), (0.5, 5), (0.999, 9)])
+def test_a_class_keeps_images_on_both_sides(tmp_path, share, count):
+  dataset = folder.load(numbered(tmp_path), side=8, split=Split(share))
+  assert np.bincount(dataset.test_labels).tolist() == [count] * 3
+
+
+def test_a_class_of_one_image_cannot_be_split(tmp_path):
+  root = numbered(tmp_path)
+  write_image(root / "d" / "0.png", (1, 2, 3))
+  assert "class 'd' has one image, and one of each class is for testing" in error_of(root)
+
+
+@pytest.mark.parametrize("split", [Split(0.0), Split(1.0), Split(float("nan")), Split(0.2, -1)])
+def test_a_split_out_of_range(tmp_path, split):
+  assert error_of(numbered(tmp_path), split=split).startswith("dataset.test_s")
+
+
+@pytest.mark.parametrize("given", ["set", "set/train", "set/val", "", "../..//{0}/set/train/"])
+def test_a_folder_too_high_or_too_deep(root, given, caplog, monkeypatch):
+  expected = folder.load(root, side=8)
+  monkeypatch.chdir(root.parent)
+  with caplog.at_level(std_logging.WARNING, logger="absl"):
+    dataset = folder.load(given.format(root.parent.relative_to(root.parents[2])) or ".", side=8)
+  assert dataset.name == "set" and dataset.class_names == expected.class_names
+  np.testing.assert_array_equal(dataset.test_images, expected.test_images)
+  assert ("reading the data set in" in caplog.text) == (given != "set")
+
+
+def test_folders_of_folders_are_no_classes(tmp_path):
+  for part in ("photos", "drawings"):
+    for name in "ab":
+      write_image(tmp_path / part / name / "0.png", (1, 2, 3))
+  message = error_of(tmp_path)
+  assert "drawings holds folders, not images; give the folder whose folders are" in message
+
+
+def test_a_class_may_be_called_train(tmp_path):
+  for name in ("bus", "train"):
+    for k in range(3):
+      write_image(tmp_path / name / f"{k}.png", (1, 2, 3))
+  assert folder.load(tmp_path, side=8).class_names == ("bus", "train")
+
+
+@pytest.mark.parametrize(
+  ("name", "words"), [("a.npz", "dataset.name=npz"), ("a.parquet", "=hf"), ("a.zip", "is a file")]
+)
+def test_a_file_in_place_of_a_folder(tmp_path, name, words):
+  (tmp_path / name).write_bytes(b"")
+  assert words in error_of(tmp_path / name)
+
+
+@pytest.fixture
+def tiny_imagenet(tmp_path):
+  """Two classes as Tiny ImageNet has them, its test images without labels."""
+  root, names = tmp_path / "tiny-imagenet-200", ("n01443537", "n01629819")
+  for label, name in enumerate(names):
+    for k in range(3):
+      write_image(root / "train" / name / "images" / f"{name}_{k}.JPEG", (label, k, 0), (8, 8))
+    (root / "train" / name / f"{name}_boxes.txt").write_text("")
+  lines = []
+  for k in range(4):
+    write_image(root / "val" / "images" / f"val_{k}.JPEG", (100, 50 * k, 0), (8, 8))
+    lines.append(f"val_{k}.JPEG\t{names[k % 2]}\t0\t0\t62\t62\n")
+  (root / "val" / "val_annotations.txt").write_text("".join(lines))
+  write_image(root / "test" / "images" / "test_0.JPEG", (9, 9, 9))
+  return root
+
+
+def test_tiny_imagenet_as_it_is_published(tiny_imagenet):
+  dataset = folder.load(tiny_imagenet, side=8)
+  assert dataset.class_names == ("n01443537", "n01629819") and len(dataset.images) == 6
+  assert dataset.test_labels.tolist() == [0, 1, 0, 1]
+  expected = [
+    pixels.read_image(tiny_imagenet / "val" / "images" / f"val_{k}.JPEG") for k in range(4)
+  ]
+  np.testing.assert_array_equal(dataset.test_images, expected)
+  np.testing.assert_allclose(dataset.mean, [0.485, 0.456, 0.406], rtol=1e-6)
+  swapped = folder.load(tiny_imagenet, side=8, classes=("n01629819", "n01443537"))
+  assert swapped.test_labels.tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+  ("old", "new", "words"),
+  [
+    ("n01443537", "n99999999", "no class 'n99999999' for training"),
+    ("\t", ",", "line 1: not a file and its class"),
+    ("val_0", "../val_0", "line 1: not a file and its class"),
+  ],
+)
+def test_annotations_that_do_not_fit(tiny_imagenet, old, new, words):
+  file = tiny_imagenet / "val" / "val_annotations.txt"
+  file.write_text(file.read_text().replace(old, new))
+  assert words in error_of(tiny_imagenet)
+
+
+# --- Fields --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("side", [0, -3])
@@ -141,16 +299,15 @@ def test_a_class_named_twice(root):
   assert error_of(root, classes=("red", "red")).startswith("dataset.classes: 'red' is there")
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_a_missing_split(root, split):
-  (root / split).rename(root / "elsewhere")
-  assert error_of(root).startswith(f"dataset.data_dir: no folder {root / split};")
+def test_a_folder_without_train(root):
+  (root / "train").rename(root / "elsewhere")
+  assert error_of(root) == f"dataset.data_dir: {root} holds val/ and no train/; add it"
 
 
 def test_a_split_without_classes(root):
   (root / "val").rename(root / "elsewhere")
   (root / "val").mkdir()
-  assert "holds no class folders" in error_of(root)
+  assert f"{root / 'val'} holds no class folders" in error_of(root)
 
 
 @pytest.mark.parametrize(("lacking", "other"), [("train", "val"), ("val", "train")])

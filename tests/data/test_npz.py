@@ -1,5 +1,6 @@
 """Data sets in `.npz` files."""
 
+import logging as std_logging
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,15 @@ def test_objects_are_not_unpickled(tmp_path):
 @pytest.mark.parametrize(
   ("key", "value", "words"),
   [
-    ("x_train", np.zeros((9, 4, 4, 3)), "x_train: expected uint8"),
+    ("x_train", np.full((9, 4, 4, 3), 7.0), "x_train: float64 pixels from 7 to 7 are not"),
+    ("x_test", np.full((3, 4, 4, 3), np.nan), "x_test: pixel [0, 0, 0, 0] is nan"),
+    ("x_train", np.zeros((9, 4, 4, 3), int), "x_train: int64 pixels from 0 to 0; give"),
+    ("x_train", np.zeros((9, 4, 4, 4), np.uint8), "x_train: expected shape [N, H, W, C]"),
+    ("x_train", np.float32(0), "x_train: expected shape"),
+    ("x_train", np.zeros((0, 4, 4, 3)), "x_train: holds no pixels"),
+    ("y_train", np.zeros(9), "y_train: expected integer labels, got float64"),
+    ("y_train", np.zeros((9, 14), int), "y_train: 14 labels an image"),
+    ("y_train", np.zeros((9, 0), int), "y_train: expected shape [9]"),
     ("x_test", np.zeros((3, 5, 4, 3), np.uint8), "x_test: images are [5, 4, 3]"),
     ("y_train", np.zeros(8, int), "y_train: expected shape [9]"),
     ("y_test", np.full(3, 9), "y_test: found label 9"),
@@ -99,6 +108,66 @@ def test_objects_are_not_unpickled(tmp_path):
 )
 def test_wrong_arrays_are_named(tmp_path, key, value, words):
   assert words in error_of(save(tmp_path / "mine.npz", **{key: value}))
+
+
+def test_numbers_of_other_types_are_the_same_images(tmp_path):
+  expected = npz.load(save(tmp_path / "a.npz"))
+  images = {key: arrays()[key] for key in ("x_train", "x_test")}
+  for convert, limits in (
+    (lambda x: x.astype(np.uint16) * 257, None),
+    (lambda x: x / np.float32(255), None),
+    (lambda x: x.astype(np.int64), (0, 255)),
+  ):
+    file = save(tmp_path / "b.npz", **{key: convert(image) for key, image in images.items()})
+    dataset = npz.load(file, limits=limits)
+    np.testing.assert_array_equal(dataset.images, expected.images)
+    np.testing.assert_array_equal(dataset.test_images, expected.test_images)
+    np.testing.assert_array_equal(dataset.mean, expected.mean)
+
+
+def test_labels_in_a_column(tmp_path):
+  dataset = npz.load(save(tmp_path / "a.npz", y_train=arrays()["y_train"][:, None]))
+  assert np.bincount(dataset.labels).tolist() == [3, 3, 3]
+
+
+def save_medmnist(path, **changes):
+  """A file as MedMNIST has them."""
+  given = arrays()
+  content = {
+    "train_images": given["x_train"],
+    "val_images": given["x_test"][::-1],
+    "test_images": given["x_test"],
+    "train_labels": given["y_train"][:, None].astype(np.uint8),
+    "val_labels": given["y_test"][::-1, None].astype(np.uint8),
+    "test_labels": given["y_test"][:, None].astype(np.uint8),
+    **changes,
+  }
+  np.savez_compressed(path, **{key: value for key, value in content.items() if value is not None})
+  return path
+
+
+def test_medmnist(tmp_path, caplog):
+  expected = npz.load(save(tmp_path / "ours.npz"))
+  with caplog.at_level(std_logging.WARNING, logger="absl"):
+    dataset = npz.load(save_medmnist(tmp_path / "bloodmnist.npz"))
+  assert dataset.name == "bloodmnist" and "not used: val_images" in caplog.text
+  for field in ("images", "labels", "test_images", "test_labels"):
+    np.testing.assert_array_equal(getattr(dataset, field), getattr(expected, field))
+
+
+@pytest.mark.parametrize(
+  ("key", "value", "words"),
+  [
+    ("train_labels", np.zeros((9, 14), np.uint8), "train_labels: 14 labels an image; choose"),
+    ("train_images", np.zeros((9, 28, 28, 28), np.uint8), "train_images: expected shape"),
+    ("test_images", None, "lacks test_images (found: train_images"),
+    ("test_labels", np.full((3, 1), 9, np.uint8), "test_labels: found label 9"),
+    ("train_labels", np.zeros((8, 1), np.uint8), "train_labels: expected shape [9]"),
+  ],
+)
+def test_medmnist_files_that_do_not_fit(tmp_path, key, value, words):
+  message = error_of(save_medmnist(tmp_path / "a.npz", **{key: value}))
+  assert words in message and "x_t" not in message and "y_t" not in message
 
 
 @pytest.mark.data

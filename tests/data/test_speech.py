@@ -195,10 +195,16 @@ def test_one_broken_file_is_named_and_skipped(root, caplog):
 
 @pytest.mark.parametrize("content", [b"", b"no sound", b"RIFF\x04\x00\x00\x00WAVE"])
 def test_many_broken_files_are_an_error(root, content):
-  for name in ("3.wav", "4.wav"):
-    (root / "low" / name).write_bytes(content)
+  for k in range(2, 8):
+    (root / "low" / f"{k}.wav").write_bytes(content)
   message = error_of(root)
-  assert message.startswith("dataset.data_dir: 2 of 18 files in ") and "3.wav" in message
+  assert message.startswith("dataset.data_dir: 6 of 18 files in ") and "2.wav" in message
+
+
+def test_the_recordings_of_a_word_for_testing_must_not_all_be_broken(root):
+  for name in ("0.wav", "8.wav"):
+    (root / "low" / name).write_bytes(b"")
+  assert error_of(root).startswith("dataset.data_dir: 2 of 18 files in ")
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0, np.int16), np.full(9, np.nan, np.float32)])

@@ -101,8 +101,9 @@ def test_files_are_looked_at_once_until_one_changes(root, tmp_path, caplog, monk
 
 
 def test_many_broken_files_are_an_error_on_disk_too(root, tmp_path):
-  (root / "train" / "red" / "09.png").write_bytes(b"not an image either")
-  with pytest.raises(UserError, match=r"2 of 102 files .* the first is .*07.png"):
+  for number in range(5):
+    (root / "train" / "red" / f"{number + 10}.png").write_bytes(b"not an image either")
+  with pytest.raises(UserError, match=r"6 of 102 files .* the first is .*07.png"):
     folder.load(root, side=8, memory=ON_DISK, cache_dir=tmp_path)
 
 

@@ -232,6 +232,94 @@ def test_a_download_is_prepared_for_random_access(builder, cache_dir):
   assert asked["file_format"] == "array_record"
 
 
+@pytest.mark.parametrize(
+  ("error", "words"),
+  [
+    (ModuleNotFoundError("No module named 'tensorflow'"), "pip install 'dcjax[tensorflow]'"),
+    (ImportError("No module named 'apache_beam'"), "'apache_beam'); install what is missing"),
+    (OSError("no space left"), "run tfds.builder('toy').download_and_prepare"),
+  ],
+)
+def test_what_preparing_lacks_is_named(builder, cache_dir, error, words):
+  def fail(**_):
+    raise error
+
+  builder.prepared, builder.download_and_prepare = False, fail
+  assert words in error_of(cache_dir=cache_dir)
+
+
+def test_a_module_that_tfds_lacks_is_named(monkeypatch, tmp_path):
+  def fail(*_, **__):
+    raise ModuleNotFoundError("No module named 'importlib_resources'")
+
+  monkeypatch.setattr(tensorflow_datasets, "builder", fail)
+  message = error_of("kmnist", data_dir=tmp_path)
+  assert "does not work here (No module named 'importlib_resources'); install" in message
+  monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+  message = error_of("kmnist", data_dir=tmp_path)
+  assert message.startswith("dataset.name: TensorFlow Datasets does not work here (")
+
+
+@pytest.fixture
+def prepared(tmp_path):
+  """TFDS' data folder with a data set without and one with configurations."""
+  for place in ("mnist/3.0.1", "mnist/3.0.0", "imagenet_resized/8x8/0.1.0"):
+    (tmp_path / "tfds" / place).mkdir(parents=True)
+    (tmp_path / "tfds" / place / "dataset_info.json").write_text("{}")
+  return tmp_path / "tfds"
+
+
+@pytest.mark.parametrize(
+  ("name", "given", "found"),
+  [
+    ("mnist", "", ""),
+    ("mnist", "mnist", ""),
+    ("mnist:3.0.0", "mnist", ""),
+    ("mnist", "mnist/3.0.0", "mnist/3.0.0"),
+    ("imagenet_resized/8x8", "", ""),
+    ("imagenet_resized/8x8", "imagenet_resized", ""),
+    ("imagenet_resized/8x8", "imagenet_resized/8x8", ""),
+    ("imagenet_resized/8x8:0.1.0", "imagenet_resized/8x8/0.1.0", "imagenet_resized/8x8/0.1.0"),
+    ("cifar10", "", None),
+    ("cifar10", "mnist", None),
+  ],
+)
+def test_a_data_dir_that_is_too_deep(prepared, monkeypatch, name, given, found):
+  expected = None if found is None else str(prepared / found)
+  assert tfds.prepared(name, prepared / given) == expected
+  monkeypatch.chdir(prepared.parent)
+  assert tfds.prepared(name, f"tfds/{given}") == expected
+  monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+  assert (tfds.prepared(name) is None) == (found is None)
+
+
+def test_a_folder_named_as_the_data_set_may_be_tfds_own(tmp_path):
+  (tmp_path / "mnist").mkdir()  # nothing is prepared above it
+  assert tfds.prepared("mnist", tmp_path / "mnist") is None
+
+
+def test_the_folder_of_a_version_is_read_itself(monkeypatch, prepared):
+  opened, folder = [], str(prepared / "mnist" / "3.0.0")
+
+  def builder_of(path):
+    opened.append(path)
+    return SimpleNamespace(name="mnist")
+
+  monkeypatch.setattr(tensorflow_datasets, "builder_from_directory", builder_of)
+  assert tfds._find("mnist", folder).name == "mnist" and opened == [folder]
+  message = error_of("cifar10", data_dir=folder)
+  assert message.startswith(f"dataset.data_dir: {folder} holds 'mnist', not 'cifar10'; ")
+
+
+@pytest.mark.data
+@needs_data
+@pytest.mark.parametrize("given", ["mnist", "mnist/3.0.1"])
+def test_mnist_from_a_folder_too_deep(tmp_path, given):
+  folder = tfds.prepared("mnist", DATA / given)
+  builder = tfds._find("mnist", folder)
+  assert builder.is_prepared() and builder.info.splits["train"].num_examples == 60_000
+
+
 def test_a_missing_data_dir(tmp_path):
   message = error_of("mnist", data_dir=tmp_path / "none")
   assert message.startswith(f"dataset.data_dir: no folder {tmp_path / 'none'};")
