@@ -1,11 +1,10 @@
 """The command `dcjax`."""
 
 import importlib
-import logging
 import os
+import signal
 import sys
-
-from absl import logging as absl_logging
+from types import FrameType
 
 from dcjax.errors import Interrupted, UserError, nearest
 from dcjax.version import __version__
@@ -50,10 +49,12 @@ COMMANDS = (
 )
 BAD_INPUT = 2  # exit code
 STOPPED = 130  # by Ctrl-C, as shells count
+STOPPED_LINE = "dcjax: stopped by SIGINT"
 
 
 def main() -> None:
   """Runs a command and exits; a user's mistake is one line and exit code 2."""
+  signal.signal(signal.SIGINT, _stop)  # this module imports little, so that Ctrl-C waits for it
   try:
     run(sys.argv[1:])
   except UserError as error:
@@ -65,8 +66,14 @@ def main() -> None:
     sys.stderr.flush()
     os._exit(interrupted.exit_code)  # not waiting for what the device still computes
   except KeyboardInterrupt:
-    print("dcjax: stopped by SIGINT", file=sys.stderr)
+    print(STOPPED_LINE, file=sys.stderr)
     sys.exit(STOPPED)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+  """Ends the process while modules are imported, some of which swallow or print an exception."""
+  os.write(sys.stderr.fileno(), f"{STOPPED_LINE}\n".encode())
+  os._exit(STOPPED)
 
 
 def run(arguments: list[str]) -> None:
@@ -81,11 +88,18 @@ def run(arguments: list[str]) -> None:
   if command not in COMMANDS:
     raise UserError(f"command: unknown '{command}'; {nearest(command, COMMANDS)}")
   _log_plainly()
-  importlib.import_module(f"dcjax.launch.{command}").main(arguments)
+  module = importlib.import_module(f"dcjax.launch.{command}")
+  if signal.getsignal(signal.SIGINT) is _stop:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+  module.main(arguments)
 
 
 def _log_plainly() -> None:
   """Shows dcjax' own progress, and of other packages only what they warn of."""
+  import logging
+
+  from absl import logging as absl_logging
+
   logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
   logging.getLogger("dcjax").setLevel(logging.INFO)
   absl_logging.set_verbosity(absl_logging.WARNING)

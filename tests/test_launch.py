@@ -76,7 +76,7 @@ def test_evaluate_a_saved_file_on_other_networks(run, tmp_path, capsys):
 def test_evaluate_by_another_protocol(run, monkeypatch):
   configs = []
 
-  def evaluate_nothing(path, **changes):
+  def evaluate_nothing(path, unfinished, **changes):
     configs.append(evaluate._config(SyntheticSet.load(path), None, None, changes))
     return []
 
@@ -85,7 +85,7 @@ def test_evaluate_by_another_protocol(run, monkeypatch):
     fields = configs[-1].evaluation
     return fields.protocol, fields.augmentation, fields.cutmix, fields.epochs
 
-  monkeypatch.setattr(command, "evaluate", evaluate_nothing)
+  monkeypatch.setattr(command, "records", evaluate_nothing)
   assert changed() == ("dc", "none", 0, 2)
   assert changed("--cutmix=1") == ("dc", "none", 1, 2)
   assert changed("--augmentation=crop") == ("dc", "crop", 0, 1000)
@@ -243,5 +243,8 @@ def test_heavy_packages_are_imported_only_when_used():
 
 
 def test_the_command_line_starts_without_jax():
-  program = "import sys, dcjax.launch.main, dcjax.launch.status; sys.exit('jax' in sys.modules)"
+  program = (
+    "import sys, dcjax.launch.main; unwanted = {'jax', 'absl', 'numpy'} & sys.modules.keys();"
+    "import dcjax.launch.status; sys.exit('jax' in sys.modules or bool(unwanted))"
+  )
   assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -311,7 +311,7 @@ def test_optimal_random_is_the_best_on_images_held_out(configure, arrays, tmp_pa
   def evaluator(network, settings, layout, dataset):
     """Stands in for the training of networks: the third of four subsets is the best."""
 
-    def evaluate(subsets, labels, key, own_sets):
+    def evaluate(subsets, labels, key, own_sets, first):
       assert own_sets and settings.networks == 4
       seen["images"] = np.asarray(subsets[np.arange(4)])
       seen["held"] = np.asarray(dataset.test_images)
