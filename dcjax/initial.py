@@ -52,8 +52,9 @@ def stored(synthetic: SyntheticSet, config: ConfigDict, dataset: Dataset) -> Sto
   ours = (dataset.num_classes, config.ipc, *dataset.image_shape)
   if synthetic.images.shape != ours:
     differ("[classes, ipc, H, W, C]", list(synthetic.images.shape), list(ours))
-  if metadata["class_names"] != list(dataset.class_names):
-    differ("the classes", metadata["class_names"], list(dataset.class_names))
+  for theirs, name in zip(metadata["class_names"], dataset.class_names, strict=True):
+    if theirs != name:
+      differ("the class", theirs, name)
   of_file, of_run = _formation(metadata["formation"]), _formation(forming.metadata())
   if of_file != of_run:
     differ("the formation", of_file, of_run)

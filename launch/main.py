@@ -49,12 +49,12 @@ COMMANDS = (
 )
 BAD_INPUT = 2  # exit code
 STOPPED = 130  # by Ctrl-C, as shells count
-STOPPED_LINE = "dcjax: stopped by SIGINT"
 
 
 def main() -> None:
   """Runs a command and exits; a user's mistake is one line and exit code 2."""
-  signal.signal(signal.SIGINT, _stop)  # this module imports little, so that Ctrl-C waits for it
+  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _stop)  # so soon that this module must import little
   try:
     run(sys.argv[1:])
   except UserError as error:
@@ -65,14 +65,11 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(interrupted.exit_code)  # not waiting for what the device still computes
-  except KeyboardInterrupt:
-    print(STOPPED_LINE, file=sys.stderr)
-    sys.exit(STOPPED)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-  """Ends the process while modules are imported, some of which swallow or print an exception."""
-  os.write(sys.stderr.fileno(), f"{STOPPED_LINE}\n".encode())
+  """Ends the process where nothing is to be saved; modules that load would swallow an exception."""
+  os.write(sys.stderr.fileno(), b"dcjax: stopped by SIGINT\n")
   os._exit(STOPPED)
 
 
@@ -88,10 +85,7 @@ def run(arguments: list[str]) -> None:
   if command not in COMMANDS:
     raise UserError(f"command: unknown '{command}'; {nearest(command, COMMANDS)}")
   _log_plainly()
-  module = importlib.import_module(f"dcjax.launch.{command}")
-  if signal.getsignal(signal.SIGINT) is _stop:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-  module.main(arguments)
+  importlib.import_module(f"dcjax.launch.{command}").main(arguments)
 
 
 def _log_plainly() -> None:

@@ -123,8 +123,9 @@ class Learning:
     folder = self.memories / f"seed{seed}" / task.name
     make = select if task.memory.method in coreset.METHODS else condense
     try:
-      with held(Workdir(folder)) as memory:  # others may share it: it must not become longer
-        memory.check(task.memory.to_dict())
+      if (folder / "config.json").exists():  # others may share it: it must not become longer
+        with held(Workdir(folder)) as memory:
+          memory.check(task.memory.to_dict())
       make(task.memory, folder)
       return SyntheticSet.load(folder / "synthetic.npz").decoded()
     except UserError as error:
