@@ -73,7 +73,9 @@ def stored(synthetic: SyntheticSet, config: ConfigDict, dataset: Dataset) -> Sto
   if same or known == wanted == "unit":
     return synthetic.stored()
   if forming.name == "learnable":  # its weights are for images of their range
-    differ("weights for the range", known, wanted)
+    differ(
+      "weights for other images,", f"{known} {scale}", f"{wanted} {[forming.mean, forming.std]}"
+    )
   mean, std = np.asarray(scale, np.float32)
   pixels = synthetic.images if known == "unit" else synthetic.images * std + mean
   ours_mean, ours_std = np.asarray([forming.mean, forming.std], np.float32)

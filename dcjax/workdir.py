@@ -75,6 +75,7 @@ class Workdir:
     Raises:
       UserError: the folder belongs to a run with another config, or to something else.
     """
+    self._check_kinds()
     file = self.path / "config.json"
     if file.exists():
       old = read_json(file)
@@ -87,6 +88,13 @@ class Workdir:
           f"workdir: {self.path} holds {name} but no config.json; give another folder"
         )
     return False
+
+  def _check_kinds(self) -> None:
+    """Raises `UserError` for a file in place of a folder, or a folder in place of a file."""
+    for name in ("checkpoints", "images", "metrics.jsonl", "synthetic.npz", "summary.json"):
+      path, folder = self.path / name, "." not in name
+      if path.exists() and path.is_dir() != folder:
+        raise UserError(f"workdir: {path} is {'no' if folder else 'a'} folder; move it away")
 
   def _refuse(self, different: list[str]) -> None:
     if different:
@@ -102,7 +110,7 @@ class Workdir:
     self._claimed = True
 
   def lengthen(self, config: Fields) -> None:
-    """Writes the config of a run that goes on beyond its end.
+    """Writes the config of a run that is to end at another iteration than it was.
 
     Its summary is kept under another name, and first: a run without a summary is not finished.
     """
@@ -170,7 +178,7 @@ def _fate(folder: int) -> str:
   try:
     now = os.readlink(f"/proc/self/fd/{folder}")
   except OSError:  # not on Linux
-    return "deleted or moved while it was used; what was saved is where it is now, if it is"
+    return "deleted or moved while it was used; look for it, or start again in another folder"
   if now.endswith(" (deleted)"):
     return "deleted while it was used, with all that was saved; start the same command again"
   return f"moved to {now} while it was used; go on there with what was saved: --workdir {now}"

@@ -12,7 +12,8 @@ from dcjax.version import __version__
 USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
 
   dcjax condense --config configs/X.py --workdir W [--config.field=value ...]
-      Condenses a dataset into W. Started again with the same command, it goes on.
+      Condenses a dataset into W. Started again with the same command, it goes on; a finished run
+      does with more --config.iterations.
   dcjax select --method herding --workdir W [--config configs/coreset.py:cifar10,ipc=10 ...]
       Chooses real images instead: random, herding, k_center, forgetting or optimal_random.
   dcjax evaluate --synthetic W/synthetic.npz [--architectures convnet,mlp,lenet ...]

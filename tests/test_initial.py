@@ -74,7 +74,7 @@ def test_whole_images_are_those_of_any_formation_without_tiles():
     ({"dataset__zca": True}, {}, r"range whitened by its own whitening, this run normalised"),
     ({}, {"dataset__zca": True}, r"range normalised .*, this run whitened"),
     ({"method": "idc", "formation__name": "learnable"},
-     {"method": "idm", "formation__name": "learnable"}, "weights for the range unit, this run n"),
+     {"method": "idm", "formation__name": "learnable"}, "weights for other images, unit .*, this"),
     ({"method": "idc"}, {"method": "idc", "training__data": "synthetic", "training__networks": 2,
      "training__pretraining": 1}, "cannot start from a saved set; set training.networks=0"),
   ],

@@ -175,7 +175,11 @@ def test_configs_and_summaries_of_runs(folder):
       place(folder / name, text)
       one_line(of_run)
     place(folder / name, content)
-  (folder / "checkpoints").write_text("")  # no folder
+  for name, content in (("checkpoints", b""), ("images", b""), ("synthetic.npz", None)):
+    place(folder / name, content)
+    assert not one_line(status_of(folder))
+    assert one_line(of_run), name
+    place(folder / name, b"") if content is None else (folder / name).unlink()
   assert not one_line(of_run)
   workdir.close()
 
