@@ -9,14 +9,24 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dcjax import compilation, data, environment, experiment, processes, report
+from dcjax import (
+  compilation,
+  data,
+  environment,
+  experiment,
+  initial,
+  processes,
+  report,
+  sharding,
+)
 from dcjax import config as config_lib
 from dcjax.checkpoint import Checkpoints
 from dcjax.errors import Interrupted, UserError
 from dcjax.experiment import Evaluation, Keys
 from dcjax.interrupt import Interrupts
 from dcjax.loop import Loop
-from dcjax.progress import Progress, Stopwatch
+from dcjax.progress import Progress, Stopwatch, logger
+from dcjax.run_files import SUMMARY, read_json
 from dcjax.streaming import StreamingLoop
 from dcjax.synthetic import SyntheticSet
 from dcjax.workdir import Metrics, Workdir, held, write_json
@@ -30,10 +40,16 @@ def condense(
   Everything is written into `workdir`: `config.json`, `metrics.jsonl`, `progress.json`,
   TensorBoard events, `checkpoints/`, `images/`, `synthetic.npz` and `summary.json`.
 
+  With more `iterations` than before, a run goes on beyond its end, and ends as one run of that
+  length would: the evaluations of the former end, unless that one has them as well, are left in
+  `summary-N.json` alone, what `summary.json` was after N iterations. A run that has converged stays
+  at its end.
+
   Args:
     config: made by a preset or `dcjax.config.default()`.
     workdir: a folder; it is made if need be.
     seconds: of iterations, in all starts of the run; it ends before the one that would take more.
+      With more of them it goes on, as with more `iterations`.
 
   Returns:
     The content of `summary.json`.
@@ -44,13 +60,17 @@ def condense(
     Interrupted: SIGTERM or Ctrl-C, after a checkpoint was saved.
   """
   config = config_lib.resolve(config)
+  experiment.check_condenses(config)
+  fields = config.to_dict()
   with held(Workdir(workdir), "it goes on from the last checkpoint") as folder:
-    folder.check(config.to_dict())
-    if summary := folder.summary():
+    changed = folder.check(fields, free=("iterations",))
+    _check_length(config, folder)
+    summary = folder.summary()
+    if summary and not changed and _is_over(summary, config, seconds):
       return summary
     try:
       run = Run(config, data.load(config.dataset, experiment.memory(config)), folder, seconds)
-      folder.claim(config.to_dict())
+      run.claim(longer=changed or summary is not None)
       with (
         compilation.kept(config.compute.cache_dir, folder.path),
         Interrupts("all saved, and the same command goes on") as interrupts,
@@ -64,6 +84,23 @@ def condense(
         "compute.class_map=scan, and start the command again, it goes on from the last checkpoint; "
         "or lower batch_real in a new workdir"
       ) from None
+
+
+def _check_length(config: ConfigDict, folder: Workdir) -> None:
+  done = folder.iterations_done()
+  if config.iterations < done:
+    raise UserError(
+      f"iterations: {config.iterations} are fewer than the {done} that are done in {folder.path}; "
+      f"give {done} or more, or another workdir"
+    )
+
+
+def _is_over(summary: dict[str, Any], config: ConfigDict, seconds: float) -> bool:
+  """Whether nothing is left to do after a summary: a run that time has ended may have more now."""
+  done, used = summary.get("iterations", 0), summary.get("seconds", {}).get("condense", 0.0)
+  if done >= config.iterations or config.converged_after:
+    return True
+  return used + used / max(done, 1) > seconds
 
 
 def converged(losses: Sequence[float], window: int) -> bool:
@@ -90,10 +127,15 @@ class Run:
     Raises:
       UserError: the config does not fit the data.
     """
-    self.config, self.dataset, self.path = config, dataset, folder.path
+    self.config, self.dataset, self.folder, self.path = config, dataset, folder, folder.path
     self.keys = Keys.from_seed(config.seed)
     layout = experiment.strategy(config, dataset)
-    self.method = experiment.method(config, dataset, layout)
+    self.saved = initial.find(config, self.path)
+    self.initial = None if self.saved is None else initial.stored(self.saved, config, dataset)
+    drawn = config.copy_and_resolve_references()
+    if self.initial is not None:
+      drawn.init = "noise"  # in place of which it comes
+    self.method = experiment.method(drawn, dataset, layout)
     self.evaluation = Evaluation(config, dataset, layout, self.keys)
     self.loop: Loop | StreamingLoop
     if isinstance(dataset.images, data.OnDisk):
@@ -104,6 +146,16 @@ class Run:
     self.seconds = seconds
     self.watch = Stopwatch()
     data.warn_small_classes(dataset, max(config.batch_real, config.ipc))
+
+  def claim(self, longer: bool) -> None:
+    """Writes what a run begins with, or its new length."""
+    fields = self.config.to_dict()
+    new = processes.is_first() and not (self.path / "config.json").exists()
+    if new and self.saved is not None:
+      self.saved.save(self.path / initial.COPY)
+    if longer:
+      self.folder.lengthen(fields)
+    self.folder.claim(fields)
 
   def finish(self, interrupts: Interrupts) -> dict[str, Any]:
     """Runs from wherever the folder says to the end."""
@@ -125,6 +177,9 @@ class Run:
     """The state of the last checkpoint, or the initial one."""
     if not self.checkpoints.latest:
       state = self.loop.start(self.keys.init, self.interrupts.wait)
+      if self.initial is not None:
+        places = jax.tree.map(lambda leaf: leaf.sharding, state.stored)
+        state = state._replace(stored=sharding.put(self.initial, places))
       self.method.check(state)
       return state
     state, seconds = self.checkpoints.restore(self.loop.abstract(self.keys.init))
@@ -135,6 +190,8 @@ class Run:
   def _iterate(self) -> None:
     """All iterations that are left, with what is due between them."""
     self._stop_if_due()
+    if not self._is_due(self.config.evaluate_every):
+      self.metrics.drop_evaluations(self.iteration)
     self._draw_if_due()
     if self.iteration < self.total:
       self.progress.say("compiling", force=True)
@@ -205,6 +262,7 @@ class Run:
 
   def _save(self) -> None:
     self._check_finite(processes.to_host(self.state.stored.images), self.iteration)
+    self.folder.check_there()  # Orbax would make it again
     self.metrics.sync()
     self.checkpoints.save(self.iteration, self.state, self.watch.seconds)
 
@@ -221,6 +279,9 @@ class Run:
         self._evaluate(task, images)
 
   def _evaluate(self, task: tuple[str, str], images: np.ndarray) -> None:
+    if known := self._known().get(task):
+      self.metrics.append({"iteration": self.iteration, "evaluation": known})
+      return
     networks = self.config.evaluation.networks
     self.progress.say(f"{' set on '.join(task)}: 0 of {networks} networks")
     with self.watch("evaluate"):
@@ -232,6 +293,19 @@ class Run:
         )
     self.metrics.append({"iteration": self.iteration, "evaluation": record})
     self.progress.evaluation(self.iteration, record)
+
+  def _known(self) -> dict[tuple[str, str], dict[str, Any]]:
+    """Evaluations of a shorter run that are those of any length: on real images."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for file in sorted(self.path.glob("summary-*.json")):
+      try:
+        records = read_json(file, SUMMARY)["evaluations"]
+      except UserError as error:
+        logger.warning("%s; its evaluations are done again", str(error).partition(";")[0])
+        continue
+      real = (record for record in records if record["set"] != experiment.SYNTHETIC)
+      found |= {(record["set"], record["network"]): record for record in real}
+    return found
 
   def _draw_if_due(self) -> None:
     """Saves the initial images, those that are evaluated and those in between, and a picture."""
@@ -266,6 +340,7 @@ class Run:
       "seconds": {name: round(value, 3) for name, value in self.watch.seconds.items()},
       "evaluations": self.metrics.evaluations(),
     }
+    self.folder.check_there()
     if processes.is_first():
       synthetic.save(self.path / "synthetic.npz")
       write_json(self.path / "summary.json", summary)

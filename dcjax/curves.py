@@ -106,7 +106,7 @@ def _name(line: _Line, lines: _Lines) -> str:
     words.append(line.network)
   alike = [other for other in lines if other[:3] == line[:3]]
   if len(alike) > 1:
-    protocols = {other: next(iter(lines[other].values()))[0]["protocol"] for other in alike}
+    protocols = {other: next(iter(lines[other].values()))[0].get("protocol", "") for other in alike}
     distinct = len(set(protocols.values())) == len(alike)
     words.append(f"{protocols[line].upper() if distinct else line.augmentation} evaluation")
   return ", ".join(words)

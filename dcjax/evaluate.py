@@ -1,7 +1,11 @@
 """The driver of `dcjax evaluate`: networks trained on a saved set, tested on real images."""
 
+import hashlib
+import json
 import os
 import shlex
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +17,9 @@ from dcjax.errors import UserError
 from dcjax.experiment import Evaluation, Keys
 from dcjax.interrupt import Interrupts
 from dcjax.progress import logger
+from dcjax.run_files import EVALUATIONS, OBJECT, holds, read_json
 from dcjax.synthetic import LONGEST, SyntheticSet
+from dcjax.workdir import write_json
 
 
 def evaluate(
@@ -36,16 +42,64 @@ def evaluate(
     UserError: the file, the data or a change is not usable.
     Interrupted: SIGTERM or Ctrl-C.
   """
+  return list(records(path, data_dir=data_dir, cache_dir=cache_dir, seed=seed, **changes))
+
+
+def records(
+  path: str | os.PathLike,
+  *,
+  data_dir: str = "",
+  cache_dir: str = "",
+  seed: int | None = None,
+  unfinished: Path | None = None,
+  **changes: Any,
+) -> Iterator[dict[str, Any]]:
+  """Does what `evaluate` does, and yields each record as soon as it is there.
+
+  Args:
+    path, data_dir, cache_dir, seed, **changes: see `bind`.
+    unfinished: a file for the records so far, from which a later call with the same arguments goes
+      on.
+
+  Raises:
+    UserError: as `evaluate`, or `unfinished` is not of this evaluation.
+    Interrupted: SIGTERM or Ctrl-C.
+  """
   evaluation, images, iteration = bind(
     path, data_dir=data_dir, cache_dir=cache_dir, seed=seed, **changes
   )
-  records = []
-  with Interrupts("nothing was saved") as interrupts:
-    for task in evaluation.tasks():
+  digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+  of = json.loads(json.dumps({"set": digest, "seed": seed, **changes}))
+  done = _unfinished(unfinished, of) if unfinished and unfinished.exists() else []
+  yield from done
+  left = f"finished records are in {unfinished}, and the same command goes on"
+  with Interrupts(left if unfinished else "nothing was saved") as interrupts:
+    for task in evaluation.tasks()[len(done) :]:
       for count, record in evaluation.run(task, images, iteration, interrupts.wait):
         logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
-      records.append(record)
-  return records
+      done.append(record)
+      if unfinished:
+        keep(unfinished, {"of": of, "evaluations": done})
+      yield record
+
+
+def keep(file: Path, content: dict[str, Any]) -> None:
+  """Writes the records of an evaluation; raises `UserError` where that cannot be done."""
+  try:
+    write_json(file, content)
+  except OSError as error:
+    raise UserError(
+      f"--output: cannot write {file} ({error.strerror}); mend that and start again"
+    ) from None
+
+
+def _unfinished(file: Path, of: dict[str, Any]) -> list[dict[str, Any]]:
+  """The records of an evaluation that was stopped."""
+  remedy = "delete it, or give another --output"
+  content = read_json(file, holds({"of": OBJECT, "evaluations": EVALUATIONS}), remedy, "--output")
+  if content["of"] != of:
+    raise UserError(f"--output: {file} is of another evaluation that was stopped; {remedy}")
+  return content["evaluations"]
 
 
 def bind(

@@ -81,11 +81,11 @@ def evaluator(
     dataset: whose test split is used.
 
   Returns:
-    `evaluate(images, labels, key, own_sets=False)` for images `[N, H, W, C]`, float32 normalised
-    or uint8 of the dataset, and labels int32 `[N]`. With `own_sets` each network has a set of its
-    own: images `[networks, N, H, W, C]`. It yields test accuracies `[n, checks]` of the n networks
-    trained together, perhaps not computed yet, until all are done. Network i is drawn and trained
-    from `fold_in(key, i)`.
+    `evaluate(images, labels, key, own_sets=False, first=0)` for images `[N, H, W, C]`, float32
+    normalised or uint8 of the dataset, and labels int32 `[N]`. With `own_sets` each network has a
+    set of its own: images `[networks, N, H, W, C]`. From network `first` on, it yields test
+    accuracies `[n, checks]` of the n networks trained together, perhaps not computed yet, until all
+    are done. Network i is drawn and trained from `fold_in(key, i)`.
   """
   together = min(strategy.network_block, settings.networks)
 
@@ -99,8 +99,10 @@ def evaluator(
       return one(images, keys[0])[None]
     return jax.vmap(one, in_axes=(0 if images.ndim == 5 else None, 0))(images, keys)
 
-  def evaluate(images: Array, labels: Array, key: Key, own_sets: bool = False) -> Iterator[Array]:
-    for start in range(0, settings.networks, together):
+  def evaluate(
+    images: Array, labels: Array, key: Key, own_sets: bool = False, first: int = 0
+  ) -> Iterator[Array]:
+    for start in range(first, settings.networks, together):
       # A last block that is not full trains copies and drops them, rather than compile again.
       numbers = np.minimum(np.arange(start, start + together), settings.networks - 1)
       keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)

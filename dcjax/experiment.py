@@ -67,8 +67,7 @@ def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   Raises:
     UserError: it selects real images.
   """
-  if config.method in coreset.METHODS:
-    raise UserError(f"method: {config.method} selects real images; use dcjax select")
+  check_condenses(config)
   first_block = 0 if config.method in ("dm", "idm") else layout.first_block
   phi = network(config, dataset, layout, first_block=first_block)
   matching = augmentations(config)
@@ -85,6 +84,12 @@ def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
     queue = _network_settings(idm.QueueSettings, config.queue, dataset)
     return idm.idm(phi, settings(idm.Settings, config), queue, *bound)
   return dc.dc(phi, settings(dc.Settings, config), *bound)
+
+
+def check_condenses(config: ConfigDict) -> None:
+  """Raises `UserError` for a method that selects real images."""
+  if config.method in coreset.METHODS:
+    raise UserError(f"method: {config.method} selects real images; use dcjax select")
 
 
 def _network_settings(kind: type[Any], fields: ConfigDict, dataset: Dataset) -> Any:
@@ -265,7 +270,7 @@ def synthetic_set(
     "method": config.method,
     "dataset": dataset.name,
     "class_names": list(dataset.class_names),
-    "range": _range(forming, dataset),
+    "range": image_range(forming, dataset),
     "zca": dataset.whitening is not None,
     "mean": np.asarray(dataset.mean).tolist(),
     "std": np.asarray(dataset.std).tolist(),
@@ -281,7 +286,7 @@ def synthetic_set(
   return SyntheticSet(images, labels, metadata, weights, whitening)
 
 
-def _range(forming: Formation, dataset: Dataset) -> str:
+def image_range(forming: Formation, dataset: Dataset) -> str:
   """What the numbers are that a set stores, an entry of `synthetic.RANGES`."""
   if forming.unit:
     return "unit"

@@ -1,8 +1,7 @@
-"""Files: written whole or not at all, read as runs have left them; paths as users write them."""
+"""Files: written whole or not at all; paths as users write them."""
 
 import errno
 import fcntl
-import json
 import os
 import stat
 from collections.abc import Iterator
@@ -100,41 +99,6 @@ def sync(folder: Path) -> None:
       raise
   finally:
     os.close(descriptor)
-
-
-def read_object(file: Path) -> dict[str, Any]:
-  """What a JSON file of a run holds.
-
-  Raises:
-    UserError: no object.
-  """
-  try:
-    content = json.loads(file.read_bytes())
-  except ValueError:
-    content = None
-  if not isinstance(content, dict):
-    raise UserError(f"workdir: {file} is not a JSON object; give another folder")
-  return content
-
-
-def read_records(file: Path) -> list[dict[str, Any]]:
-  """The records of a log, up to a line that was cut short; none if there is no log."""
-  records = []
-  for line in file.read_bytes().splitlines() if file.exists() else []:
-    try:
-      record = json.loads(line)
-    except ValueError:
-      break
-    if not isinstance(record, dict) or not isinstance(record.get("iteration"), int):
-      break
-    records.append(record)
-  return records
-
-
-def read_summary(folder: Path) -> dict[str, Any] | None:
-  """What a finished run has written, if it is all there."""
-  file = folder / "summary.json"
-  return read_object(file) if file.exists() and (folder / "synthetic.npz").exists() else None
 
 
 def is_taken(folder: Path) -> bool:

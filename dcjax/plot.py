@@ -1,6 +1,5 @@
 """The driver of `dcjax plot`: gathers from the folders of runs what `dcjax.pictures` draws."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from dcjax.experiment import Keys
 from dcjax.files import expand
 from dcjax.methods import dc
 from dcjax.progress import LOG_SECONDS, logger
+from dcjax.run_files import EVALUATIONS, OBJECT, Shape, holds, is_count, is_text, read_json
 from dcjax.synthetic import SyntheticSet
 
 SUFFIXES = (".png", ".pdf")
@@ -269,8 +269,14 @@ def ipc(folders: Sequence[Path]) -> Figure:
   return pictures.accuracies(curves.from_summaries(summaries))
 
 
+_EVALUATED = holds({
+  "dataset": is_text, "method": is_text, "ipc": is_count, "evaluations": EVALUATIONS,
+})  # fmt: skip
+
+
 def _summary(folder: Path) -> dict[str, Any]:
-  summary = _read(folder, "summary.json")
+  shape = _EVALUATED if "evaluations" in _read(folder, "summary.json") else OBJECT
+  summary = _read(folder, "summary.json", shape)
   if not any(record["set"] == experiment.SYNTHETIC for record in summary.get("evaluations", ())):
     raise UserError(f"workdirs: {folder} was not evaluated; give a run with evaluation.networks")
   return summary
@@ -306,10 +312,11 @@ def stages(folders: Sequence[Path], *, labels: Sequence[str] = ()) -> Figure:
     labels: names of the runs; by default the methods, or the folders.
   """
   titles = _titles(folders, labels)
-  summaries = [_read(folder, "summary.json") for folder in folders]
-  for folder, summary in zip(folders, summaries, strict=True):
-    if "stages" not in summary:
+  for folder in folders:
+    if "stages" not in _read(folder, "summary.json"):
       raise UserError(f"workdirs: {folder} is no run of dcjax continual; give one")
+  summaries = [_read(folder, "summary.json", figure.is_summary) for folder in folders]
+  for folder, summary in zip(folders, summaries, strict=True):
     if summary["stages"] != summaries[0]["stages"]:
       raise UserError(
         f"workdirs: {folders[0]} has the stages {', '.join(summaries[0]['stages'])}, {folder} "
@@ -327,7 +334,8 @@ def _titles(folders: Sequence[Path], labels: Sequence[str]) -> Sequence[str]:
     raise UserError(f"labels: {len(labels)} for {len(folders)} runs; give one for each")
   if labels:
     return labels
-  methods = [method_name(_read(folder, "config.json").get("method", "")) for folder in folders]
+  configs = [_read(folder, "config.json") for folder in folders]
+  methods = [method_name(str(config.get("method", ""))) for config in configs]
   names = [folder.resolve().name for folder in folders]
   for titles in (methods, names):
     if len(set(titles)) == len(folders):
@@ -335,18 +343,12 @@ def _titles(folders: Sequence[Path], labels: Sequence[str]) -> Sequence[str]:
   return [str(folder) for folder in folders]
 
 
-def _read(folder: Path, name: str) -> dict[str, Any]:
+def _read(folder: Path, name: str, shape: Shape = OBJECT) -> dict[str, Any]:
   """A JSON file of a run."""
-  try:
-    content = json.loads((folder / name).read_bytes())
-  except FileNotFoundError:
+  if not (folder / name).exists():
     remedy = "let the run finish" if name == "summary.json" else "give the --workdir of a run"
-    raise UserError(f"workdirs: {folder} holds no {name}; {remedy}") from None
-  except ValueError:
-    content = None
-  if not isinstance(content, dict):
-    raise UserError(f"workdirs: {folder / name} is not a JSON object; give another run")
-  return content
+    raise UserError(f"workdirs: {folder} holds no {name}; {remedy}")
+  return read_json(folder / name, shape, "give another run", field="workdirs")
 
 
 KINDS: dict[str, Callable[..., Figure]] = {

@@ -34,7 +34,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def _row(record: dict[str, Any]) -> tuple[str, ...]:
   synthetic = record["set"] == "synthetic"
-  augmented = " aug" if record["augmentation"] != "none" or record["cutmix"] else ""
+  augmented = " aug" if record["augmentation"] != "none" or record.get("cutmix") else ""
   return (
     str(record["iteration"]) if synthetic else "-",
     record["set"],

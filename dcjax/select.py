@@ -32,10 +32,12 @@ from dcjax.interrupt import Interrupts
 from dcjax.nn import pools
 from dcjax.pretrained import Trained
 from dcjax.progress import LOG_SECONDS, Stopwatch, logger
+from dcjax.run_files import is_share, many, read_json
 from dcjax.synthetic import SyntheticSet
 from dcjax.types import Array, Key
 from dcjax.workdir import Workdir, held, write_json
 
+CANDIDATES = "candidates.json"
 _SECONDS = ("train", "select", "evaluate")  # what `summary.json` counts
 Wait = Callable[[Any], Any]  # returns arrays once they are computed
 
@@ -43,7 +45,8 @@ Wait = Callable[[Any], Any]  # returns arrays once they are computed
 def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
   """Chooses real images as a config says, and evaluates them as `condense` does.
 
-  Writes `config.json`, `synthetic.npz`, `images/000000.png` and `summary.json` into `workdir`.
+  Writes `config.json`, `synthetic.npz`, `images/000000.png` and `summary.json` into `workdir`, and
+  for 'optimal_random' `candidates.json`, the accuracies of the random subsets so far.
   The set is like any other; its metadata also hold `indices`, `[classes][ipc]` places in the
   training split as it was loaded, and for 'optimal_random' `selection`, how good it was.
 
@@ -200,14 +203,25 @@ class Selection:
     evaluate = evaluation.evaluator(self.network, settings, self.layout, ranked_by)
     subsets = _Subsets(images, places.reshape(count, -1))
     subset_labels = jnp.repeat(jnp.arange(classes, dtype=jnp.int32), ipc)
-    accuracies: list[float] = []
+    accuracies = self._ranked(count)
+    options: dict[str, Any] = {"own_sets": True, "first": len(accuracies)}
     logged = 0.0
-    for block in evaluate(subsets, subset_labels, self.network_key, own_sets=True):
-      accuracies.extend(np.asarray(wait(block))[:, -1])
+    for block in evaluate(subsets, subset_labels, self.network_key, **options):
+      accuracies.extend(np.asarray(wait(block))[:, -1].tolist())
       if time.monotonic() - logged >= LOG_SECONDS or len(accuracies) == count:
         logged, best = time.monotonic(), max(accuracies)
         logger.info("%d of %d random subsets, best %.4f", len(accuracies), count, best)
-    return np.array(accuracies)
+        write_json(self.path / CANDIDATES, accuracies)
+    return np.array(accuracies, np.float32)
+
+  def _ranked(self, count: int) -> list[float]:
+    """The accuracies of the first subsets, as far as an earlier start has come."""
+    file = self.path / CANDIDATES
+    try:
+      return read_json(file, many(is_share))[:count] if file.exists() else []
+    except UserError as error:
+      logger.warning("%s; all subsets are tried again", str(error).partition(";")[0])
+      return []
 
   def _summary(self) -> dict[str, Any]:
     """The content of `summary.json` before any evaluation."""
@@ -232,8 +246,8 @@ class Selection:
         "%s set on %s: %d of %d networks, accuracy %.4f",
         *task, done, self.settings.networks, record["last_mean"],
       )  # fmt: skip
-    seconds = summary["seconds"]
-    seconds["evaluate"] = round(seconds["evaluate"] + time.monotonic() - start, 3)
+    seconds = summary.setdefault("seconds", {})
+    seconds["evaluate"] = round(seconds.get("evaluate", 0.0) + time.monotonic() - start, 3)
     summary["evaluations"].append(record)
     write_json(self.path / "summary.json", summary)
 

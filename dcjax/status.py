@@ -4,19 +4,21 @@ It writes nothing and does without jax: it answers at once, beside a run or on a
 """
 
 import itertools
-import json
+import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dcjax import report
 from dcjax.errors import UserError
-from dcjax.files import PROGRESS, expand, is_taken, read_object, read_records, read_summary
+from dcjax.files import LOCK, PROGRESS, expand, is_taken
+from dcjax.run_files import CONFIG, NOTE, newest_checkpoint, read_json, read_log, read_summary
+
+logger = logging.getLogger("dcjax")
 
 COLUMNS = ("workdir", "state", "run", "iteration", "s each", "left", "accuracy (%)")
-FIELDS = {"method", "dataset", "network", "evaluation", "ipc", "seed"}  # of every config
 SIGNS = ("config.json", "metrics.jsonl", PROGRESS, "summary.json")  # what a run writes to
 FINISHED, RUNNING, STOPPED, KILLED = "finished", "running", "stopped", "killed or failed"
 UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
@@ -37,6 +39,7 @@ class Run(NamedTuple):
     evaluations: of each set and network the last one.
     seconds: of an iteration, a mean since the last start, if it is known.
     doing: what goes on besides iterations.
+    damaged: what cannot be read, and is left out.
   """
 
   path: Path
@@ -49,6 +52,7 @@ class Run(NamedTuple):
   evaluations: list[dict[str, Any]]
   seconds: float | None
   doing: str
+  damaged: tuple[str, ...]
 
   @property
   def iterations(self) -> int:
@@ -74,56 +78,88 @@ def status(workdirs: Sequence[str | os.PathLike[str]]) -> str:
     All about one run, or a line for each of several.
 
   Raises:
-    UserError: there is no run in one of them.
+    UserError: there is no run in one of them, or the config of the only one cannot be read.
   """
   if not workdirs:
     raise UserError("status: no workdir; write dcjax status W, or several")
-  try:
-    runs = [run for path in workdirs for run in _find(expand("status", path))]
-  except OSError as error:
-    raise UserError(
-      f"status: cannot read {error.filename} ({error.strerror}); give a folder that you may read"
-    ) from None
-  if len(runs) == 1:
-    return "\n".join(_details(runs[0]))
-  return report.aligned([COLUMNS, *map(_row, runs)])
+  runs = [run for path in workdirs for run in _find(expand("status", path))]
+  if len(runs) > 1:
+    return report.aligned([COLUMNS, *map(_row, runs)])
+  if isinstance(runs[0], _Unknown):
+    raise UserError(runs[0].problem)
+  return "\n".join(_details(runs[0]))
 
 
-def _find(path: Path) -> list[Run]:
+class _Unknown(NamedTuple):
+  """A run whose config cannot be read."""
+
+  path: Path
+  problem: str
+
+
+def _find(path: Path) -> list[Run | _Unknown]:
   """The run of a folder, or all those below it."""
   if not path.is_dir():
     raise UserError(f"status: no folder {path}; give the --workdir of a run")
-  here = path / "config.json"
-  files = [here] if here.exists() else sorted(path.rglob("config.json"))
-  runs = [_read(file.parent, config) for file in files if (config := _config(file))]
+  folders = [path] if os.path.lexists(path / "config.json") else sorted(_below(path))
+  runs = [run for folder in folders if (run := _read(folder))]
   if not runs:
     raise UserError(f"status: {path} is no workdir and holds none; give the --workdir of a run")
   return runs
 
 
-def _config(file: Path) -> dict[str, Any] | None:
-  """The config of a run, if it is one."""
+def _below(path: Path) -> Iterator[Path]:
+  """The folders below one that hold a config; a warning for those that cannot be looked into."""
+
+  def warn(error: OSError) -> None:
+    logger.warning("status: cannot read %s (%s); left out", error.filename, error.strerror)
+
+  for folder, subfolders, files in os.walk(path, onerror=warn):
+    if "config.json" in (*subfolders, *files):
+      yield Path(folder)
+
+
+def _read(path: Path) -> Run | _Unknown | None:
+  """What the files in a folder tell; None if it is not that of a run."""
+  file = path / "config.json"
   try:
-    content = json.loads(file.read_bytes())
-  except ValueError:
-    return None
-  return content if isinstance(content, dict) and content.keys() >= FIELDS else None
+    return _tell(path, read_json(file, CONFIG, field="status"))
+  except UserError as error:  # many programs have a config.json
+    signs = (LOCK, *SIGNS[1:])
+    if os.access(file, os.R_OK) and not any(os.path.lexists(path / name) for name in signs):
+      return None
+    return _Unknown(path, str(error))
+  except OSError as error:  # it goes away right now
+    return _Unknown(path, f"status: cannot read {error.filename} ({error.strerror}); try again")
 
 
-def _read(path: Path, config: dict[str, Any]) -> Run:
-  records, summary = read_records(path / "metrics.jsonl"), read_summary(path)
+def _tell(path: Path, config: dict[str, Any]) -> Run:
+  damaged: list[str] = []
+
+  def attempt(otherwise: Any, read: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+      return read(*arguments)
+    except UserError as error:
+      damaged.append(str(error).partition(": ")[2].partition(";")[0])
+      return otherwise
+
+  records, lines_left = attempt(([], 0), read_log, path / "metrics.jsonl")
+  if lines_left > 1:
+    damaged.append(f"{path / 'metrics.jsonl'} is damaged after line {len(records)}")
+  summary = attempt(None, read_summary, path)
+  note = attempt({}, read_json, path / PROGRESS, NOTE) if (path / PROGRESS).exists() else {}
   losses = [record["loss"] for record in records if "loss" in record]
   evaluations = [record["evaluation"] for record in records if "evaluation" in record]
   if summary is not None:
     evaluations = summary["evaluations"]
   iteration = len(losses) if summary is None else summary.get("iterations", 0)
-  checkpoint = _newest(path / "checkpoints")
-  note = read_object(path / PROGRESS) if (path / PROGRESS).exists() else {}
+  checkpoint = newest_checkpoint(path)
+  left = summary is None or attempt(True, _evaluations_left, config, summary)
   written = max((path / name).stat().st_mtime for name in SIGNS if (path / name).exists())
   return Run(
     path=path,
     config=config,
-    state=_state(path, config, summary, saved=checkpoint >= iteration),
+    state=_state(path, finished=not left, saved=checkpoint >= iteration),
     quiet=max(0.0, time.time() - written),
     iteration=iteration,
     checkpoint=checkpoint,
@@ -131,17 +167,12 @@ def _read(path: Path, config: dict[str, Any]) -> Run:
     evaluations=list({(r["set"], r["network"]): r for r in evaluations}.values()),
     seconds=note.get("seconds_per_iteration"),
     doing=note.get("doing", ""),
+    damaged=tuple(damaged),
   )
 
 
-def _newest(folder: Path) -> int:
-  """Iterations done at the newest checkpoint; those that are being written have longer names."""
-  names = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
-  return max((int(name) for name in names if name.isdecimal()), default=0)
-
-
-def _state(path: Path, config: dict[str, Any], summary: dict[str, Any] | None, saved: bool) -> str:
-  if summary is not None and not _evaluations_left(config, summary):
+def _state(path: Path, finished: bool, saved: bool) -> str:
+  if finished:
     return FINISHED
   if is_taken(path):
     return RUNNING
@@ -150,13 +181,12 @@ def _state(path: Path, config: dict[str, Any], summary: dict[str, Any] | None, s
 
 def _evaluations_left(config: dict[str, Any], summary: dict[str, Any]) -> bool:
   """Whether a selection, whose summary is written before the first evaluation, lacks some."""
-  if "iterations" in config or not config["evaluation"]["networks"]:
+  if "iterations" in config:
     return False
-  from ml_collections import ConfigDict
-
+  from dcjax.config import of_file
   from dcjax.select import tasks_left  # brings jax
 
-  return bool(tasks_left(ConfigDict(config), summary))
+  return bool(tasks_left(of_file(config), summary))
 
 
 def _details(run: Run) -> Iterator[str]:
@@ -179,13 +209,17 @@ def _lines(run: Run) -> Iterator[tuple[str, str]]:
     yield "speed", f"{run.seconds:.3g} s an iteration{left}"
   if run.doing and run.state == RUNNING:
     yield "doing", run.doing
+  for problem in run.damaged:
+    yield "damaged", problem
   if run.checkpoint and run.state != FINISHED:
     onward = "" if run.state == RUNNING else "; the same command goes on from there"
     yield "checkpoint", f"of iteration {run.checkpoint}{onward}"
 
 
-def _row(run: Run) -> tuple[str, ...]:
+def _row(run: Run | _Unknown) -> tuple[str, ...]:
   """A run in a line; its accuracy is that of the network that comes first."""
+  if isinstance(run, _Unknown):
+    return str(run.path), "config.json is damaged", *[""] * (len(COLUMNS) - 2)
   ours = [record for record in run.evaluations if record["set"] == "synthetic"]
   return (
     str(run.path),
@@ -200,7 +234,8 @@ def _row(run: Run) -> tuple[str, ...]:
 
 def _when(run: Run) -> str:
   sign = ", last sign" if run.state == RUNNING else ""
-  return f"{run.state}{sign} {duration(run.quiet)} ago"
+  damaged = ", with damaged files" if run.damaged else ""
+  return f"{run.state}{sign} {duration(run.quiet)} ago{damaged}"
 
 
 def _name(run: Run) -> str:

@@ -1,6 +1,5 @@
 """The driver of `dcjax table`: a table of a paper, cell by cell, with nothing done twice."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from dcjax.experiment import Evaluation, Keys
 from dcjax.files import LOCK, expand
 from dcjax.interrupt import Interrupts
 from dcjax.progress import logger
+from dcjax.run_files import holds, is_count, is_number, is_text, many, read_json
 from dcjax.select import select
 from dcjax.synthetic import SyntheticSet
 from dcjax.tables import TABLES, Cell, Result, Table, comma_separated, markdown, plan
@@ -268,15 +268,17 @@ class Filling:
     self.records[trial.name] = record
 
 
+_CELL = holds({
+  "record": holds({
+    "last": many(is_number, least=1), "protocol": is_text, "epochs": is_count,
+    "augmentation": is_text,
+  })
+})  # fmt: skip
+
+
 def _read(file: Path) -> dict[str, Any]:
   """The record of a finished cell."""
-  try:
-    record = json.loads(file.read_bytes())["record"]
-    if not record["last"] or not np.isfinite(np.asarray(record["last"], float)).all():
-      raise ValueError
-  except (ValueError, KeyError, TypeError):
-    raise UserError(f"workdir: {file} is damaged; delete it to have its cell run again") from None
-  return record
+  return read_json(file, _CELL, "delete it to have its cell run again")["record"]
 
 
 def _evaluation(config: ConfigDict, dataset: Dataset) -> Evaluation:

@@ -2,18 +2,18 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from dcjax.launch import command_line
 
 from dcjax import report
 from dcjax.errors import UserError
-from dcjax.evaluate import evaluate
+from dcjax.evaluate import keep, records
 from dcjax.files import expand
 from dcjax.nn import NETWORKS
 from dcjax.nn.pools import POOLS
 from dcjax.protocols import PROTOCOLS
-from dcjax.workdir import write_json
 
 
 def main(arguments: list[str]) -> None:
@@ -21,13 +21,20 @@ def main(arguments: list[str]) -> None:
   values = command_line.parse(_flags, arguments, required=("synthetic",))
   options = {name: value for name, value in values.flag_values_dict().items() if value is not None}
   path, output = options.pop("synthetic"), options.pop("output", None)
+  unfinished = None
   if output:
     output = expand("--output", output)
     _check_output(output)
-  records = evaluate(path, **options)
-  print(report.table(records))
-  if output:
-    write_json(output, {"synthetic": path, "evaluations": records})
+    unfinished = output.with_name(f"{output.name}.unfinished")
+  found: list[dict[str, Any]] = []
+  try:
+    found.extend(records(path, unfinished=unfinished, **options))
+  finally:  # also of an evaluation that is stopped
+    if found:
+      print(report.table(found))
+  if unfinished:
+    keep(output, {"synthetic": path, "evaluations": found})
+    unfinished.unlink()
 
 
 def _check_output(file: Path) -> None:
@@ -47,7 +54,7 @@ def _flags() -> flags.FlagValues:
     "cache_dir": "Where the decoded dataset is kept; by default ~/.cache/dcjax.",
     "protocol": f"Protocol of the evaluation: {', '.join(PROTOCOLS)}.",
     "augmentation": "What networks are trained with: none, dc, imagenet, or transforms: crop_flip.",
-    "output": "JSON file for the results; must not be there yet.",
+    "output": "JSON file for the results, not there yet; until all are done it is FILE.unfinished.",
   }
   number = {
     "networks": "How many networks to train on each set.",

@@ -1,11 +1,10 @@
 """The command `dcjax`."""
 
 import importlib
-import logging
 import os
+import signal
 import sys
-
-from absl import logging as absl_logging
+from types import FrameType
 
 from dcjax.errors import Interrupted, UserError, nearest
 from dcjax.version import __version__
@@ -13,7 +12,8 @@ from dcjax.version import __version__
 USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
 
   dcjax condense --config configs/X.py --workdir W [--config.field=value ...]
-      Condenses a dataset into W. Started again with the same command, it goes on.
+      Condenses a dataset into W. Started again with the same command, it goes on; a finished run
+      does with more --config.iterations.
   dcjax select --method herding --workdir W [--config configs/coreset.py:cifar10,ipc=10 ...]
       Chooses real images instead: random, herding, k_center, forgetting or optimal_random.
   dcjax evaluate --synthetic W/synthetic.npz [--architectures convnet,mlp,lenet ...]
@@ -54,6 +54,8 @@ STOPPED = 130  # by Ctrl-C, as shells count
 
 def main() -> None:
   """Runs a command and exits; a user's mistake is one line and exit code 2."""
+  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _stop)  # so soon that this module must import little
   try:
     run(sys.argv[1:])
   except UserError as error:
@@ -64,9 +66,12 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(interrupted.exit_code)  # not waiting for what the device still computes
-  except KeyboardInterrupt:
-    print("dcjax: stopped by SIGINT", file=sys.stderr)
-    sys.exit(STOPPED)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+  """Ends the process where nothing is to be saved; modules that load would swallow an exception."""
+  os.write(sys.stderr.fileno(), b"dcjax: stopped by SIGINT\n")
+  os._exit(STOPPED)
 
 
 def run(arguments: list[str]) -> None:
@@ -86,6 +91,10 @@ def run(arguments: list[str]) -> None:
 
 def _log_plainly() -> None:
   """Shows dcjax' own progress, and of other packages only what they warn of."""
+  import logging
+
+  from absl import logging as absl_logging
+
   logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
   logging.getLogger("dcjax").setLevel(logging.INFO)
   absl_logging.set_verbosity(absl_logging.WARNING)

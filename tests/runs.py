@@ -1,5 +1,10 @@
 """Tiny runs on the handwritten digits, for the tests of whole runs."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
 from ml_collections import ConfigDict
 
 import dcjax.config
@@ -19,3 +24,32 @@ def tiny(method="dc", **changes) -> ConfigDict:
   for path, value in changes.items():
     config.update_from_flattened_dict({path.replace("__", "."): value})
   return config
+
+
+class Killed(BaseException):
+  """What nothing catches, as nothing catches SIGKILL."""
+
+
+def killed_again_and_again(monkeypatch: pytest.MonkeyPatch, start: Callable[[], Any]) -> Any:
+  """What a command returns at last, whose n-th start is killed at its n-th file.
+
+  By turns the file is not there under its name yet, and just there.
+  """
+  replace, left, starts = Path.replace, [0], 0
+
+  def replacing(self, target):
+    left[0] -= 1
+    if not left[0] and starts % 2:
+      raise Killed
+    replace(self, target)
+    if not left[0]:
+      raise Killed
+
+  monkeypatch.setattr(Path, "replace", replacing)
+  while True:
+    starts += 1
+    left[0] = starts
+    try:
+      return start()
+    except Killed:
+      continue

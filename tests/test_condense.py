@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcjax import SyntheticSet, UserError, experiment
+from dcjax import SyntheticSet, UserError, experiment, workdir
 from dcjax.condense import Run, condense, converged
 from dcjax.errors import Interrupted
 from dcjax.evaluate import evaluate
@@ -116,17 +116,14 @@ def test_a_finished_run_is_left_alone(finished):
     ("idm", {"formation__name": "learnable"}),
   ],
 )
-def test_a_method_with_networks_of_its_own_goes_on_bit_for_bit(
-  method, fields, tmp_path, monkeypatch
-):
+def test_a_method_with_networks_of_its_own_goes_on_bit_for_bit(method, fields, tmp_path):
   config = tiny(method, compute__chunk=2, evaluation__networks=0, **fields)
   summary = condense(config, tmp_path / "straight")
-  with monkeypatch.context() as patch:
-    interrupt_after(patch, 1)
-    with pytest.raises(Interrupted):
-      condense(config, tmp_path / "stopped")
-  condense(config, tmp_path / "stopped")
-  assert_same_result(tmp_path / "straight", tmp_path / "stopped")
+  shorter = config.copy_and_resolve_references()
+  shorter.iterations = 3
+  for part in (shorter, config):
+    condense(part, tmp_path / "parts")
+  assert_same_result(tmp_path / "straight", tmp_path / "parts")
   # Stored and decoded images, in the summary, in the file, and at evaluation.
   synthetic = SyntheticSet.load(tmp_path / "straight" / "synthetic.npz")
   assert (summary["ipc"], summary["decoded_ipc"]) == (1, 4)
@@ -167,7 +164,7 @@ def test_a_log_that_lacks_iterations_is_refused(finished, tmp_path):
 def test_files_of_a_run_that_are_damaged(finished, tmp_path, file):
   folder = copied(finished, tmp_path)
   (folder / file).write_bytes(b"\xff[]")
-  with pytest.raises(UserError, match=f"{file} is not a JSON object"):
+  with pytest.raises(UserError, match=f"{file} is damaged"):
     condense(tiny(evaluate_every=3), folder)
 
 
@@ -255,6 +252,103 @@ def test_traces_the_iteration_once_for_all_chunks(tmp_path, monkeypatch):
   monkeypatch.setattr(experiment, "method", counted)
   condense(tiny(compute__chunk=1), tmp_path)
   assert len(losses(tmp_path)) == 6
+
+
+# --- More iterations than before ---------------------------------------------------------------
+
+
+def crash_at(monkeypatch, when):
+  """Makes a run end at some moment after it was told to become longer."""
+
+  def crash(*arguments):
+    raise Interrupted(signal.SIGTERM)
+
+  if when == "before the config":
+    monkeypatch.setattr(workdir, "write_json", crash)
+  if when == "later":
+    interrupt_after(monkeypatch, 1)
+
+
+@pytest.mark.parametrize("when", ["before the config", "later"])
+def test_a_finished_run_that_becomes_longer_is_one_of_that_length(
+  finished, tmp_path, monkeypatch, when
+):
+  """Its former end, where no evaluation is due otherwise, leaves no trace in what it computed."""
+  short, long = (tiny(evaluate_every=3, compute__chunk=1, iterations=n) for n in (4, 6))
+  before = condense(short, tmp_path)
+  with monkeypatch.context() as patch, pytest.raises(Interrupted):
+    crash_at(patch, when)
+    condense(long, tmp_path)
+  summary = condense(long, tmp_path)
+  assert_same_result(tmp_path, finished[0])
+  for field in ("evaluations", "iterations"):
+    assert summary[field] == finished[1][field]
+  assert json.loads((tmp_path / "config.json").read_text())["iterations"] == 6
+  assert SyntheticSet.load(tmp_path / "synthetic.npz").metadata["config"]["iterations"] == 6
+  assert json.loads((tmp_path / "summary-4.json").read_text()) == before
+  assert (tmp_path / "checkpoints" / "6").is_dir()
+  assert status([tmp_path]).startswith(f"{tmp_path}: finished")
+  with pytest.raises(UserError, match=r"iterations: 5 are fewer than the 6 that are done in "):
+    condense(tiny(evaluate_every=3, iterations=5), tmp_path)
+
+
+def test_evaluations_on_real_images_are_not_done_again(finished, tmp_path, monkeypatch):
+  condense(tiny(evaluate_every=3, iterations=2), tmp_path)
+  run, tasks = experiment.Evaluation.run, []
+
+  def counted(self, task, *arguments):
+    tasks.append(task[0])
+    return run(self, task, *arguments)
+
+  monkeypatch.setattr(experiment.Evaluation, "run", counted)
+  condense(tiny(evaluate_every=3), tmp_path)
+  assert tasks == ["synthetic", "synthetic"]
+  assert_same_result(tmp_path, finished[0])
+
+
+def test_a_stopped_run_may_end_sooner_than_it_was_to(finished, tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    interrupt_after(patch, 3)
+    with pytest.raises(Interrupted):
+      condense(tiny(evaluate_every=3, compute__chunk=1, iterations=99), tmp_path)
+  assert condense(tiny(evaluate_every=3), tmp_path)["iterations"] == 6
+  assert_same_result(tmp_path, finished[0])
+
+
+def test_a_run_that_time_has_ended_goes_on_with_more_of_it(finished, tmp_path):
+  config = tiny(evaluate_every=3, compute__chunk=1)
+  assert condense(config, tmp_path, seconds=1e-9)["iterations"] == 1
+  assert condense(config, tmp_path, seconds=1e-9)["iterations"] == 1
+  assert condense(config, tmp_path)["iterations"] == 6
+  assert_same_result(tmp_path, finished[0])
+
+
+# --- What it refuses ---------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_deleted_or_moved_meanwhile_is_noticed(tmp_path, monkeypatch):
+  run = Loop.run
+
+  def after(change):
+    def changed(self, state, start, *arguments):
+      if start == 1:
+        change()
+      return run(self, state, start, *arguments)
+
+    monkeypatch.setattr(Loop, "run", changed)
+    return tiny(compute__chunk=1, evaluation__networks=0)
+
+  folder, other = tmp_path / "run", tmp_path / "other"
+  config = after(lambda: folder.rename(other))
+  with pytest.raises(UserError, match=rf"run was moved to {other} while it was used; go on there"):
+    condense(config, folder)
+  assert not folder.exists()
+  config = after(lambda: shutil.rmtree(folder))
+  with pytest.raises(UserError, match=r"run was deleted while it was used, with all that was"):
+    condense(config, folder)
+  config = after(lambda: (folder / "config.json").unlink())
+  with pytest.raises(UserError, match=r"run was emptied while it was used"):
+    condense(config, folder)
 
 
 def test_other_config_is_refused_by_field(finished):
@@ -464,6 +558,19 @@ def test_a_converged_run_ends_and_is_evaluated(converging):
   assert ends == [len(found)]
   assert {record["iteration"] for record in summary["evaluations"]} == {len(found), 0}
   assert SyntheticSet.load(folder / "synthetic.npz").metadata["iteration"] == len(found)
+
+
+def test_a_converged_run_stays_so_with_more_iterations(converging, tmp_path):
+  config, folder, summary = converging
+  longer = config.copy_and_resolve_references()
+  longer.iterations = 99
+  shutil.copytree(folder, tmp_path / "copy")
+  again = condense(longer, tmp_path / "copy")
+  assert again["iterations"] == summary["iterations"]
+  assert again["evaluations"] == summary["evaluations"]
+  assert_same_result(folder, tmp_path / "copy")
+  synthetic = SyntheticSet.load(tmp_path / "copy" / "synthetic.npz")
+  assert synthetic.metadata["config"]["iterations"] == 99
 
 
 def test_a_stopped_run_converges_where_it_would_have(converging, tmp_path, monkeypatch):

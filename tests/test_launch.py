@@ -1,8 +1,10 @@
 """The command line: what works, and that every mistake is one line and exit code 2."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from dcjax.launch import evaluate as command
 from dcjax.launch import main
 
 from dcjax import SyntheticSet, evaluate
+from dcjax.errors import Interrupted
+from dcjax.experiment import Evaluation
 
 QUICK = "--config=configs/quickstart.py:smoke"
 TINY = ["--config.network.depth=1", "--config.network.width=4", "--config.inner_loop=1"]
@@ -76,8 +80,8 @@ def test_evaluate_a_saved_file_on_other_networks(run, tmp_path, capsys):
 def test_evaluate_by_another_protocol(run, monkeypatch):
   configs = []
 
-  def evaluate_nothing(path, **changes):
-    configs.append(evaluate._config(SyntheticSet.load(path), None, None, changes))
+  def evaluate_nothing(path, unfinished, **changes):
+    configs.append(evaluate._config(SyntheticSet.load(path), None, changes))
     return []
 
   def changed(*flags):
@@ -85,7 +89,7 @@ def test_evaluate_by_another_protocol(run, monkeypatch):
     fields = configs[-1].evaluation
     return fields.protocol, fields.augmentation, fields.cutmix, fields.epochs
 
-  monkeypatch.setattr(command, "evaluate", evaluate_nothing)
+  monkeypatch.setattr(command, "records", evaluate_nothing)
   assert changed() == ("dc", "none", 0, 2)
   assert changed("--cutmix=1") == ("dc", "none", 1, 2)
   assert changed("--augmentation=crop") == ("dc", "crop", 0, 1000)
@@ -183,17 +187,6 @@ def test_presets_that_fail(monkeypatch, capsys, tmp_path, program, message):
   assert message in mistake(monkeypatch, capsys, "condense", "--config=mine.py", "--workdir=x")
 
 
-def test_ctrl_c_outside_of_a_run_is_one_line(monkeypatch, capsys):
-  def interrupted(arguments):
-    raise KeyboardInterrupt
-
-  monkeypatch.setattr(main, "run", interrupted)
-  with pytest.raises(SystemExit) as caught:
-    main.main()
-  assert caught.value.code == 130
-  assert capsys.readouterr().err == "dcjax: stopped by SIGINT\n"
-
-
 def test_corrupt_synthetic_file(run, monkeypatch, capsys, tmp_path):
   whole = (run / "synthetic.npz").read_bytes()
   (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
@@ -234,6 +227,74 @@ def test_existing_output_is_not_overwritten(run, monkeypatch, capsys, tmp_path):
   assert output.read_text() == "precious"
 
 
+def stop_at(monkeypatch, number):
+  """Makes the evaluation of a task, by its number, end as Ctrl-C ends it."""
+  run, tasks = Evaluation.run, []
+
+  def stopped(self, *arguments):
+    tasks.append(arguments[0])
+    if len(tasks) == number:
+      raise Interrupted(signal.SIGINT, "")
+    return run(self, *arguments)
+
+  monkeypatch.setattr(Evaluation, "run", stopped)
+  return tasks
+
+
+def test_an_evaluation_that_is_stopped_shows_what_is_finished_and_goes_on(
+  run, monkeypatch, capsys, tmp_path
+):
+  output, whole = tmp_path / "records.json", tmp_path / "whole.json"
+  command = ["evaluate", f"--synthetic={run / 'synthetic.npz'}", "--architectures=mlp,convnet"]
+  main.run([*command, f"--output={whole}"])
+  shown = capsys.readouterr().out
+  with monkeypatch.context() as patch, pytest.raises(Interrupted):
+    stop_at(patch, 2)
+    main.run([*command, f"--output={output}"])
+  assert [line for line in capsys.readouterr().out.splitlines() if "synthetic" in line] == [
+    next(line for line in shown.splitlines() if "mlp" in line)
+  ]
+  unfinished = tmp_path / "records.json.unfinished"
+  assert unfinished.exists() and not output.exists()
+  other = [*command, "--seed=3", f"--output={output}"]
+  assert "is of another evaluation that was stopped" in mistake(monkeypatch, capsys, *other)
+  with monkeypatch.context() as patch:
+    tasks = stop_at(patch, 99)
+    main.run([*command, f"--output={output}"])
+  assert tasks == [("synthetic", "convnet"), ("random", "mlp"), ("random", "convnet")]
+  assert output.read_bytes() == whole.read_bytes() and not unfinished.exists()
+  assert capsys.readouterr().out == shown
+
+
+def test_output_that_cannot_be_written_is_said(run, monkeypatch, capsys, tmp_path):
+  folder = tmp_path / "results"
+  folder.mkdir()
+
+  def go_away(self, task, *arguments):
+    folder.rename(tmp_path / "elsewhere")
+    yield 1, {"last_mean": 0.5}
+
+  monkeypatch.setattr(Evaluation, "run", go_away)
+  command = ["evaluate", f"--synthetic={run / 'synthetic.npz'}", f"--output={folder / 'x.json'}"]
+  assert "--output: cannot write" in mistake(monkeypatch, capsys, *command)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.4, 1, 2])
+def test_ctrl_c_before_a_run_begins_is_one_line(tmp_path, seconds):
+  """While modules load, which takes seconds, and arguments and data are read."""
+  program = "import sys; from dcjax.launch.main import main; print(flush=True); main()"
+  arguments = ["condense", QUICK, f"--workdir={tmp_path / 'run'}"]
+  process = subprocess.Popen(
+    [sys.executable, "-c", program, *arguments],
+    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+  )  # fmt: skip
+  process.stdout.readline()
+  time.sleep(seconds + 0.05)  # until `main` has begun
+  process.send_signal(signal.SIGINT)
+  assert process.communicate() == ("", "dcjax: stopped by SIGINT\n")
+  assert process.returncode == 130
+
+
 def test_heavy_packages_are_imported_only_when_used():
   program = (
     "import sys, dcjax.condense, dcjax.evaluate, dcjax.launch.main;"
@@ -244,5 +305,8 @@ def test_heavy_packages_are_imported_only_when_used():
 
 
 def test_the_command_line_starts_without_jax():
-  program = "import sys, dcjax.launch.main, dcjax.launch.status; sys.exit('jax' in sys.modules)"
+  program = (
+    "import sys, dcjax.launch.main; unwanted = {'jax', 'absl', 'numpy'} & sys.modules.keys();"
+    "import dcjax.launch.status; sys.exit('jax' in sys.modules or bool(unwanted))"
+  )
   assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

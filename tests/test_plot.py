@@ -369,5 +369,5 @@ def test_a_run_without_evaluation_has_no_accuracy(run, tmp_path):
 def test_a_file_that_is_no_object(run, tmp_path):
   other = edited(run, tmp_path / "broken")
   (other / "summary.json").write_text("[1")
-  with pytest.raises(UserError, match=r"summary\.json is not a JSON object"):
+  with pytest.raises(UserError, match=r"summary\.json is damaged"):
     plot.ipc([other])

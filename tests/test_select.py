@@ -22,6 +22,7 @@ from dcjax.evaluate import evaluate
 from dcjax.select import Selection, select
 from dcjax.status import status
 from dcjax.strategy import Strategy
+from tests.runs import killed_again_and_again
 
 SIZES = (30, 12, 21)  # training images of each class
 OTHER = "mlp:init=kaiming"  # another network that compiles quickly
@@ -324,7 +325,7 @@ def test_optimal_random_is_the_best_on_images_held_out(configure, arrays, tmp_pa
   def evaluator(network, settings, layout, dataset):
     """Stands in for the training of networks: the third of four subsets is the best."""
 
-    def evaluate(subsets, labels, key, own_sets):
+    def evaluate(subsets, labels, key, own_sets, first):
       assert own_sets and settings.networks == 4
       seen["images"] = np.asarray(subsets[np.arange(4)])
       seen["held"] = np.asarray(dataset.test_images)
@@ -382,6 +383,49 @@ def test_subsets_are_ranked_by_networks_trained_on_them(configure, tmp_path, blo
     images = dataset.normalise(dataset.images[places[k].ravel()])
     expected = np.concatenate(list(alone(images, labels, selection.network_key)))[k, -1]
     assert accuracies[k] == pytest.approx(expected, abs=1.01 / 15)  # one image may turn
+
+
+@pytest.mark.parametrize("method", ["optimal_random", "k_center"])
+def test_kills_lose_no_more_than_a_file(configure, tmp_path, monkeypatch, trainings, method):
+  monkeypatch.setattr("dcjax.select.LOG_SECONDS", 0.0)  # between two looks at the candidates
+  config = configure(
+    method, ipc=2, selection__candidates=3, compute__network_block=1,
+    evaluation__architectures=("mlp", OTHER),
+  )  # fmt: skip
+  whole = select(config, tmp_path / "whole")
+  summary = killed_again_and_again(monkeypatch, lambda: select(config, tmp_path / "parts"))
+  assert summary["evaluations"] == whole["evaluations"]
+  for one in ("whole", "parts"):
+    assert json.loads((tmp_path / one / "summary.json").read_text())["evaluations"]
+  ours, theirs = (SyntheticSet.load(tmp_path / one / "synthetic.npz") for one in ("whole", "parts"))
+  np.testing.assert_array_equal(ours.images, theirs.images)
+  assert ours.metadata.get("selection") == theirs.metadata.get("selection")
+
+
+def test_candidates_that_were_tried_are_not_tried_again(configure, tmp_path, monkeypatch):
+  config = dcjax.config.resolve(
+    configure("optimal_random", selection__candidates=4, compute__network_block=1)
+  )
+  monkeypatch.setattr("dcjax.select.LOG_SECONDS", 0.0)
+  selection = Selection(config, data.load(config.dataset), tmp_path)
+  looked = []
+
+  def stop_at(number):
+    def wait(arrays):
+      looked.append(None)
+      if len(looked) == number:
+        raise Interrupted(signal.SIGTERM)
+      return jax.block_until_ready(arrays)
+
+    return wait
+
+  places = jnp.zeros((4, 3, 1), jnp.int32) + 13 * jnp.arange(4)[:, None, None]
+  with pytest.raises(Interrupted):
+    selection._accuracies(places, stop_at(3))
+  accuracies = selection._accuracies(places, stop_at(99))
+  assert len(looked) == 3 + 2
+  (tmp_path / "candidates.json").unlink()
+  np.testing.assert_array_equal(accuracies, selection._accuracies(places, stop_at(99)))
 
 
 # --- What it refuses -------------------------------------------------------------------------

@@ -180,11 +180,26 @@ def test_what_is_no_run(tmp_path, file, text, message):
     status([workdir])
 
 
-def test_a_file_that_cannot_be_read(folder):
+def test_a_file_that_cannot_be_read_is_said(folder):
   (folder / "metrics.jsonl").unlink()
   (folder / "metrics.jsonl").mkdir()
-  with pytest.raises(UserError, match=r"cannot read .*metrics\.jsonl \(Is a directory\)"):
-    status([folder])
+  first, fields, _ = details(folder)
+  assert first.endswith("ago, with damaged files")
+  assert fields["damaged"] == f"cannot read {folder / 'metrics.jsonl'} (Is a directory)"
+
+
+def test_all_are_shown_beside_one_that_is_damaged(folder, tmp_path):
+  for name, config in (("a", "[" * 10**5), ("b", '{"seed": 1}'), ("c", None)):
+    other = shutil.copytree(folder, tmp_path / name)
+    (other / "config.json").unlink()
+    (other / "config.json").write_text(config) if config else (other / "config.json").mkdir()
+    with pytest.raises(UserError, match=rf"^status: .*{name}/config.json"):
+      status([other])
+  rows = cells(status([tmp_path]))
+  assert [row[:2] for row in rows] == [
+    *([str(tmp_path / name), "config.json is damaged"] for name in "abc"),
+    [str(folder), "stopped 2 min ago"],
+  ]
 
 
 @pytest.mark.parametrize(

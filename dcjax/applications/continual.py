@@ -1,6 +1,5 @@
 """The driver of `dcjax continual`: runs of a scenario, stage by stage, with nothing done twice."""
 
-import json
 import os
 from collections.abc import Callable
 from itertools import product
@@ -19,10 +18,11 @@ from dcjax.applications.scenarios import GDumb, Outcome, Place, Scenario, Task
 from dcjax.condense import condense
 from dcjax.config import continual as config_lib
 from dcjax.errors import UserError
-from dcjax.files import expand, read_object, writing
+from dcjax.files import expand, writing
 from dcjax.interrupt import Interrupts
 from dcjax.nn import pools
 from dcjax.progress import logger
+from dcjax.run_files import AGAIN, holds, is_number, is_text, many, maybe, read_json
 from dcjax.select import select
 from dcjax.synthetic import SyntheticSet
 from dcjax.tables.definition import slug
@@ -60,7 +60,7 @@ def continual(
   """
   config = config_lib.resolve(config)
   with held(Workdir(workdir), "finished stages are kept") as folder:
-    folder.check(config.to_dict())
+    folder.check(config.to_dict(), lambda config: config_lib.resolve(config).to_dict())
     sets = folder.path / "memories" if memories is None else expand("memories", memories)
     learning = Learning(config, folder.path, sets)
     if learning.left():
@@ -95,7 +95,7 @@ class Learning:
     for place in self._places():
       file = self._file(place, ".json")
       if file.exists():
-        self.records[place] = _read(file)
+        self.records[place] = _read(file, config.evaluation.networks)
 
   def _places(self) -> list[Place]:
     return [Place(*place) for place in product(self.seeds, range(self.stages), self.networks)]
@@ -123,6 +123,9 @@ class Learning:
     folder = self.memories / f"seed{seed}" / task.name
     make = select if task.memory.method in coreset.METHODS else condense
     try:
+      if (folder / "config.json").exists():  # others may share it: it must not become longer
+        with held(Workdir(folder)) as memory:
+          memory.check(task.memory.to_dict())
       make(task.memory, folder)
       return SyntheticSet.load(folder / "synthetic.npz").decoded()
     except UserError as error:
@@ -175,7 +178,7 @@ class Learning:
     """Writes the figure and the summary, unless that is there; returns the summary."""
     file = self.path / "summary.json"
     if file.exists():
-      return read_object(file)
+      return read_json(file, figure.is_summary, AGAIN)
     labels = [
       self.records[Place(self.seeds[0], stage, self.networks[0])]["label"]
       for stage in range(self.stages)
@@ -210,15 +213,11 @@ class Learning:
     }
 
 
-def _read(file: Path) -> dict[str, Any]:
-  """The record of a finished stage."""
-  try:
-    record = json.loads(file.read_bytes())
-    if (
-      not {"label", "params"} <= record.keys()
-      or not np.isfinite(np.asarray(record["accuracies"], float)).all()
-    ):
-      raise ValueError
-  except (ValueError, KeyError, TypeError, AttributeError):
-    raise UserError(f"workdir: {file} is damaged; delete it to have its stage run again") from None
-  return record
+def _read(file: Path, networks: int) -> dict[str, Any]:
+  """The record of a finished stage, with an accuracy for each network."""
+
+  def accuracies(value: Any) -> bool:
+    return many(is_number)(value) and len(value) == networks
+
+  shape = holds({"label": is_text, "params": maybe(is_text), "accuracies": accuracies})
+  return read_json(file, shape, "delete it to have its stage run again")

@@ -9,6 +9,20 @@ from matplotlib.figure import Figure
 from dcjax import report
 from dcjax.curves import method_name
 from dcjax.pictures import COLOURS, DPI, MARKERS, STYLE
+from dcjax.run_files import by_name, holds, is_count, is_number, is_text, many
+
+_CURVE = holds({"mean": many(is_number), "std": many(is_number)})
+_SUMMARY = holds({
+  "method": is_text, "ipc": is_count, "stages": many(is_text), "accuracy": by_name(_CURVE),
+})  # fmt: skip
+
+
+def is_summary(value: Any) -> bool:
+  """Whether it is what `summary.json` of a run holds: accuracies for each of its stages."""
+  return _SUMMARY(value) and all(
+    len(curve["mean"]) == len(curve["std"]) == len(value["stages"]) > 0
+    for curve in value["accuracy"].values()
+  )
 
 
 def title(summary: dict[str, Any]) -> str:

@@ -64,7 +64,7 @@ def search(
     raise UserError("search.sets: empty, and no saved set is given; name something to train on")
   with held(Workdir(workdir), "finished networks are kept") as folder:
     fields = _lasting(config)
-    folder.check(fields)
+    folder.check(fields, lambda config: _lasting(resolve_search(config)))
     found = Search(config, data.load(config.dataset), files, folder.path)
     folder.claim(fields)
     with Interrupts("finished networks are saved, the same command goes on") as interrupts:

@@ -1,12 +1,12 @@
 """What a search has done so far, in a file for each architecture and set."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from dcjax.errors import UserError
+from dcjax.run_files import holds, is_number, many, read_json
 from dcjax.workdir import write_json
 
 
@@ -76,16 +76,14 @@ class Records:
     return self._path / folder / f"{architecture.replace(':', ',')}.json"
 
 
+_NUMBERS = dict.fromkeys(Record._fields[:3], many(is_number))
+_RECORD = holds({**_NUMBERS, "compile_seconds": is_number})
+
+
 def _read(file: Path) -> Record:
-  try:
-    content = json.loads(file.read_bytes())
-    validation, test, seconds = (tuple(content[name]) for name in Record._fields[:3])
-    record = Record(validation, test, seconds, float(content["compile_seconds"]))
-    values = np.array([validation, test, seconds], float)  # of one length
-    if not np.isfinite(values).all():
-      raise ValueError
-  except (ValueError, KeyError, TypeError):
-    raise UserError(
-      f"workdir: {file} is damaged; delete it to have its networks trained again"
-    ) from None
-  return record
+  remedy = "delete it to have its networks trained again"
+  content = read_json(file, _RECORD, remedy)
+  lists = {name: tuple(content[name]) for name in _NUMBERS}
+  if len(set(map(len, lists.values()))) > 1:
+    raise UserError(f"workdir: {file} is damaged, its lists have different lengths; {remedy}")
+  return Record(**lists, compile_seconds=content["compile_seconds"])

@@ -54,7 +54,10 @@ def _condensation(method: str) -> ConfigDict:
   # Stop once the mean loss of so many iterations is no lower than that of as many before it;
   # 0: never
   config.converged_after = 0
-  # 'noise' (DC, Appendix A), 'real' (DSA, section 4.1; DM) or 'mix' (IDC: a real image a tile)
+  # 'noise' (DC, Appendix A), 'real' (DSA, section 4.1; DM), 'mix' (IDC: a real image a tile), or
+  # the .npz file of a saved set of the same classes, ipc, shape and formation: its images, and the
+  # weights of a learnable formation. Pixels in [0, 1] (IDC) are turned into normalised ones, and
+  # the other way round. The set is kept as init.npz in the workdir, so that the file may go
   config.init = {"dc": "noise", "idc": "mix"}.get(method, "real")
   config.formation = _formation()
   # IDC, section 5; IDM, section 5.1

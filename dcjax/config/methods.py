@@ -39,12 +39,18 @@ def resolve_method(config: ConfigDict) -> None:
 
 def _check_loop(config: ConfigDict) -> None:
   """Checks what all methods of condensation have."""
-  check_name("init", config.init, INITS)
+  if not names_file(config.init):
+    check_name("init", config.init, (*INITS, "FILE.npz of a saved set"))
   formation.check(**config.formation, ipc=config.ipc)
   for field in ("iterations", "batch_real", "checkpoint_every"):
     check_least(field, config[field], 1)
   for field in ("evaluate_every", "picture_every", "converged_after"):
     check_least(field, config[field], 0)
+
+
+def names_file(init: str) -> bool:
+  """Whether `init` is the file of a saved set, which is looked at when the run starts."""
+  return init.endswith(".npz")
 
 
 def _check_rate(field: str, value: float) -> None:

@@ -19,7 +19,7 @@ from dcjax.formation import Stored
 from dcjax.interrupt import Interrupted, Interrupts
 from dcjax.nn import pools
 from dcjax.strategy import Strategy
-from tests.runs import tiny
+from tests.runs import killed_again_and_again, tiny
 
 NAME = "convnet:width=4:depth=1:norm=batch:activation=relu:pooling=average"
 
@@ -213,6 +213,21 @@ def test_a_stop_loses_nothing_that_was_finished(linear, dataset, tmp_path, monke
     np.testing.assert_array_equal(found[file], values)
 
 
+def test_kills_lose_no_more_than_a_file(linear, dataset, tmp_path, monkeypatch):
+  monkeypatch.setattr(nas.pictures, "save", lambda figure, file: None)
+  config = small(dataset, search__sets=("random", "whole"), search__width=(2, 4))
+  whole = nas.search(config, tmp_path / "whole")
+  found = killed_again_and_again(monkeypatch, lambda: nas.search(config, tmp_path / "parts"))
+  for summary in (whole, found):
+    for entry in summary["sets"]:
+      del entry["seconds"], entry["compile_seconds"]
+  assert found == whole
+  expected, parts = records(tmp_path / "whole"), records(tmp_path / "parts")
+  assert parts.keys() == expected.keys()
+  for file, values in expected.items():
+    np.testing.assert_array_equal(parts[file], values)
+
+
 def test_a_search_grows(linear, dataset, condensed, tmp_path):
   first = {"search__sets": ("whole",), "evaluation__networks": 1}
   nas.search(small(dataset, **first), tmp_path)
@@ -302,7 +317,7 @@ def test_a_damaged_record_is_named(finished, dataset, tmp_path, text):
   folder = shutil.copytree(finished[0], tmp_path / "copy")
   file = next((folder / "networks" / "whole").iterdir())
   file.write_text(text)
-  with pytest.raises(UserError, match="is damaged; delete it"):
+  with pytest.raises(UserError, match=r"is damaged, .*; delete it"):
     nas.search(small(dataset), folder)
 
 
