@@ -113,7 +113,7 @@ def look(file: str | os.PathLike[str] | IO[bytes]) -> tuple[tuple[int, int], boo
   with Image.open(file) as image:
     width, height = image.size
     turned = False
-    with suppress(Exception):  # as in `_upright`
+    with suppress(Exception):  # as in `_turn`
       turned = image.getexif().get(_ORIENTATION, 1) >= _FIRST_TURNED
     size = (width, height) if turned else (height, width)
     return size, image.mode in ("1", "L", "LA") or _is_wide(image)
@@ -180,7 +180,7 @@ def _is_wide(image: Image.Image) -> bool:
 def _with_levels(field: str, image: Image.Image, limits: Range | None) -> Image.Image:
   """An image in RGB, or, where it has more than 8 bits, as floats; both of levels in 0..255."""
   sixteen_bits = image.mode == "I" and image.format in _SIXTEEN_BITS
-  image = _upright(image)
+  _turn(image)
   if _is_wide(image):
     numbers = np.asarray(image)
     numbers = numbers.astype(np.uint16) if sixteen_bits else numbers
@@ -191,11 +191,10 @@ def _with_levels(field: str, image: Image.Image, limits: Range | None) -> Image.
   return Image.fromarray(as_uint8(field, np.asarray(image), limits))
 
 
-def _upright(image: Image.Image) -> Image.Image:
-  """The image as its orientation says; one that cannot be read says nothing."""
+def _turn(image: Image.Image) -> None:
+  """Turns an image as its orientation says; one that cannot be read says nothing."""
   with suppress(Exception):  # damaged EXIF can raise anything
-    return ImageOps.exif_transpose(image)
-  return image
+    ImageOps.exif_transpose(image, in_place=True)
 
 
 def _on_background(image: Image.Image) -> Image.Image:
