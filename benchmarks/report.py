@@ -91,7 +91,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def short_table(results: dict[str, Any]) -> str:
-  """The first columns of that of `run`, for the project's README."""
+  """The first columns of that of `run`, for docs/results.md."""
   return markdown(HEADER[:3], (_cells(row)[:3] for row in results["rows"]))
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -13,6 +14,8 @@ import orbax.checkpoint as ocp
 
 from dcjax import processes
 from dcjax.errors import UserError
+from dcjax.files import sync
+from dcjax.progress import logger
 
 ROOM = 2**18  # bytes of a checkpoint beside its arrays, amply
 KEPT = 2  # the newest checkpoints; older ones are deleted
@@ -47,7 +50,7 @@ class Checkpoints:
     """
     if iteration == self.latest:
       return
-    progress = {"seconds": seconds, "digest": digest(state)}
+    progress = {"iteration": iteration, "seconds": seconds, "digest": digest(state)}
     try:
       self._check_room(state)
       self._manager.save(
@@ -70,43 +73,63 @@ class Checkpoints:
       raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
   def restore(self, like: Any) -> tuple[Any, dict[str, float]]:
-    """Reads the newest checkpoint.
+    """Reads the newest checkpoint that is what was written.
+
+    Newer ones, which are not, are given another name, with a warning: the run will save those
+    iterations anew.
 
     Args:
       like: shapes and types of a state, and where its arrays are to lie.
 
     Returns:
-      The state and the seconds, as they were saved.
+      The state and the seconds, as they were saved; `latest` is the iteration that they are of.
 
     Raises:
-      UserError: the checkpoint is not what was written.
+      UserError: there is no such checkpoint.
     """
-    try:
-      restored = self._manager.restore(
-        self.latest,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore()
-        ),
-      )
-      state, progress = restored["state"], restored["progress"]
-      whole = digest(state) == progress["digest"]
-    except Exception as error:  # a damaged file may raise anything
-      self._fail(_first_line(error))
-    if not whole:
-      self._fail("its content has changed since it was written")
-    return state, progress["seconds"]
+    problems: dict[int, str] = {}
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        found = self._read(step, like)
+      except Exception as error:  # a damaged file may raise anything
+        problems[step] = _first_line(error)
+      if not processes.highest(step in problems):
+        self._set_aside(problems)
+        return found
+      problems.setdefault(step, "another process cannot read it")
+    newest = max(problems)
+    raise UserError(
+      f"{self._folder}: all checkpoints are corrupt ({newest}: {problems[newest]}); put one back, "
+      "or delete this folder to start from the beginning"
+    )
+
+  def _read(self, step: int, like: Any) -> tuple[Any, dict[str, float]]:
+    """A checkpoint; raises anything if it is not what was written."""
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore())
+    restored = self._manager.restore(step, args=args)
+    state, progress = restored["state"], restored["progress"]
+    seconds = {name: float(value) for name, value in progress["seconds"].items()}
+    if progress.get("iteration", step) != step or digest(state) != progress["digest"]:
+      raise ValueError("its content has changed since it was written")
+    return state, seconds
+
+  def _set_aside(self, problems: dict[int, str]) -> None:
+    """Renames corrupt checkpoints, so that their iterations can be saved again."""
+    for step, problem in problems.items():
+      corrupt = self._folder / str(step)
+      logger.warning(
+        "%s: corrupt checkpoint (%s); going on from the one before, and keeping this as %s",
+        corrupt, problem, _unused(corrupt).name,
+      )  # fmt: skip
+      if processes.is_first():
+        corrupt.rename(_unused(corrupt))
+        sync(self._folder)
+    processes.meet("checkpoints")
+    self._manager.reload()
 
   def close(self) -> None:
     """Releases Orbax' threads."""
     self._manager.close()
-
-  def _fail(self, problem: str) -> None:
-    older = [step for step in self._manager.all_steps() if step != self.latest]
-    onward = f"from iteration {max(older)}" if older else "from the beginning"
-    raise UserError(
-      f"{self._folder / str(self.latest)}: corrupt checkpoint ({problem}); "
-      f"delete this folder to go on {onward}"
-    ) from None
 
 
 def digest(state: Any) -> str:
@@ -115,6 +138,12 @@ def digest(state: Any) -> str:
   for leaf in jax.tree.leaves(state):
     fingerprint.update(np.ascontiguousarray(processes.to_host(leaf)).tobytes())
   return fingerprint.hexdigest()
+
+
+def _unused(folder: Path) -> Path:
+  """A name that a corrupt checkpoint can have, and that Orbax takes for none."""
+  names = (f"{folder.name}.corrupt{number or ''}" for number in itertools.count())
+  return next(folder.with_name(name) for name in names if not folder.with_name(name).exists())
 
 
 def _first_line(error: Exception) -> str:

@@ -8,7 +8,9 @@ them, if they see the folder. On CPUs names differ between processes: the others
 """
 
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +27,9 @@ NAME = ".jax_cache"
 COMPILE_SECONDS = 0.5  # what takes less to compile is not kept
 MOST_BYTES = 2**30  # of all programs; one of a ConvNet takes some 400 kB on a CPU
 ROOM = 2**26  # bytes that must be free on the disk
+# What jax calls a program: its name and a SHA-256. The eviction of jax itself takes every `*-cache`
+# for a program.
+_PROGRAM = re.compile(r".+-[0-9a-f]{64}-cache")
 _SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 
 
@@ -82,11 +87,17 @@ def _open(cache_dir: str | None, workdir: Path) -> Path | None:
 
 
 def _prune(folder: Path) -> None:
-  """Deletes what a full disk has left empty, and what was read longest ago if it is too much."""
+  """Deletes programs that a full disk has left empty, and those read longest ago if too many.
+
+  Nothing else is touched: the folder may be one of the user's.
+  """
   with suppress(OSError):  # another run may delete the same ones
-    entries = [(file.stat(), file) for file in folder.glob("*-cache")]
+    files = [file for file in folder.iterdir() if _PROGRAM.fullmatch(file.name)]
+    entries = [(file.lstat(), file) for file in files]
     total = 0
     for status, file in sorted(entries, key=lambda entry: -entry[0].st_atime_ns):
+      if not stat.S_ISREG(status.st_mode):
+        continue
       total += status.st_size
       if total > MOST_BYTES or not status.st_size:
         file.unlink()

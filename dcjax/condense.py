@@ -123,12 +123,12 @@ class Run:
 
   def _start(self) -> Any:
     """The state of the last checkpoint, or the initial one."""
-    self.iteration = self.checkpoints.latest
-    if not self.iteration:
+    if not self.checkpoints.latest:
       state = self.loop.start(self.keys.init, self.interrupts.wait)
       self.method.check(state)
       return state
     state, seconds = self.checkpoints.restore(self.loop.abstract(self.keys.init))
+    self.iteration = self.checkpoints.latest
     self.watch = Stopwatch(seconds)
     return state
 

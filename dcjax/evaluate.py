@@ -1,6 +1,7 @@
 """The driver of `dcjax evaluate`: networks trained on a saved set, tested on real images."""
 
 import os
+import shlex
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,21 @@ from dcjax.errors import UserError
 from dcjax.experiment import Evaluation, Keys
 from dcjax.interrupt import Interrupts
 from dcjax.progress import logger
-from dcjax.synthetic import SyntheticSet
+from dcjax.synthetic import LONGEST, SyntheticSet
 
 
 def evaluate(
-  path: str | os.PathLike, *, data_dir: str | None = None, seed: int | None = None, **changes: Any
+  path: str | os.PathLike,
+  *,
+  data_dir: str = "",
+  cache_dir: str = "",
+  seed: int | None = None,
+  **changes: Any,
 ) -> list[dict[str, Any]]:
   """Evaluates a saved set beside a random real subset of the same size.
 
   Args:
-    path, data_dir, seed, **changes: see `bind`.
+    path, data_dir, cache_dir, seed, **changes: see `bind`.
 
   Returns:
     The records that `summary.json` calls `evaluations`; the iteration is the run's last.
@@ -30,7 +36,9 @@ def evaluate(
     UserError: the file, the data or a change is not usable.
     Interrupted: SIGTERM or Ctrl-C.
   """
-  evaluation, images, iteration = bind(path, data_dir=data_dir, seed=seed, **changes)
+  evaluation, images, iteration = bind(
+    path, data_dir=data_dir, cache_dir=cache_dir, seed=seed, **changes
+  )
   records = []
   with Interrupts("nothing was saved") as interrupts:
     for task in evaluation.tasks():
@@ -41,13 +49,19 @@ def evaluate(
 
 
 def bind(
-  path: str | os.PathLike, *, data_dir: str | None = None, seed: int | None = None, **changes: Any
+  path: str | os.PathLike,
+  *,
+  data_dir: str = "",
+  cache_dir: str = "",
+  seed: int | None = None,
+  **changes: Any,
 ) -> tuple[Evaluation, np.ndarray, int]:
   """The evaluation of a saved set; nothing is computed yet.
 
   Args:
     path: a `synthetic.npz`; it names the dataset, the network and the protocol of its run.
-    data_dir: where the dataset is on this machine; by default where it was at condensation.
+    data_dir: see `load`.
+    cache_dir: see `load`.
     seed: of networks and random subsets; by default the run's.
     **changes: fields of `config.evaluation` that replace those of the run. A new protocol brings
       its own augmentation and CutMix; a new protocol or augmentation, or `same_steps`, the
@@ -61,8 +75,9 @@ def bind(
     UserError: the file, the data or a change is not usable.
   """
   synthetic = SyntheticSet.load(path)
-  config = _config(synthetic, data_dir, seed, changes)
-  dataset = data.load(config.dataset, experiment.memory(config))
+  config = _config(synthetic, seed, changes)
+  fields, memory = synthetic.metadata["config"], experiment.memory(config)
+  dataset = load(config, fields, data_dir, cache_dir, memory)
   check_fits(synthetic, dataset)
   dataset = dataset.whitened(synthetic.whitening)
   layout = experiment.strategy(config, dataset)
@@ -72,9 +87,7 @@ def bind(
   return evaluation, synthetic.decoded(), iteration
 
 
-def _config(
-  synthetic: SyntheticSet, data_dir: str | None, seed: int | None, changes: dict[str, Any]
-) -> ConfigDict:
+def _config(synthetic: SyntheticSet, seed: int | None, changes: dict[str, Any]) -> ConfigDict:
   """The config of the run that made a set, with the changes."""
   try:
     config = config_lib.of_file(synthetic.metadata["config"])
@@ -89,11 +102,46 @@ def _config(
   if "protocol" in changes:
     config.evaluation.augmentation = config.evaluation.cutmix = None
   config.evaluation.update(changes)
-  if data_dir is not None:
-    config.dataset.data_dir = data_dir
   if seed is not None:
     config.seed = seed
   return config_lib.resolve(config)
+
+
+def load(
+  config: ConfigDict,
+  fields: dict[str, Any],
+  data_dir: str = "",
+  cache_dir: str = "",
+  memory: data.Memory = data.IN_MEMORY,
+) -> data.Dataset:
+  """Loads the dataset of a run from wherever it is on this machine.
+
+  Args:
+    config: as `config.of_file` and `resolve` return it; it is told where the dataset is.
+    fields: what the run's file has for a config. It may be anybody's, so what it says of
+      `data_dir` and `cache_dir` is not followed, but quoted where the dataset is not found.
+    data_dir: where the dataset is on this machine; empty: its default place.
+    cache_dir: where it is kept once it is decoded; empty: the default.
+    memory: what of it may be in memory.
+
+  Raises:
+    UserError: the dataset cannot be had.
+  """
+  config.dataset.update({"data_dir": data_dir, "cache_dir": cache_dir})
+  had = fields.get("dataset", {}).get("data_dir")
+  if data_dir or not had or not _is_shown(had):
+    return data.load(config.dataset, memory)
+  hint = f"--data_dir={shlex.quote(had)}"
+  logger.info("its run had %s, which is not followed; give it if that is where the data are", hint)
+  try:
+    return data.load(config.dataset, memory)
+  except UserError as error:
+    raise UserError(f"{error}; such as {hint}, which its run had") from None
+
+
+def _is_shown(text: Any) -> bool:
+  """Whether a file's text can be shown on a terminal."""
+  return isinstance(text, str) and text.isprintable() and len(text) < LONGEST
 
 
 def check_fits(synthetic: SyntheticSet, dataset: data.Dataset) -> None:

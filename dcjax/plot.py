@@ -18,6 +18,7 @@ from dcjax.applications import figure
 from dcjax.config import flatten
 from dcjax.curves import method_name
 from dcjax.errors import UserError, check_least, check_name, nearest
+from dcjax.evaluate import load
 from dcjax.experiment import Keys
 from dcjax.files import expand
 from dcjax.methods import dc
@@ -166,7 +167,8 @@ def gradients(
   *,
   labels: Sequence[str] = (),
   networks: int = 10,
-  data_dir: str | None = None,
+  data_dir: str = "",
+  cache_dir: str = "",
 ) -> Figure:
   """How large the gradients are that the last iteration matches (DSA, Figure 5).
 
@@ -175,21 +177,22 @@ def gradients(
     labels: titles of the panels; by default the methods, or the folders.
     networks: how many are drawn, those of the iterations that would come next. Each gives
       `inner_loop` times the number of classes gradients.
-    data_dir: where the dataset is on this machine; by default where it was at condensation.
+    data_dir: where the dataset is on this machine; empty: its default place.
+    cache_dir: where it is kept once it is decoded; empty: the default.
   """
   check_least("networks", networks, 1)
   titles = _titles(folders, labels)
-  configs = [_matching_config(folder, data_dir) for folder in folders]
-  norms = [
-    _gradient_norms(config, folder, networks)
-    for folder, config in zip(folders, configs, strict=True)
-  ]
+  configs = [_matching_config(folder) for folder in folders]
+  norms = []
+  for folder, config in zip(folders, configs, strict=True):
+    dataset = load(config, _read(folder, "config.json"), data_dir, cache_dir)
+    norms.append(_gradient_norms(config, dataset, folder, networks))
   return pictures.gradient_histogram(
     [(title, *both) for title, both in zip(titles, norms, strict=True)]
   )
 
 
-def _matching_config(folder: Path, data_dir: str | None) -> ConfigDict:
+def _matching_config(folder: Path) -> ConfigDict:
   """The config of a run that matches gradients, for this machine."""
   fields = _read(folder, "config.json")
   if fields.get("method") not in MATCHING:
@@ -199,17 +202,14 @@ def _matching_config(folder: Path, data_dir: str | None) -> ConfigDict:
     )
   config = config_lib.of_file(fields)
   config.dataset.zca = False  # the images' file holds the whitening
-  if data_dir is not None:
-    config.dataset.data_dir = data_dir
   return config_lib.resolve(config)
 
 
 def _gradient_norms(
-  config: ConfigDict, folder: Path, networks: int
+  config: ConfigDict, dataset: data.Dataset, folder: Path, networks: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """For real and for synthetic images `[networks, inner_loop, classes]`."""
   iteration, synthetic = _last(folder)
-  dataset = data.load(config.dataset)
   _check_fits(folder, synthetic, dataset)
   dataset = dataset.whitened(synthetic.whitening)
   layout = experiment.strategy(config, dataset)

@@ -150,11 +150,12 @@ def _names(template: Trained) -> tuple[str, ...]:
 
 def _read(entry: Path, template: Trained) -> Trained | None:
   """An entry of the cache, if there is one with arrays like those of `template`."""
-  arrays = cache.read(entry, _names(template))
+  leaves, tree = jax.tree.flatten(template)
+  dtypes = {name: leaf.dtype for name, leaf in zip(_names(template), leaves, strict=True)}
+  arrays = cache.read(entry, dtypes)
   if arrays is None:
     return None
-  leaves, tree = jax.tree.flatten(template)
-  found = list(arrays.values())
-  if any(a.shape != b.shape or a.dtype != b.dtype for a, b in zip(found, leaves, strict=True)):
+  if [array.shape for array in arrays.values()] != [leaf.shape for leaf in leaves]:
+    logger.warning("%s: not used (arrays of other shapes); making it anew", entry)
     return None
-  return jax.tree.unflatten(tree, map(jnp.asarray, found))
+  return jax.tree.unflatten(tree, map(jnp.asarray, arrays.values()))

@@ -5,10 +5,12 @@ An `.npz` file holds `images`, `labels`, `metadata` as JSON, each array of `weig
 """
 
 import json
+import math
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dcjax import formation
+from dcjax.archive import Archive
 from dcjax.errors import UserError
 from dcjax.files import expand, writing
 from dcjax.formation import Formation, Stored
@@ -41,6 +44,21 @@ METADATA = (
   "seed",
   "version",
 )
+# Of the metadata, also of one that a method adds, as JSON has them.
+TYPES: dict[str, tuple[type, str]] = {
+  "method": (str, "a text"),
+  "dataset": (str, "a text"),
+  "version": (str, "a text"),
+  "config": (dict, "a JSON object"),
+  "formation": (dict, "a JSON object"),
+  "ipc": (int, "a whole number"),
+  "iteration": (int, "a whole number"),
+}
+MOST_METADATA = 2**25  # bytes; the indices of 50,000 real images take a twentieth of that
+MOST = 1e30  # of a mean or a deviation
+LONGEST = 300  # characters of a file's that an error quotes
+
+Headers = Mapping[str, jax.ShapeDtypeStruct]
 
 
 class SyntheticSet(NamedTuple):
@@ -137,26 +155,46 @@ class SyntheticSet(NamedTuple):
     if not zipfile.is_zipfile(path):
       raise UserError(f"synthetic set {path}: cut short, or not an .npz file; use another")
     try:
-      with np.load(path, allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
-      metadata = json.loads(str(arrays["metadata"]))
-    except KeyError:
-      raise _damaged(path, "has no 'metadata'") from None
+      with zipfile.ZipFile(path) as file:
+        return cls._of(path, Archive(file, (*KEYS, WEIGHTS, WHITENING)))
+    except UserError:
+      raise
     except Exception as error:  # a damaged file may raise anything
       raise UserError(
         f"synthetic set {path}: corrupt ({_first_line(error)}); use another"
       ) from None
-    _check(path, arrays, metadata)
-    _check_whitening(path, arrays, metadata)
-    weights, whitening = unflatten_dict(_below(WEIGHTS, arrays), sep="/"), None
-    if found := _below(WHITENING, arrays):
-      whitening = Whitening(*(found[name] for name in Whitening._fields))
-    loaded = cls(arrays["images"], arrays["labels"], metadata, weights, whitening)
-    _check_formation(path, loaded)
-    return loaded
+
+  @classmethod
+  def _of(cls, path: Path, archive: Archive) -> "SyntheticSet":
+    """The set in a file, whose arrays are read when all has been checked that is said of them."""
+    metadata = _metadata(path, archive)
+    headers = archive.headers
+    _check(path, headers, metadata)
+    _check_whitening(path, headers, metadata)
+    described = cast(tuple[Any, Any], (headers["images"], headers["labels"]))
+    _check_formation(path, cls(*described, metadata, _weights(headers)))
+    arrays = {name: archive.read(name) for name in headers if name != "metadata"}
+    _check_content(path, arrays)
+    found = _below(WHITENING, arrays)
+    whitening = Whitening(**found) if found else None
+    return cls(arrays["images"], arrays["labels"], metadata, _weights(arrays), whitening)
 
 
-def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _metadata(path: Path, archive: Archive) -> Any:
+  """What the metadata hold, whatever it is."""
+  if missing := [key for key in KEYS if key not in archive.headers]:
+    raise _damaged(path, f"has no '{missing[0]}'")
+  header = archive.headers["metadata"]
+  if header.shape or header.dtype.kind != "U" or header.dtype.itemsize > MOST_METADATA:
+    raise _damaged(path, f"its metadata are {header.dtype} {list(header.shape)}, not a short text")
+  return json.loads(str(archive.read("metadata")))
+
+
+def _weights(arrays: Mapping[str, Any]) -> Params:
+  return unflatten_dict(_below(WEIGHTS, arrays), sep="/")
+
+
+def _below(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
   """The arrays whose names begin so, by what follows in their names."""
   return {
     name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)
@@ -164,40 +202,38 @@ def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _damaged(path: Path, problem: str) -> UserError:
+  problem = "".join(filter(str.isprintable, " ".join(problem.split())))[:LONGEST]  # by anybody
   return UserError(f"synthetic set {path}: {problem}; give a synthetic.npz written by dcjax")
 
 
 def _first_line(error: Exception) -> str:
-  return (str(error).splitlines() or [type(error).__name__])[0]
+  return (str(error).splitlines() or [type(error).__name__])[0][:LONGEST]
 
 
-def _check(path: Path, arrays: dict[str, np.ndarray], metadata: Any) -> None:
-  """Raises `UserError` if the content of a file is not a synthetic set."""
+def _check(path: Path, headers: Headers, metadata: Any) -> None:
+  """Raises `UserError` if a file does not say that it is a synthetic set."""
 
   def fail(problem):
     raise _damaged(path, problem)
 
-  if missing := [key for key in KEYS if key not in arrays]:
-    fail(f"has no '{missing[0]}'")
   if not isinstance(metadata, dict):
     fail("its metadata are not a JSON object")
   if missing := [key for key in METADATA if key not in metadata]:
     fail(f"its metadata have no '{missing[0]}'")
-  if not isinstance(metadata["config"], dict):
-    fail("its config is not a JSON object")
-  images, labels = arrays["images"], arrays["labels"]
-  if images.dtype != np.float32 or images.ndim != 5 or not images.size:
+  for field, (kind, name) in TYPES.items():
+    if type(metadata.get(field, kind())) is not kind:
+      fail(f"its {field} is not {name}")
+  images, labels = headers["images"], headers["labels"]
+  if images.dtype != np.float32 or len(images.shape) != 5 or not images.size:
     fail(f"images are {images.dtype} {images.shape}, not float32 [classes, ipc, H, W, C]")
   if labels.dtype != np.int32 or labels.shape != images.shape[:2]:
     fail(f"labels are {labels.dtype} {labels.shape}, not int32 {images.shape[:2]}")
-  if not np.isfinite(images).all():
-    fail("images hold numbers that are not finite")
   classes, channels = images.shape[0], images.shape[-1]
+  if metadata["ipc"] != images.shape[1]:
+    fail(f"its ipc is {metadata['ipc']}, but it holds {images.shape[1]} images of each class")
   names = metadata["class_names"]
-  if not isinstance(names, list) or len(names) != classes:
+  if not isinstance(names, list) or [type(name) for name in names] != [str] * classes:
     fail(f"its class_names are not {classes} names")
-  if (labels != np.arange(classes)[:, None]).any():
-    fail("its labels are not the numbers of the rows that their images stand in")
   if metadata["range"] not in RANGES:
     fail(f"its range is '{metadata['range']}', not one of {', '.join(RANGES)}")
   for field, least in (("mean", -np.inf), ("std", 0.0)):
@@ -205,25 +241,39 @@ def _check(path: Path, arrays: dict[str, np.ndarray], metadata: Any) -> None:
       fail(f"its {field} is not {channels} numbers, one for each channel")
 
 
-def _check_whitening(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
+def _check_content(path: Path, arrays: dict[str, np.ndarray]) -> None:
+  """Raises `UserError` for numbers that are none, and for labels that are none."""
+  for name, array in arrays.items():
+    if not np.isfinite(array).all():
+      raise _damaged(path, f"{name} holds numbers that are not finite")
+  labels = arrays["labels"]
+  if (labels != np.arange(len(labels))[:, None]).any():
+    raise _damaged(path, "its labels are not the numbers of the rows that their images stand in")
+
+
+def _check_whitening(path: Path, headers: Headers, metadata: dict[str, Any]) -> None:
   """Raises `UserError` if there is no whitening where there should be one, or one of other images.
 
   Files that were written before there were whitenings have no `zca`.
   """
-  found, zca, kind = _below(WHITENING, arrays), metadata.get("zca", False), metadata["range"]
+  found, zca, kind = _below(WHITENING, headers), metadata.get("zca", False), metadata["range"]
   if bool(found) != zca or kind == ("normalised" if zca else "whitened"):
     has = "a whitening" if found else "no whitening"
     raise _damaged(path, f"its range is '{kind}' and its zca {zca}, but it has {has}")
-  size = arrays["images"][0, 0].size
+  size = math.prod(headers["images"].shape[2:])
   shapes = {"mean": (size,), "matrix": (size, size), "inverse": (size, size)}
-  for name, shape in shapes.items() if found else ():
-    array = found.get(name, np.empty(()))
-    if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
-      raise _damaged(path, f"its {WHITENING}{name} is not finite float32 {shape}")
+  if found and found.keys() != shapes.keys():
+    raise _damaged(path, f"its whitening is not {', '.join(shapes)}")
+  for name, header in found.items():
+    if header.dtype != np.float32 or header.shape != shapes[name]:
+      raise _damaged(path, f"its {WHITENING}{name} is not finite float32 {shapes[name]}")
 
 
 def _check_formation(path: Path, synthetic: SyntheticSet) -> None:
   """Raises `UserError` if a set does not say how to decode it."""
+  fields = synthetic.metadata["formation"]
+  if any(type(fields[name]) is not int for name in ("factor", "bound") if name in fields):
+    raise _damaged(path, f"its formation is not one ({fields})")
   try:
     decoder = synthetic.formation()
     expected = jax.eval_shape(decoder.init, jax.random.key(0))
@@ -235,7 +285,9 @@ def _check_formation(path: Path, synthetic: SyntheticSet) -> None:
 
 
 def _are_numbers(values: Any, count: int, least: float) -> bool:
-  """Whether `values` is a list of `count` finite numbers greater than `least`."""
+  """Whether `values` is a list of `count` numbers, finite and above `least` in float32."""
   if not isinstance(values, list) or len(values) != count:
     return False
-  return all(isinstance(v, int | float) and np.isfinite(v) and v > least for v in values)
+  if not all(isinstance(value, int | float) and abs(value) < MOST for value in values):
+    return False
+  return all(np.float32(value) > least for value in values)

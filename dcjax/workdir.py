@@ -12,7 +12,7 @@ from typing import Any
 from dcjax import processes
 from dcjax.config import flatten
 from dcjax.errors import UserError
-from dcjax.files import LOCK, expand, read_object, read_records, read_summary, writing
+from dcjax.files import LOCK, expand, open_own, read_object, read_records, read_summary, writing
 
 
 class Workdir:
@@ -37,7 +37,7 @@ class Workdir:
       self.path.mkdir(parents=True, exist_ok=True)
       with tempfile.TemporaryFile(dir=self.path):
         pass
-      self._lock = (self.path / LOCK).open("w")
+      self._lock = os.fdopen(open_own(self.path / LOCK))
     except OSError as error:
       raise UserError(
         f"workdir: cannot write to {self.path} ({error.strerror}); give a folder of your own"

@@ -43,7 +43,8 @@ def _flags() -> flags.FlagValues:
   values = flags.FlagValues()
   text = {
     "synthetic": "File of the set: a run's synthetic.npz.",
-    "data_dir": "Where the dataset is on this machine.",
+    "data_dir": "Where the dataset is on this machine; what the set's run had is not followed.",
+    "cache_dir": "Where the decoded dataset is kept; by default ~/.cache/dcjax.",
     "protocol": f"Protocol of the evaluation: {', '.join(PROTOCOLS)}.",
     "augmentation": "What networks are trained with: none, dc, imagenet, or transforms: crop_flip.",
     "output": "JSON file for the results; must not be there yet.",

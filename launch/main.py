@@ -21,7 +21,7 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
   dcjax status W [W2 ...]
       Says how far runs are, how fast, and what they have reached; of folders of runs as well.
   dcjax plot KIND --workdirs W[,W2 ...] --output FILE
-      Draws runs as PNG and PDF: grid, strip, gradients or ipc.
+      Draws runs as PNG and PDF: grid, strip, gradients, ipc or stages.
   dcjax table [--table dc/2 --workdir W --rows convnet --columns mlp,convnet --seeds 0,1 ...]
       Fills a table of the papers, cell by cell; without --table it lists them.
   dcjax continual --config configs/continual.py:digits,memory=dsa --workdir W
@@ -33,9 +33,9 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
 
 Presets: configs/quickstart.py (handwritten digits, a minute on two cores), and
 configs/dc.py, dsa.py, dm.py, idc.py, idm.py and coreset.py:DATASET,ipc=N with mnist,
-fashion_mnist, svhn, cifar10 or cifar100, and configs/speech.py:METHOD,ipc=N for spoken
-words; add `smoke` to try one in seconds. For the applications, configs/continual.py
-and configs/nas.py likewise.
+fashion_mnist, svhn, cifar10, cifar100, tiny_imagenet or usps (downloaded once), and
+configs/speech.py:METHOD,ipc=N for spoken words; add `smoke` to try one in seconds. For the
+applications, configs/continual.py and configs/nas.py likewise.
 Outside a checkout the same names mean the presets of the package.
 """
 COMMANDS = (
@@ -92,6 +92,10 @@ def _log_plainly() -> None:
   # Orbax' threads and tasks log with a traceback what Orbax raises as well.
   absl_logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
   logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+  shown = sys.unraisablehook
+  # What tensorstore's threads say of a loop that Orbax has closed at the first error.
+  closed = "Event loop is closed"
+  sys.unraisablehook = lambda error: None if str(error.exc_value) == closed else shown(error)
 
 
 if __name__ == "__main__":

@@ -54,5 +54,14 @@ _OPTIONS: dict[str, tuple[Callable[..., object], tuple[str, ...], str]] = {
   "classes": (flags.DEFINE_list, ("grid", "strip"), "Names of the classes to show."),
   "labels": (flags.DEFINE_list, ("strip", "gradients", "stages"), "Titles, one a run."),
   "networks": (flags.DEFINE_integer, ("gradients",), "Networks whose gradients are taken."),
-  "data_dir": (flags.DEFINE_string, ("gradients",), "Where the dataset is on this machine."),
+  "data_dir": (
+    flags.DEFINE_string,
+    ("gradients",),
+    "Where the dataset is on this machine; what the run had is not followed.",
+  ),
+  "cache_dir": (
+    flags.DEFINE_string,
+    ("gradients",),
+    "Where the decoded dataset is kept; by default ~/.cache/dcjax.",
+  ),
 }

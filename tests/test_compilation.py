@@ -1,5 +1,6 @@
 """Compiled programs on disk: where they are kept, that they are used, and that they never fail."""
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -131,23 +132,52 @@ def test_a_damaged_program_is_compiled_again(unset, tmp_path):
   assert program(jnp.arange(4.0)).tolist() == [0, 3, 9, 18]
 
 
+def program(name):
+  """What jax may call a program's file."""
+  return f"jit_{name}-{hashlib.sha256(name.encode()).hexdigest()}-cache"
+
+
+def test_jax_names_its_files_as_we_think(unset, tmp_path):
+  with compilation.kept(None, tmp_path / "run"):
+    compile_anew()
+  (entry,) = entries(tmp_path / ".jax_cache")
+  assert compilation._PROGRAM.fullmatch(entry.name)
+
+
 def test_what_is_empty_or_was_read_longest_ago_is_deleted(unset, tmp_path, monkeypatch):
   monkeypatch.setattr(compilation, "MOST_BYTES", 25)
   folder = tmp_path / ".jax_cache"
   folder.mkdir()
   for age, (name, size) in enumerate({"new": 10, "empty": 0, "used": 10, "old": 10}.items()):
-    (folder / f"{name}-cache").write_bytes(b"x" * size)
-    os.utime(folder / f"{name}-cache", (1000 - age, 1000))
+    (folder / program(name)).write_bytes(b"x" * size)
+    os.utime(folder / program(name), (1000 - age, 1000))
   with compilation.kept(None, tmp_path / "run"):
-    assert [file.name for file in entries(folder)] == ["new-cache", "used-cache"]
+    assert [file.name for file in entries(folder)] == [program("new"), program("used")]
+
+
+def test_nothing_but_programs_of_jax_is_deleted(unset, tmp_path, monkeypatch):
+  monkeypatch.setattr(compilation, "MOST_BYTES", 0)
+  folder, mine = tmp_path / "mine", ["backup-cache", "jit_mine-cache", "-cache", "empty-cache"]
+  (folder / "x-cache").mkdir(parents=True)
+  (folder / program("folder")).mkdir()
+  (folder / program("folder") / "precious").write_text("mine")
+  (folder / program("link")).symlink_to(folder / "backup-cache")
+  (folder / program("dangling")).symlink_to("nowhere")
+  for name in (*mine, program("other") + ".bak", program("other").upper(), "a" * 64 + "-cache"):
+    (folder / name).write_text("" if name == "empty-cache" else "mine")
+  before = sorted(folder.rglob("*"))
+  (folder / program("of_jax")).write_text("old")
+  with compilation.kept(str(folder), tmp_path / "run"):
+    assert sorted(folder.rglob("*")) == before
+  assert (folder / "backup-cache").read_text() == "mine"
 
 
 def test_several_processes_delete_nothing(unset, tmp_path, monkeypatch):
   (tmp_path / ".jax_cache").mkdir()
-  (tmp_path / ".jax_cache" / "empty-cache").touch()
+  (tmp_path / ".jax_cache" / program("empty")).touch()
   monkeypatch.setattr(processes, "several", lambda: True)
   with compilation.kept(None, tmp_path / "run"):
-    assert [file.name for file in entries(tmp_path / ".jax_cache")] == ["empty-cache"]
+    assert [file.name for file in entries(tmp_path / ".jax_cache")] == [program("empty")]
 
 
 def test_a_user_who_does_not_exist(tmp_path):

@@ -287,23 +287,50 @@ def test_folder_that_cannot_be_made(tmp_path):
     condense(tiny(), tmp_path / "file" / "run")
 
 
-def test_corrupt_checkpoint_is_named_and_an_older_one_serves(finished, tmp_path, monkeypatch):
-  with monkeypatch.context() as patch:
-    interrupt_after(patch, 4)
-    with pytest.raises(Interrupted):
-      condense(tiny(evaluate_every=3), tmp_path)
-  steps = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
-  newest = tmp_path / "checkpoints" / str(steps[-1])
-  for file in (newest / "state").rglob("*"):
+def checkpoints(folder):
+  return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def cut(checkpoint):
+  for file in (checkpoint / "state").rglob("*"):
     if file.is_file() and file.parent.name == "d":
       os.truncate(file, file.stat().st_size // 2)
-  with pytest.raises(
-    UserError, match=rf"{steps[-1]}: corrupt checkpoint .* from iteration {steps[-2]}"
-  ):
-    condense(tiny(evaluate_every=3), tmp_path)
-  shutil.rmtree(newest)
-  condense(tiny(evaluate_every=3), tmp_path)
-  assert_same_result(tmp_path, finished[0])
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+  """A run that was stopped after its fourth iteration, at which it has a checkpoint."""
+  folder = tmp_path_factory.mktemp("stopped") / "run"
+  with pytest.MonkeyPatch.context() as patch:
+    interrupt_after(patch, 4)
+    with pytest.raises(Interrupted):
+      condense(tiny(evaluate_every=3), folder)
+  assert checkpoints(folder) == ["3", "4"]
+  return folder
+
+
+def test_a_run_goes_on_from_before_a_corrupt_checkpoint(finished, stopped, tmp_path, caplog):
+  folder = shutil.copytree(stopped, tmp_path / "run")
+  (folder / "checkpoints" / "4.corrupt").mkdir()  # from an earlier time
+  cut(folder / "checkpoints" / "4")
+  condense(tiny(evaluate_every=3), folder)
+  assert f"{folder / 'checkpoints' / '4'}: corrupt checkpoint (" in caplog.text
+  assert "keeping this as 4.corrupt1" in caplog.text
+  assert_same_result(folder, finished[0])
+  assert {"4.corrupt", "4.corrupt1", "6"} <= set(checkpoints(folder))
+  (size,) = {os.path.getsize(file) for file in (stopped / "checkpoints" / "4").glob("_CHECK*")}
+  assert (folder / "checkpoints" / "4.corrupt1" / "_CHECKPOINT_METADATA").stat().st_size == size
+
+
+def test_a_run_without_a_good_checkpoint_does_not_begin_anew(stopped, tmp_path):
+  folder = shutil.copytree(stopped, tmp_path / "run")
+  for step in ("3", "4"):
+    cut(folder / "checkpoints" / step)
+  before = (folder / "metrics.jsonl").read_bytes()
+  for _ in range(2):
+    with pytest.raises(UserError, match=r"checkpoints: all checkpoints are corrupt \(4: .*delete"):
+      condense(tiny(evaluate_every=3), folder)
+  assert checkpoints(folder) == ["3", "4"] and (folder / "metrics.jsonl").read_bytes() == before
 
 
 def test_running_out_of_memory_says_what_to_lower(tmp_path, monkeypatch):

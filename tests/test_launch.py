@@ -211,7 +211,7 @@ def test_set_that_does_not_fit_the_data(run, monkeypatch, capsys, tmp_path):
   synthetic.metadata["config"]["dataset"] |= {"name": "npz", "data_dir": str(file)}
   synthetic.save(tmp_path / "set.npz")
   assert "do not fit dataset" in mistake(
-    monkeypatch, capsys, "evaluate", f"--synthetic={tmp_path / 'set.npz'}"
+    monkeypatch, capsys, "evaluate", f"--synthetic={tmp_path / 'set.npz'}", f"--data_dir={file}"
   )
 
 

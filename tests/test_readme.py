@@ -1,4 +1,4 @@
-"""The README's programs do what it says."""
+"""The programs in README and docs do what these say, and their links lead somewhere."""
 
 import re
 from pathlib import Path
@@ -11,13 +11,14 @@ from dcjax import SyntheticSet, data, experiment
 from dcjax.formation import Stored
 from tests.runs import tiny
 
-README = Path(__file__).parents[1] / "README.md"
+TOP = Path(__file__).parents[1]
+PAGES = (TOP / "README.md", *sorted((TOP / "docs").glob("*.md")))
 FILE = "runs/quickstart/synthetic.npz"
 
 
 @pytest.fixture
 def synthetic(tmp_path, monkeypatch):
-  """A set where the README has one: real digits, one of each class."""
+  """A set where the pages have one: real digits, one of each class."""
   config = tiny()
   dataset = data.load(config.dataset)
   images = data.random_subset(dataset, jax.random.key(0), ipc=1)
@@ -29,7 +30,8 @@ def synthetic(tmp_path, monkeypatch):
 
 def run(imported):
   """Runs the program that imports this and reads the file; returns its variables."""
-  programs = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+  text = "".join(page.read_text() for page in PAGES)
+  programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
   (program,) = [p for p in programs if FILE in p and f"import {imported}" in p]
   variables = {}
   exec(program, variables)
@@ -49,3 +51,20 @@ def test_the_set_read_in_pytorch(synthetic):
   images, labels = synthetic.flat()
   np.testing.assert_array_equal(variables["images"].permute(0, 2, 3, 1).numpy(), images)
   np.testing.assert_array_equal(variables["labels"].numpy(), labels)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page):
+  for link in re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", page.read_text()):
+    target, _, heading = "".join(link).partition("#")
+    if "://" in target:
+      continue
+    file = page.parent / target if target else page
+    assert file.exists(), f"{page.name}: {target}"
+    if heading:
+      lines = [line.lstrip("# ") for line in file.read_text().splitlines() if line.startswith("#")]
+      assert heading in [re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines]
+
+
+def test_the_readme_is_one_reading():
+  assert len((TOP / "README.md").read_text().split()) <= 900

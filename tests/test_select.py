@@ -16,6 +16,7 @@ import dcjax.config
 from dcjax import SyntheticSet, UserError, data, evaluation, experiment, pretrained
 from dcjax.condense import condense
 from dcjax.coreset import METHODS
+from dcjax.data import cache
 from dcjax.errors import Interrupted
 from dcjax.evaluate import evaluate
 from dcjax.select import Selection, select
@@ -132,9 +133,9 @@ def test_no_networks_no_evaluation(configure, tmp_path, trainings):
   assert select(configure(evaluation__networks=0), tmp_path / "run")["evaluations"] == []
 
 
-def test_evaluate_takes_a_coreset(finished):
+def test_evaluate_takes_a_coreset(finished, arrays):
   _, folder, summary = finished
-  records = evaluate(folder / "synthetic.npz")
+  records = evaluate(folder / "synthetic.npz", data_dir=str(arrays["file"]))
   assert [record["set"] for record in records] == ["synthetic", "random"]
   assert records[0] == summary["evaluations"][0]
 
@@ -229,19 +230,31 @@ def test_other_images_of_the_same_name_are_another_network(configure, arrays, tm
   assert len(trainings) == 2
 
 
-@pytest.mark.parametrize("damage", ["gone", "short", "shape"])
-def test_a_damaged_cache_is_no_error(configure, tmp_path, trainings, damage):
+@pytest.mark.parametrize("damage", ["gone", "short", "shape", "bit", "events", "consistent"])
+def test_a_damaged_cache_is_a_warning(configure, tmp_path, trainings, caplog, damage):
   config = configure(ipc=3, evaluation__networks=0)
   select(config, tmp_path / "one")
-  file = sorted((tmp_path / "cache" / "networks").glob("*/*.npy"))[0]
+  *params, events = sorted((tmp_path / "cache" / "networks").glob("*/*.npy"))
+  file = params[0]
   if damage == "gone":
     file.unlink()
   elif damage == "short":
     file.write_bytes(file.read_bytes()[:-8])
-  else:
+  elif damage == "shape":
     np.save(file, np.zeros(3, np.float32))
+  elif damage == "bit":
+    content = bytearray(file.read_bytes())
+    content[-2] ^= 1
+    file.write_bytes(content)
+  elif damage == "events":
+    np.save(events, np.load(events)[::-1])
+  else:  # whole, but not of this network
+    cache.write(file.parent, {path.stem: np.load(path)[:1] for path in (*params, events)})
   select(config, tmp_path / "other")
   assert len(trainings) == 2 and chosen(tmp_path / "one") == chosen(tmp_path / "other")
+  assert f"{file.parent}: not used (" in caplog.text
+  select(config, tmp_path / "third")
+  assert len(trainings) == 2
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(configure, tmp_path, caplog, trainings):

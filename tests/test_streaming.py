@@ -141,9 +141,10 @@ def test_devices_are_given_the_images(folder, finished, tmp_path):
   np.testing.assert_allclose(result(tmp_path)[1], result(finished[0])[1], atol=1e-3)
 
 
-def test_a_saved_set_is_evaluated_beside_subsets_from_disk(folder, finished, monkeypatch):
+def test_a_saved_set_is_evaluated_beside_subsets_from_disk(folder, finished, tmp_path, monkeypatch):
   monkeypatch.setattr(experiment, "memory", lambda config: ON_DISK)
-  records = evaluate(finished[0] / "synthetic.npz")
+  places = {"data_dir": str(folder), "cache_dir": str(tmp_path)}
+  records = evaluate(finished[0] / "synthetic.npz", **places)
   expected = [record["last"] for record in finished[1]["evaluations"]]
   assert [record["last"] for record in records] == expected
 

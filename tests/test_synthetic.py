@@ -3,6 +3,8 @@
 import io
 import json
 import pickle
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -227,7 +229,7 @@ def spring():
 
 def test_nothing_is_ever_unpickled(refused):
   trap = np.array([Trap()], dtype=object)
-  for key in ("images", "labels", "metadata", "extra"):
+  for key in ("images", "labels", "metadata", "weights/extra", "whitening/extra"):
     refused(raw(**{key: trap}))
   refused(pickle.dumps(Trap()))
   assert not Trap.sprung
@@ -272,6 +274,23 @@ def test_a_metadata_field_that_is_missing(refused, field):
   [
     ({"config": [1]}, "config is not a JSON object"),
     ({"config": None}, "config is not a JSON object"),
+    ({"method": 3}, "method is not a text"),
+    ({"version": ["0.0"]}, "version is not a text"),
+    ({"ipc": True}, "ipc is not a whole number"),
+    ({"ipc": 4}, "its ipc is 4, but it holds 3 images of each class"),
+    ({"iteration": "3"}, "iteration is not a whole number"),
+    ({"formation": ["identity", 1]}, "formation is not a JSON object"),
+    ({"formation": {"name": "uniform", "factor": 1.5}}, "formation is not one"),
+    ({"formation": {"name": "uniform", "factor": "2"}}, "formation is not one"),
+    ({"formation": {"name": ["uniform"], "factor": 2}}, "formation is not one"),
+    ({"formation": {"name": "bounded", "factor": 2, "bound": 1e9}}, "formation is not one"),
+    ({"formation": {"name": "uniform", "factor": 2, "shape": [1]}}, "formation is not one"),
+    ({"formation": {}}, "formation is not one"),
+    ({"class_names": ["ant", 2]}, "class_names are not 2 names"),
+    ({"range": "un\nit\x1b[2J" * 1000}, "range is 'un it[2J"),
+    ({"mean": [10**400] * 3}, "mean is not 3 numbers"),
+    ({"mean": [1e300] * 3}, "mean is not 3 numbers"),
+    ({"std": [1e-300] * 3}, "std is not 3 numbers"),
     ({"range": "0..255"}, "range is '0..255', not one of normalised, unit"),
     ({"range": ["unit"]}, "range"),
     ({"range": None}, "range"),
@@ -289,6 +308,107 @@ def test_a_metadata_field_that_is_missing(refused, field):
 )
 def test_metadata_that_mean_nothing(refused, fields, problem):
   assert problem in refused(raw(metadata=np.array(json.dumps(metadata(**fields)))))
+
+
+# --- Files that take more memory than they may ---------------------------------------------
+
+
+def header(shape, descr="<f4", version=b"\x01\x00"):
+  """The beginning of a `.npy` file of so many zeros."""
+  text = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode()
+  return b"\x93NUMPY" + version + len(text).to_bytes(2, "little") + text
+
+
+def bomb(path, member, head, size, compression=zipfile.ZIP_DEFLATED):
+  """A set's file with one more member, or another one: zeros, written a part at a time."""
+  with np.load(io.BytesIO(raw())) as good, zipfile.ZipFile(path, "w", compression) as file:
+    for name in good:
+      if f"{name}.npy" != member:
+        with file.open(f"{name}.npy", "w") as stream:
+          np.lib.format.write_array(stream, good[name])
+    with file.open(member, "w", force_zip64=True) as stream:
+      stream.write(head)
+      for _ in range(size >> 22):
+        stream.write(bytes(2**22))
+
+
+@pytest.fixture
+def memory():
+  """Most bytes that numpy and Python have taken at once since the test began."""
+  tracemalloc.start()
+  yield lambda: tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+
+
+def test_unknown_members_are_not_read(path, memory):
+  bomb(path, "extra.npy", header((2**25,)), 2**27)
+  before = memory()
+  np.testing.assert_array_equal(SyntheticSet.load(path).images, synthetic_set().images)
+  assert memory() - before < 2**24 and path.stat().st_size < 2**22
+
+
+@pytest.mark.parametrize(
+  ("member", "head"),
+  [
+    ("images.npy", header((2, 3, 2**14, 2**10, 3))),
+    ("labels.npy", header((2**14, 2**14), "<i4")),
+    ("metadata.npy", header((), "<U268435456")),
+    ("weights/extra.npy", header((2**25,))),
+    ("whitening/matrix.npy", header((2**14, 2**14))),
+  ],
+)
+def test_members_that_grow_are_refused(path, memory, member, head):
+  bomb(path, member, head, 2**26 + 2**22)
+  before = memory()
+  assert "bytes of memory" in error_of(path)
+  assert memory() - before < 2**24
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_numpy_does_not_write_are_refused(path, compression):
+  bomb(path, "images.npy", header((2**20,)), 2**22, compression)
+  assert "bytes of memory" in error_of(path)
+
+
+@pytest.mark.parametrize(
+  "head",
+  [
+    header((2**40, 3, 4, 5, 3)),
+    header((-2, -3, 4, 5, 3)),
+    header((2, 3, 4, 5, 3), "|O"),
+    header((2, 3, 4, 5, 3), version=b"\x02\x00"),
+    b"\x93NUMPY\x02\x00" + (2**32 - 1).to_bytes(4, "little"),
+    header("(" * 3000),
+    b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 0xFFFF,
+  ],
+)
+def test_headers_that_do_not_say_what_follows(path, memory, head):
+  bomb(path, "images.npy", head, 2**22)
+  before = memory()
+  error_of(path)
+  assert memory() - before < 2**24
+
+
+def test_a_member_that_claims_more_of_the_file_than_there_is(path):
+  bomb(path, "images.npy", header((2, 3, 2**10, 2**10, 3)), 2**26 + 2**22)
+  content = bytearray(path.read_bytes())
+  place = content.rindex(b"images.npy") - 46 + 20  # in the archive's directory
+  content[place : place + 4] = (2**30).to_bytes(4, "little")
+  path.write_bytes(content)
+  assert "bytes of memory" in error_of(path)
+
+
+def test_a_set_that_was_compressed_is_read(path):
+  good = synthetic_set()
+  np.savez_compressed(
+    path, images=good.images, labels=good.labels, metadata=json.dumps(good.metadata)
+  )
+  assert SyntheticSet.load(path).images.tobytes() == good.images.tobytes()
+
+
+def test_metadata_that_are_too_long(refused):
+  assert "not a short text" in refused(raw(metadata=np.array(" " * 2**23 + "{}")))
+  refused(raw(metadata=np.array("[" * 100_000)))
 
 
 def test_a_set_of_no_classes(refused):

@@ -1,5 +1,6 @@
 """The config of a run: every field with its default, and the checks that need no data."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,12 +30,13 @@ __all__ = [
 ]
 
 SEEDS = 2**32
-# Fields, or beginnings of them, that change no figure of a run.
+# Not one of a namespace, whose code TensorFlow Datasets would download and run.
+_DATASET = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?")
+# Fields, or beginnings of them, of one machine: where things lie, and how the work is laid out.
+LOCAL = ("compute.", "dataset.cache_dir", "dataset.data_dir", "dataset.mirror")
+# Those that change no figure of a run.
 INDIFFERENT = (
-  "compute.",
-  "dataset.cache_dir",
-  "dataset.data_dir",
-  "dataset.mirror",
+  *LOCAL,
   "checkpoint_every",
   "evaluate_every",
   "picture_every",
@@ -84,8 +86,21 @@ def replace_fields(config: ConfigDict, fields: dict[str, Any], owner: str) -> Co
 
 
 def of_file(fields: dict[str, Any]) -> ConfigDict:
-  """The config of a run from its files, but for `compute`: this machine may want another."""
-  return complete({name: value for name, value in fields.items() if name != "compute"})
+  """The config of a run from its files, but for `LOCAL`.
+
+  The files may be anybody's: they do not decide where something is read or written, nor what code
+  is run.
+
+  Raises:
+    UserError: a field is unknown, or its value is of the wrong type, or names what is no dataset.
+  """
+  kept = {name: value for name, value in flatten(fields) if not name.startswith(LOCAL)}
+  config = complete(kept)
+  if any(name.endswith(".txt") for name in names(config.dataset.classes)):
+    raise UserError("dataset.classes: the file of a run names another file; it must name classes")
+  if not _DATASET.fullmatch(config.dataset.name):
+    raise UserError(f"dataset.name: {config.dataset.name!r} is no dataset that a file may name")
+  return config
 
 
 def resolve(config: ConfigDict) -> ConfigDict:

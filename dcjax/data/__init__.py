@@ -31,6 +31,7 @@ from dcjax.errors import UserError, nearest
 from dcjax.whitening import check_size
 
 __all__ = [
+  "IN_MEMORY",
   "Dataset",
   "Memory",
   "OnDisk",

@@ -169,7 +169,7 @@ def _examined(
   What was found is kept for as long as no file changes.
   """
   entry = cache.root(cache_dir) / "folders" / _digest(root, files, read)
-  found = cache.read(entry, ("good", "levels"))
+  found = cache.read(entry, {"good": bool, "levels": np.int64})
   if found is None:
     logging.warning(
       "%s: looking once at all of its %d images, which can take minutes", root, len(files)

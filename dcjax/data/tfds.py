@@ -19,8 +19,10 @@ from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
 from dcjax.errors import UserError, gist, nearest
 from dcjax.files import expand
 
-_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-_EXAMINED = ("y_train", "levels", "x_test", "y_test")  # kept where training images are streamed
+_TEST = {"x_test": np.uint8, "y_test": np.int32}
+_ARRAYS = {"x_train": np.uint8, "y_train": np.int32, **_TEST}
+# What is kept where training images are streamed.
+_EXAMINED = {"y_train": np.int32, "levels": np.int64, **_TEST}
 _INFO = "dataset_info.json"  # in the folder of a version
 _BATCH = 256  # records read at a time
 _CACHE_FORMAT = 1  # to be raised when what is cached changes
@@ -52,6 +54,8 @@ def prepared(name: str, data_dir: str | os.PathLike[str] | None = None) -> str |
   Returns:
     TFDS' data folder, or `data_dir` itself if it is that of one version; None: it is not there.
   """
+  if data_dir and "://" in os.fspath(data_dir):
+    return os.fspath(data_dir)  # in the cloud, where TFDS looks for itself
   given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
   folder = expand("dataset.data_dir", given).absolute()
   if data_dir and (folder / _INFO).is_file():

@@ -26,7 +26,7 @@ def whiten(dataset: Dataset, cache_dir: str | os.PathLike[str] | None = None) ->
   check_size(dataset.image_shape)
   images, mean, std = (np.asarray(part) for part in (dataset.images, dataset.mean, dataset.std))
   entry = cache.root(cache_dir) / "whitenings" / _digest(images, mean, std)
-  cached = cache.read(entry, Whitening._fields)
+  cached = cache.read(entry, dict.fromkeys(Whitening._fields, np.float32))
   if cached is None:
     logging.info("%s: finding the whitening of %d images", dataset.name, len(images))
     cached = fit(images, mean, std)._asdict()

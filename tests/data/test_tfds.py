@@ -141,7 +141,7 @@ def test_a_damaged_cache_is_decoded_anew(builder, cache_dir, damage):
 
 def test_a_write_that_is_cut_short_leaves_no_entry(builder, cache_dir, monkeypatch, caplog):
   def fail(file, array, **_):
-    file.write_bytes(b"begun")
+    file.write(b"begun")
     raise OSError("no space left on device")
 
   monkeypatch.setattr(np, "save", fail)

@@ -5,6 +5,7 @@ downloaded. Nothing here needs TensorFlow.
 """
 
 import hashlib
+import json
 import os
 import zipfile
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ from dcjax.progress import logger
 
 NAMES = tuple(ORIGINALS)
 SPEECH = "mini_speech_commands"
+_DTYPES = dict(zip(Arrays._fields, ("u1", "i4", "u1", "i4", "u1"), strict=True))  # in the cache
 _CACHE_FORMAT = 1  # to be raised when what is cached changes
 
 
@@ -54,9 +56,10 @@ def load(
   original, downloads = ORIGINALS[name], cache.root(cache_dir) / "downloads" / name
   users = _users(name, data_dir, downloads)
   found = users or disk.find(original, downloads, name)
-  cached = found and cache.read(_entry(name, found, cache_dir), Arrays._fields)
+  cached = found and cache.read(_entry(name, found, cache_dir), _DTYPES)
   if cached:
-    return _dataset(name, Arrays(*cached.values()), downloads)
+    *splits, names = cached.values()
+    return _dataset(name, Arrays._make([*splits, json.loads(names.tobytes())]), downloads)
   if users is None:
     fetch.fetch(name, original.files, downloads, mirror)  # what is there already is checked
     found = disk.find(original, downloads, name)
@@ -65,8 +68,8 @@ def load(
   assert found is not None  # what was fetched is of the first layout
   arrays = _decode(name, found)
   dataset = _dataset(name, arrays, found.path)
-  names = np.array(arrays.class_names)
-  cache.write(_entry(name, found, cache_dir), {**arrays._asdict(), "class_names": names})
+  encoded = np.frombuffer(json.dumps(arrays.class_names).encode(), np.uint8)
+  cache.write(_entry(name, found, cache_dir), {**arrays._asdict(), "class_names": encoded})
   return dataset
 
 
@@ -101,9 +104,8 @@ def _warn_of_changes(found: disk.Found, files: Iterable[File]) -> None:
 def _dataset(name: str, arrays: Arrays, path: Path) -> Dataset:
   """Makes the data set, with the usual statistics, if there are such."""
   mean, std = statistics.usual(name) or (None, None)
-  names = [str(each) for each in arrays.class_names]
   try:
-    return from_arrays(*arrays[:4], name=name, class_names=names, mean=mean, std=std)
+    return from_arrays(*arrays[:4], name=name, class_names=arrays.class_names, mean=mean, std=std)
   except UserError as error:
     raise UserError(f"dataset.data_dir: {path}: {error}") from error
 

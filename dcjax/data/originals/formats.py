@@ -40,7 +40,7 @@ class Arrays(NamedTuple):
   y_train: np.ndarray
   x_test: np.ndarray
   y_test: np.ndarray
-  class_names: Sequence[str] | np.ndarray
+  class_names: Sequence[str]
 
 
 def idx(class_names: Sequence[str] = _DIGITS) -> Callable[[Contents], Arrays]:
