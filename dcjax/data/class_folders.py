@@ -132,6 +132,13 @@ def list_files(
     passed_over += sorted(set(entries) - set(of_class))
     files += of_class
     labels += [label] * len(of_class)
+  beside = [entry for entry in sorted(root.iterdir()) if entry.suffix and accepts(entry)]
+  beside = [entry for entry in beside if entry.is_file() and not entry.name.startswith(".")]
+  if beside:
+    logging.warning(
+      "%s: %d %s files lie beside the folders of the classes, and are not used: %s",
+      root, len(beside), kind, _some(beside),
+    )  # fmt: skip
   if passed_over:
     logging.warning(
       "%s: passed over %d files that are no %s files by their names: %s",

@@ -20,6 +20,7 @@ from dcjax.errors import UserError
 from dcjax.types import Array, Key
 from dcjax.whitening import Whitening
 
+_NARROW = 64  # levels of 256; images that span fewer have lost most of what they showed
 _NAMED = 5  # classes that a warning names before it says "and more"
 
 
@@ -281,9 +282,9 @@ def warn_small_classes(dataset: Dataset, n: int) -> None:
 
 
 def check_varied(dataset: Dataset) -> None:
-  """Checks that images show something; logs one warning if those of a class do not.
+  """Checks that images show something; warns where those of a class do not, or all span few levels.
 
-  It looks at the first image of each class, and at more only where that is of one colour.
+  It looks at the first image of each class, and at more only where that leaves a doubt.
 
   Raises:
     UserError: all training images, or all test images, are of one and the same colour.
@@ -301,6 +302,7 @@ def check_varied(dataset: Dataset) -> None:
   tests = dataset.test_images
   if _all_are(np.asarray(tests[0, :1, :1]), (np.asarray(tests[b]) for b in _blocks(0, len(tests)))):
     raise _all_alike(dataset, "test", np.asarray(tests[0, 0, 0]))
+  _warn_of_few_levels(dataset, firsts)
   if plain:
     more = f" and {len(plain) - _NAMED} more" if len(plain) > _NAMED else ""
     logging.warning(
@@ -311,6 +313,22 @@ def check_varied(dataset: Dataset) -> None:
       ),
       more,
     )
+
+
+def _warn_of_few_levels(dataset: Dataset, firsts: np.ndarray) -> None:
+  """Logs a warning if no training image spans many levels, as 12 bits in 16 do without a range."""
+  low, high = int(firsts.min()), int(firsts.max())
+  for places in _blocks(0, dataset.images.shape[0]):
+    if high - low >= _NARROW:
+      return
+    images = _images_at(dataset, places)
+    low, high = min(low, int(images.min())), max(high, int(images.max()))
+  if high - low < _NARROW:
+    logging.warning(
+      "%s: all training pixels are from %d to %d of 0..255; if their files tell them apart more "
+      "finely, give the values of black and white in dataset.range",
+      dataset.name, low, high,
+    )  # fmt: skip
 
 
 def _images_at(dataset: Dataset, places: np.ndarray) -> np.ndarray:

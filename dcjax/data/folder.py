@@ -66,7 +66,7 @@ def load(
   path = expand("dataset.data_dir", path)
   if side < 1:
     raise UserError(f"dataset.side: {side} is no image size; give 1 or more, such as 224")
-  found = layout.find(path, classes)
+  found = layout.find(path)
   read = partial(pixels.read_image, side=side, limits=limits)
   names, (files, y_train), tested = _list(found, classes, split)
   mean, std = None, None

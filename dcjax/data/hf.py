@@ -259,9 +259,12 @@ def _labelled(
   classes = sorted(set(_values(name, train, columns.label).tolist()))
   names = _class_names(library, name, train.rows.features[columns.label], classes)
   trained = _part(library, name, train, columns, classes)
-  for table in tests:
-    if _is_labelled(table, columns):
-      return (trained, _part(library, name, table, columns, classes)), names
+  tested = next((table for table in tests if _is_labelled(table, columns)), None)
+  if others := ", ".join(table.split for table in tests if table is not tested):
+    chosen = tested.split if tested else "a share of train"
+    logging.warning("%s: testing on %s; not used: %s", name, chosen, others)
+  if tested:
+    return (trained, _part(library, name, tested, columns, classes)), names
   test = split.held_out(name, trained.names, trained.labels, names)
   return (trained.take(~test), trained.take(test)), names
 

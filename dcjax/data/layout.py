@@ -13,7 +13,7 @@ from dcjax.errors import UserError
 LAYOUT = "train/<class>/* and test/<class>/* (or val/), or <class>/*"
 _TRAIN = ("train", "training")
 _UNLABELLED = ("test", "testing")  # which may have no classes
-_TEST = (*_UNLABELLED, "val", "valid", "validation")  # the first with all classes is taken
+_TEST = (*_UNLABELLED, "val", "valid", "validation")
 
 
 class Layout(NamedTuple):
@@ -29,12 +29,11 @@ class Layout(NamedTuple):
     return self.test and _annotations(self.test)
 
 
-def find(path: Path, classes: Sequence[str] = ()) -> Layout:
+def find(path: Path) -> Layout:
   """Finds the images of a data set, also where `path` is a level too high or too deep.
 
   Args:
     path: the folder that a user gives.
-    classes: those that are wanted; empty: all.
 
   Raises:
     UserError: there is no folder of images that could be meant.
@@ -46,19 +45,19 @@ def find(path: Path, classes: Sequence[str] = ()) -> Layout:
   folders = _by_name(path)
   train = _first_split(folders, _TRAIN)
   if train:
-    return Layout(path, train, _test_folder(folders, train, classes))
+    return Layout(path, train, _test_folder(folders, train))
   above = path.resolve().parent
   if path.resolve().name.lower() in (*_TRAIN, *_TEST) and _first_split(_by_name(above), _TRAIN):
-    return _elsewhere(path, above, classes)
+    return _elsewhere(path, above)
   if len(folders) == 1 and _by_name(only := next(iter(folders.values()))):
-    return _elsewhere(path, only, classes)
+    return _elsewhere(path, only)
   _check_top(path, folders)
   return Layout(path, path, None)
 
 
-def _elsewhere(path: Path, found: Path, classes: Sequence[str]) -> Layout:
+def _elsewhere(path: Path, found: Path) -> Layout:
   logging.warning("%s: reading the data set in %s", path, found)
-  return find(found, classes)
+  return find(found)
 
 
 def _by_name(path: Path) -> dict[str, Path]:
@@ -73,25 +72,25 @@ def _first_split(folders: dict[str, Path], names: Sequence[str]) -> Path | None:
   )
 
 
-def _test_folder(folders: dict[str, Path], train: Path, classes: Sequence[str]) -> Path | None:
-  """The folder of test images: the first with all classes.
+def _test_folder(folders: dict[str, Path], train: Path) -> Path | None:
+  """The folder of test images: the first of those with the most classes of `train`.
 
-  Else it is one that lacks some, which is an error later. A folder `test` with none of them has no
-  labels, as ImageNet's, and is not used.
+  A folder `test` with none of them has no labels, as ImageNet's, and is not used.
   """
-  wanted = set(classes or _class_names(train))
   candidates = [folders[name] for name in _TEST if name in folders]
-  whole = [f for f in candidates if _annotations(f) or wanted <= _class_names(f)]
-  some = [f for f in candidates if wanted & _class_names(f) or f.name.lower() not in _UNLABELLED]
-  chosen = next(iter(whole or some), None)
-  if others := ", ".join(f.name for f in candidates if f != chosen):
-    logging.warning(
-      "%s: testing on %s; not used: %s",
-      train.parent,
-      chosen.name if chosen else "a share of train",
-      others,
-    )
+  shared = {folder: _shared(folder, train) for folder in candidates}
+  able = [f for f in candidates if shared[f] or f.name.lower() not in _UNLABELLED]
+  chosen = max(able, key=shared.__getitem__, default=None)
+  if others := ", ".join(folder.name for folder in candidates if folder != chosen):
+    tested = chosen.name if chosen else "a share of train"
+    logging.warning("%s: testing on %s; not used: %s", train.parent, tested, others)
   return chosen
+
+
+def _shared(folder: Path, train: Path) -> int:
+  """How many classes of `train` a folder of test images has."""
+  classes = _class_names(train)
+  return len(classes if _annotations(folder) else classes & _class_names(folder))
 
 
 def _class_names(folder: Path) -> set[str]:

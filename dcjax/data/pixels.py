@@ -23,6 +23,7 @@ _BLOCK = 1 << 22  # numbers converted at a time, which bounds the memory used
 _USUAL: tuple[Range, ...] = ((0, 1), (-1, 1), (0, 255), (0, 4095), (0, 65535))
 # Formats whose grey images of 16 bits some versions of Pillow open as 32 bits.
 _SIXTEEN_BITS = ("PNG", "PPM")
+_ORIENTATION, _FIRST_TURNED = 0x0112, 5  # the EXIF tag, and the first value that swaps the sides
 
 
 def as_range(value: Iterable[Any]) -> Range | None:
@@ -113,36 +114,26 @@ def look(file: str | os.PathLike[str] | IO[bytes]) -> tuple[tuple[int, int], boo
   with Image.open(file) as image:
     width, height = image.size
     turned = False
-    with suppress(Exception):  # as in `_upright`
+    with suppress(Exception):  # as in `_turn`
       turned = image.getexif().get(_ORIENTATION, 1) >= _FIRST_TURNED
     size = (width, height) if turned else (height, width)
     return size, image.mode in ("1", "L", "LA") or _is_wide(image)
-
-
-_ORIENTATION, _FIRST_TURNED = 0x0112, 5  # the EXIF tag, and the values that swap height and width
 
 
 def _limits(field: str, pixels: np.ndarray, limits: Range | None) -> Range:
   """The values of black and white; checks that all pixels are within."""
   if pixels.dtype.kind not in "buif":
     raise UserError(f"{field}: {pixels.dtype} is no type of pixels; save them as numbers")
-  least, most = float(pixels.min()), float(pixels.max())
-  if not np.isfinite([least, most]).all():
-    place = tuple(np.argwhere(~np.isfinite(pixels))[0].tolist())
-    raise UserError(
-      f"{field}: pixel {list(place)} is {pixels[place]}; mend it, or leave its image out"
-    )
+  least, most = _ends(field, pixels)
   found = f"{pixels.dtype} pixels from {least:g} to {most:g}"
-  whole = pixels.dtype.kind in "ui"
-  if limits is None:
+  if limits is None or pixels.dtype == bool:
     limits = _limits_of_type(pixels.dtype)
-  elif whole and not (
-    np.iinfo(pixels.dtype).min <= limits[0] < limits[1] <= np.iinfo(pixels.dtype).max
-  ):
+  elif not _can_hold(pixels.dtype, limits):
     raise UserError(
       f"{field}: {found}, which cannot fill dataset.range={_text(limits)}; give their own"
     )
-  slack = 0 if whole or limits is None else (limits[1] - limits[0]) / 510  # what rounding forgives
+  # What rounding may add to floats is forgiven: half a level.
+  slack = (limits[1] - limits[0]) / 510 if limits and pixels.dtype.kind == "f" else 0
   if limits is None or least < limits[0] - slack or most > limits[1] + slack:
     problem = "" if limits is None else f" are not within {limits[0]:g}..{limits[1]:g}"
     usual = next((r for r in _USUAL if r[0] <= least and most <= r[1]), (least, most))
@@ -153,10 +144,28 @@ def _limits(field: str, pixels: np.ndarray, limits: Range | None) -> Range:
   return limits
 
 
+def _ends(field: str, pixels: np.ndarray) -> Range:
+  """The least and the highest value; checks that all are finite."""
+  least, most = float(pixels.min()), float(pixels.max())
+  if not np.isfinite([least, most]).all():
+    place = tuple(np.argwhere(~np.isfinite(pixels))[0].tolist())
+    raise UserError(
+      f"{field}: pixel {list(place)} is {pixels[place]}; mend it, or leave its image out"
+    )
+  return least, most
+
+
 def _limits_of_type(dtype: np.dtype) -> Range | None:
   if dtype.kind in "bf":
     return 0, 1
   return (0, np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize <= 2 else None
+
+
+def _can_hold(dtype: np.dtype, limits: Range) -> bool:
+  """Whether a type has the values of black and white."""
+  if dtype.kind == "f":
+    return True
+  return bool(np.iinfo(dtype).min <= limits[0] and limits[1] <= np.iinfo(dtype).max)
 
 
 def _text(limits: Range) -> str:
@@ -180,7 +189,7 @@ def _is_wide(image: Image.Image) -> bool:
 def _with_levels(field: str, image: Image.Image, limits: Range | None) -> Image.Image:
   """An image in RGB, or, where it has more than 8 bits, as floats; both of levels in 0..255."""
   sixteen_bits = image.mode == "I" and image.format in _SIXTEEN_BITS
-  image = _upright(image)
+  _turn(image)
   if _is_wide(image):
     numbers = np.asarray(image)
     numbers = numbers.astype(np.uint16) if sixteen_bits else numbers
@@ -191,11 +200,10 @@ def _with_levels(field: str, image: Image.Image, limits: Range | None) -> Image.
   return Image.fromarray(as_uint8(field, np.asarray(image), limits))
 
 
-def _upright(image: Image.Image) -> Image.Image:
-  """The image as its orientation says; one that cannot be read says nothing."""
+def _turn(image: Image.Image) -> None:
+  """Turns an image as its orientation says; one that cannot be read says nothing."""
   with suppress(Exception):  # damaged EXIF can raise anything
-    return ImageOps.exif_transpose(image)
-  return image
+    ImageOps.exif_transpose(image, in_place=True)
 
 
 def _on_background(image: Image.Image) -> Image.Image:

@@ -297,6 +297,7 @@ def test_a_class_of_one_colour_is_named(kept, caplog):
   images[labels == 1] = 7
   images[np.flatnonzero(labels == 3)] = (0, 0, 255)
   images[np.flatnonzero(labels == 0)[:-1]] = 7  # all but the last
+  images[np.flatnonzero(labels == 0)[-1], 0, 0] = (0, 99, 0)
   images[labels == 2] = np.arange(7)[:, None, None, None]  # each of another grey
   with caplog.at_level(std_logging.WARNING, logger="absl"):
     check_varied(kept(x_train=images))
@@ -309,6 +310,16 @@ def test_classes_of_one_colour_each_are_a_warning(kept, caplog):
   with caplog.at_level(std_logging.WARNING, logger="absl"):
     check_varied(kept(x_train=images))
   assert "a ([0, 0, 0]), b ([1, 1, 1])" in caplog.text
+
+
+@pytest.mark.parametrize(("most", "warned"), [(15, True), (62, True), (80, False)])
+def test_images_of_few_levels_are_warned_of(kept, caplog, most, warned):
+  images = raw()["x_train"] % 16
+  images[-1, 2, 2, 0] = most
+  with caplog.at_level(std_logging.WARNING, logger="absl"):
+    check_varied(kept(x_train=images))
+  assert (f"are from 0 to {most} of 0..255; if" in caplog.text) == warned
+  assert bool(caplog.records) == warned
 
 
 @pytest.mark.parametrize(("key", "split"), [("x_train", "training"), ("x_test", "test")])

@@ -81,6 +81,15 @@ def test_what_is_no_image_by_its_name_is_passed_over(root, caplog):
   assert "passed over 5 files" in message and "Thumbs.db" in message
 
 
+def test_images_beside_the_classes_are_said(root, caplog):
+  write_image(root / "train" / "stray.png", (1, 2, 3))
+  (root / "train" / "LICENSE").write_text("")
+  with caplog.at_level(std_logging.WARNING, logger="absl"):
+    assert len(folder.load(root, side=8).images) == 6
+  (message,) = caplog.messages
+  assert "1 image files lie beside the folders of the classes" in message and "stray" in message
+
+
 def test_images_without_a_suffix_and_in_folders_are_read(root):
   (root / "train" / "red" / "0.png").rename(root / "train" / "red" / "0")
   (root / "train" / "red" / "1.png").rename(root / "train" / "red" / "image.0001")
@@ -149,6 +158,7 @@ def test_of_two_test_splits_the_one_with_all_classes_is_taken(root, caplog):
   assert "testing on val; not used: test" in caplog.text
   (root / "test" / "unknown").rename(root / "test" / "red")
   assert len(folder.load(root, side=8).test_images) == 3
+  assert len(folder.load(root, side=8, classes=("red", "blue")).test_images) == 2
   for name in COLOURS:
     write_image(root / "test" / name / "0.png", (9, 9, 9))
   assert (np.asarray(folder.load(root, side=8).test_images) == 9).all()

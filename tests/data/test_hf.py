@@ -250,10 +250,14 @@ def test_labels_that_are_none(tmp_path, labels, feature, words):
   assert words in error_of(save(tmp_path / "set", train=split, test=split), tmp_path)
 
 
-def test_a_test_split_whose_labels_are_hidden_is_not_used(tmp_path):
+def test_a_test_split_whose_labels_are_hidden_is_not_used(tmp_path, caplog):
   hidden, seen = table(images(3, seed=1), [-1] * 3), table(images(3, seed=2))
   root = save(tmp_path / "set", train=table(images(6)), test=hidden, validation=seen)
-  np.testing.assert_array_equal(load(root, tmp_path).test_images, images(3, seed=2))
+  with caplog.at_level(std_logging.WARNING, logger="absl"):
+    np.testing.assert_array_equal(load(root, tmp_path).test_images, images(3, seed=2))
+  assert "set: testing on validation; not used: test" in caplog.text
+  root = save(tmp_path / "two", train=table(images(6)), test=hidden)
+  assert len(load(root, tmp_path).test_images) == 3
 
 
 def test_a_label_that_is_only_for_testing(tmp_path):

@@ -50,7 +50,8 @@ def test_a_ramp_of_any_type_is_all_levels(values, limits, monkeypatch):
 
 
 def test_booleans_are_black_and_white():
-  assert pixels.as_uint8("x", np.array([True, False])).tolist() == [255, 0]
+  for limits in (None, (0, 4095)):
+    assert pixels.as_uint8("x", np.array([True, False]), limits).tolist() == [255, 0]
 
 
 def test_what_is_uint8_is_not_copied():

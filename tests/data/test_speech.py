@@ -7,6 +7,8 @@ import pytest
 from scipy import signal
 from scipy.io import wavfile
 
+import dcjax.config
+from dcjax import data
 from dcjax.data import speech
 from dcjax.errors import UserError
 
@@ -213,6 +215,20 @@ def test_nothing_to_hear_is_broken(root, samples, caplog):
   with caplog.at_level(std_logging.WARNING, logger="absl"):
     speech.load(root)
   assert "skipped 1 of 18 files" in caplog.text
+
+
+def test_silence_alone_is_an_error_and_that_of_a_word_a_warning(root, caplog):
+  config = dcjax.config.default().dataset
+  config.name, config.data_dir = "speech", str(root)
+  for k in range(9):
+    write(root / "low" / f"{k}.wav", as_pcm(np.zeros(RATE)))
+  with caplog.at_level(std_logging.WARNING, logger="absl"):
+    data.load(config)
+  assert "all pixels of all training images are the same in low ([0])" in caplog.text
+  for k in range(9):
+    write(root / "high" / f"{k}.wav", as_pcm(np.zeros(RATE)))
+  with pytest.raises(UserError, match=r"all pixels of all training images of words are \[0\]"):
+    data.load(config)
 
 
 def test_a_word_of_too_few(root):
