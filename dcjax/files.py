@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -102,6 +103,26 @@ def sync(folder: Path) -> None:
     os.close(descriptor)
 
 
+def read_json(file: Path) -> Any:
+  """What a JSON file holds.
+
+  Raises:
+    ValueError: it is none.
+    OSError: it cannot be read.
+  """
+  try:
+    return json.loads(file.read_bytes())
+  except RecursionError:
+    raise ValueError("nested too deeply") from None
+
+
+def is_numbers(values: Any) -> bool:
+  """Whether what JSON holds is a list of finite numbers."""
+  return isinstance(values, list) and all(
+    type(value) in (int, float) and math.isfinite(value) for value in values
+  )
+
+
 def read_object(file: Path) -> dict[str, Any]:
   """What a JSON file of a run holds.
 
@@ -109,7 +130,7 @@ def read_object(file: Path) -> dict[str, Any]:
     UserError: no object.
   """
   try:
-    content = json.loads(file.read_bytes())
+    content = read_json(file)
   except ValueError:
     content = None
   if not isinstance(content, dict):

@@ -1,6 +1,5 @@
 """The driver of `dcjax plot`: gathers from the folders of runs what `dcjax.pictures` draws."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -20,12 +19,14 @@ from dcjax.curves import method_name
 from dcjax.errors import UserError, check_least, check_name, nearest
 from dcjax.evaluate import load
 from dcjax.experiment import Keys
-from dcjax.files import expand
+from dcjax.files import expand, is_numbers, read_json
 from dcjax.methods import dc
 from dcjax.progress import LOG_SECONDS, logger
 from dcjax.synthetic import SyntheticSet
 
 SUFFIXES = (".png", ".pdf")
+_NUMBERS = ("iteration", "networks", "last_mean", "last_std")  # of a record in summary.json
+_PARTS = ("mean", "std")  # of accuracies by stage
 MATCHING = ("dc", "dsa")  # methods that compare gradients
 # Fields of a config, or beginnings of them, that may differ between runs that are averaged.
 HARMLESS = (
@@ -63,7 +64,10 @@ def plot(
     raise UserError("workdirs: none given; name at least one folder of a run")
   figure = KINDS[kind]([_folder(path) for path in workdirs], **options)
   for file in files:
-    pictures.save(figure, file)
+    try:
+      pictures.save(figure, file)
+    except OSError as error:
+      raise UserError(f"output: cannot write {file} ({error.strerror}); give another") from None
   return files
 
 
@@ -75,7 +79,7 @@ def _files(output: str | os.PathLike) -> list[Path]:
   base = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
   files = [base.with_name(f"{base.name}{suffix}") for suffix in SUFFIXES]
   for file in files:
-    if file.exists():
+    if os.path.lexists(file):
       raise UserError(f"output: {file} is there already; give a new name")
   if not os.access(base.parent, os.W_OK):
     raise UserError(f"output: no folder {base.parent} that can be written to; make it first")
@@ -271,9 +275,24 @@ def ipc(folders: Sequence[Path]) -> Figure:
 
 def _summary(folder: Path) -> dict[str, Any]:
   summary = _read(folder, "summary.json")
+  if not _is_summary(summary):
+    raise UserError(f"workdirs: {folder / 'summary.json'} is damaged; give another run")
   if not any(record["set"] == experiment.SYNTHETIC for record in summary.get("evaluations", ())):
     raise UserError(f"workdirs: {folder} was not evaluated; give a run with evaluation.networks")
   return summary
+
+
+def _is_summary(summary: dict[str, Any]) -> bool:
+  """Whether a run's summary has what a curve is made of."""
+  records = summary.get("evaluations", [])
+  if not isinstance(records, list) or not summary.keys() >= {"method", "dataset", "ipc"}:
+    return False
+  return all(
+    isinstance(record, dict)
+    and record.keys() >= {"set", "network", "protocol", "augmentation"}
+    and is_numbers([record.get(name) for name in _NUMBERS])
+    for record in records
+  )
 
 
 def _check_alike(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -> None:
@@ -310,12 +329,26 @@ def stages(folders: Sequence[Path], *, labels: Sequence[str] = ()) -> Figure:
   for folder, summary in zip(folders, summaries, strict=True):
     if "stages" not in summary:
       raise UserError(f"workdirs: {folder} is no run of dcjax continual; give one")
+    if not _has_stages(summary):
+      raise UserError(f"workdirs: {folder / 'summary.json'} is damaged; give another run")
     if summary["stages"] != summaries[0]["stages"]:
       raise UserError(
         f"workdirs: {folders[0]} has the stages {', '.join(summaries[0]['stages'])}, {folder} "
         f"{', '.join(summary['stages'])}; draw them apart"
       )
   return figure.draw(list(zip(titles, summaries, strict=True)))
+
+
+def _has_stages(summary: dict[str, Any]) -> bool:
+  """Whether the summary of continual learning has what a curve is made of."""
+  stages, accuracy = summary["stages"], summary.get("accuracy")
+  if not isinstance(stages, list) or not stages or not isinstance(accuracy, dict):
+    return False
+  return all(isinstance(stage, str) for stage in stages) and all(
+    isinstance(curve, dict)
+    and all(is_numbers(curve.get(part)) and len(curve[part]) == len(stages) for part in _PARTS)
+    for curve in accuracy.values()
+  )
 
 
 # --- What the pictures share -----------------------------------------------------------------
@@ -338,7 +371,7 @@ def _titles(folders: Sequence[Path], labels: Sequence[str]) -> Sequence[str]:
 def _read(folder: Path, name: str) -> dict[str, Any]:
   """A JSON file of a run."""
   try:
-    content = json.loads((folder / name).read_bytes())
+    content = read_json(folder / name)
   except FileNotFoundError:
     remedy = "let the run finish" if name == "summary.json" else "give the --workdir of a run"
     raise UserError(f"workdirs: {folder} holds no {name}; {remedy}") from None

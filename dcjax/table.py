@@ -1,6 +1,5 @@
 """The driver of `dcjax table`: a table of a paper, cell by cell, with nothing done twice."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from dcjax.condense import condense as condense_set
 from dcjax.data import Dataset
 from dcjax.errors import UserError, nearest
 from dcjax.experiment import Evaluation, Keys
-from dcjax.files import LOCK, expand
+from dcjax.files import LOCK, expand, is_numbers, read_json
 from dcjax.interrupt import Interrupts
 from dcjax.progress import logger
 from dcjax.select import select
@@ -26,6 +25,7 @@ from dcjax.tables.plan import Trial
 from dcjax.workdir import Workdir, held, write_json, write_text
 
 Place = tuple[str, str]  # names of row and column
+_SETTINGS = ("protocol", "epochs", "augmentation")  # that a table says of its cells
 
 
 def find(name: str) -> Table:
@@ -213,7 +213,7 @@ class Filling:
       found = [self.records[trial.name] for trial in trials if trial.name in self.records]
       if found:
         accuracies = tuple(value for record in found for value in record["last"])
-        settings = (found[0][field] for field in ("protocol", "epochs", "augmentation"))
+        settings = (found[0][field] for field in _SETTINGS)
         yield place, Result(accuracies, len(found), len(trials), *settings)
 
   def _file(self, name: str) -> Path:
@@ -271,10 +271,10 @@ class Filling:
 def _read(file: Path) -> dict[str, Any]:
   """The record of a finished cell."""
   try:
-    record = json.loads(file.read_bytes())["record"]
-    if not record["last"] or not np.isfinite(np.asarray(record["last"], float)).all():
+    record = read_json(file)["record"]
+    if not record["last"] or not is_numbers(record["last"]) or not record.keys() >= set(_SETTINGS):
       raise ValueError
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, AttributeError):
     raise UserError(f"workdir: {file} is damaged; delete it to have its cell run again") from None
   return record
 

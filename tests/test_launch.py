@@ -77,7 +77,7 @@ def test_evaluate_by_another_protocol(run, monkeypatch):
   configs = []
 
   def evaluate_nothing(path, **changes):
-    configs.append(evaluate._config(SyntheticSet.load(path), None, None, changes))
+    configs.append(evaluate._config(SyntheticSet.load(path), None, changes))
     return []
 
   def changed(*flags):
@@ -231,6 +231,19 @@ def test_existing_output_is_not_overwritten(run, monkeypatch, capsys, tmp_path):
   arguments = ("evaluate", f"--synthetic={run / 'synthetic.npz'}", f"--output={output}")
   assert "there already" in mistake(monkeypatch, capsys, *arguments)
   assert output.read_text() == "precious"
+
+
+def test_output_that_cannot_be_written_is_one_line(run, monkeypatch, capsys, tmp_path):
+  monkeypatch.setattr("dcjax.launch.evaluate.evaluate", lambda path, **options: [])
+  output, precious = tmp_path / "records.json", tmp_path / "precious"
+  precious.write_text("mine")
+  arguments = ("evaluate", f"--synthetic={run / 'synthetic.npz'}", f"--output={output}")
+  output.symlink_to(tmp_path / "nowhere")
+  assert "there already" in mistake(monkeypatch, capsys, *arguments)
+  output.unlink()
+  output.with_name("records.json.partial").symlink_to(precious)
+  assert "it is a link; remove it" in mistake(monkeypatch, capsys, *arguments)
+  assert precious.read_text() == "mine" and not output.exists()
 
 
 def test_heavy_packages_are_imported_only_when_used():

@@ -1,6 +1,5 @@
 """The driver of `dcjax continual`: runs of a scenario, stage by stage, with nothing done twice."""
 
-import json
 import os
 from collections.abc import Callable
 from itertools import product
@@ -19,7 +18,7 @@ from dcjax.applications.scenarios import GDumb, Outcome, Place, Scenario, Task
 from dcjax.condense import condense
 from dcjax.config import continual as config_lib
 from dcjax.errors import UserError
-from dcjax.files import expand, read_object, writing
+from dcjax.files import expand, is_numbers, read_json, read_object, writing
 from dcjax.interrupt import Interrupts
 from dcjax.nn import pools
 from dcjax.progress import logger
@@ -147,7 +146,12 @@ class Learning:
     file = self._file(place, ".npz")
     try:
       with np.load(file, allow_pickle=False) as arrays:
-        return unflatten_dict(dict(arrays), sep="/")
+        params = dict(arrays)
+      if not all(
+        array.dtype == np.float32 and np.isfinite(array).all() for array in params.values()
+      ):
+        raise ValueError
+      return unflatten_dict(params, sep="/")
     except Exception:  # a damaged file may raise anything
       raise UserError(
         f"workdir: {file} is missing or damaged; delete {file.with_suffix('.json')} to have its "
@@ -213,11 +217,8 @@ class Learning:
 def _read(file: Path) -> dict[str, Any]:
   """The record of a finished stage."""
   try:
-    record = json.loads(file.read_bytes())
-    if (
-      not {"label", "params"} <= record.keys()
-      or not np.isfinite(np.asarray(record["accuracies"], float)).all()
-    ):
+    record = read_json(file)
+    if not {"label", "params"} <= record.keys() or not is_numbers(record["accuracies"]):
       raise ValueError
   except (ValueError, KeyError, TypeError, AttributeError):
     raise UserError(f"workdir: {file} is damaged; delete it to have its stage run again") from None

@@ -1,12 +1,12 @@
 """What a search has done so far, in a file for each architecture and set."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from dcjax.errors import UserError
+from dcjax.files import is_numbers, read_json
 from dcjax.workdir import write_json
 
 
@@ -78,14 +78,14 @@ class Records:
 
 def _read(file: Path) -> Record:
   try:
-    content = json.loads(file.read_bytes())
-    validation, test, seconds = (tuple(content[name]) for name in Record._fields[:3])
-    record = Record(validation, test, seconds, float(content["compile_seconds"]))
-    values = np.array([validation, test, seconds], float)  # of one length
-    if not np.isfinite(values).all():
+    content = read_json(file)
+    if not all(is_numbers(content[name]) for name in Record._fields[:3]):
       raise ValueError
+    validation, test, seconds = (tuple(content[name]) for name in Record._fields[:3])
+    if not len(validation) == len(test) == len(seconds):
+      raise ValueError
+    return Record(validation, test, seconds, float(content["compile_seconds"]))
   except (ValueError, KeyError, TypeError):
     raise UserError(
       f"workdir: {file} is damaged; delete it to have its networks trained again"
     ) from None
-  return record
