@@ -32,7 +32,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     A clause to end an error message with.
   """
   choices = sorted(choices)
-  close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+  close = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
   if close:
     return f"did you mean '{close[0]}'?"
   return f"choose one of: {', '.join(choices)}"

@@ -150,6 +150,11 @@ def _config(synthetic: SyntheticSet, seed: int | None, changes: dict[str, Any]) 
       f"synthetic set: its config does not fit this version of dcjax ({error}); "
       f"it was written by version {synthetic.metadata['version']}"
     ) from None
+  if config.ipc != synthetic.images.shape[1]:
+    raise UserError(
+      f"synthetic set: its config has ipc {config.ipc}, but it holds {synthetic.images.shape[1]} "
+      "images of each class; give a synthetic.npz written by dcjax"
+    )
   config.dataset.zca = False  # the file holds the whitening
   if {"protocol", "augmentation", "same_steps"} & changes.keys():
     config.evaluation.epochs = None

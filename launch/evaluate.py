@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
 
 def _check_output(file: Path) -> None:
   """Raises `UserError` for a file that is there, or that cannot be written."""
-  if file.exists():
+  if os.path.lexists(file):
     raise UserError(f"--output: {file} is there already; give a new name")
   if not os.access(file.parent, os.W_OK):
     raise UserError(f"--output: no folder {file.parent} that can be written to; make it first")

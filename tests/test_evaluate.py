@@ -129,6 +129,7 @@ def test_no_place_in_a_file_is_looked_at(saved, toy, tmp_path, touched, monkeypa
     ({"evaluation__protocol": ["dc"]}, "evaluation.protocol"),
     ({"evaluation__cutmix": 7.0}, "evaluation.cutmix"),
     ({"method": ["dc"]}, "method"),
+    ({"method": None}, "method"),
     ({"seed": 2**70}, "seed"),
   ],
 )

@@ -295,6 +295,19 @@ def test_ctrl_c_before_a_run_begins_is_one_line(tmp_path, seconds):
   assert process.returncode == 130
 
 
+def test_output_that_cannot_be_written_is_one_line(run, monkeypatch, capsys, tmp_path):
+  monkeypatch.setattr(command, "records", lambda path, unfinished, **options: [])
+  output, precious = tmp_path / "records.json", tmp_path / "precious"
+  precious.write_text("mine")
+  arguments = ("evaluate", f"--synthetic={run / 'synthetic.npz'}", f"--output={output}")
+  output.symlink_to(tmp_path / "nowhere")
+  assert "there already" in mistake(monkeypatch, capsys, *arguments)
+  output.unlink()
+  output.with_name("records.json.partial").symlink_to(precious)
+  assert "it is a link; remove it" in mistake(monkeypatch, capsys, *arguments)
+  assert precious.read_text() == "mine" and not output.exists()
+
+
 def test_heavy_packages_are_imported_only_when_used():
   program = (
     "import sys, dcjax.condense, dcjax.evaluate, dcjax.launch.main;"

@@ -371,3 +371,42 @@ def test_a_file_that_is_no_object(run, tmp_path):
   (other / "summary.json").write_text("[1")
   with pytest.raises(UserError, match=r"summary\.json is damaged"):
     plot.ipc([other])
+
+
+@pytest.mark.parametrize(
+  "content",
+  [
+    {"method": "dc"},
+    {"evaluations": 3},
+    {"evaluations": [3]},
+    {"evaluations": [{"set": "synthetic"}]},
+    {"evaluations": [{**record("synthetic", 0.5), "last_mean": "0.5"}]},
+    {"evaluations": [{**record("synthetic", 0.5), "networks": None}]},
+  ],
+  ids=str,
+)
+def test_a_summary_without_what_a_curve_is_made_of(tmp_path, content):
+  whole = summary(1, record("synthetic", 0.5))
+  text = json.dumps(content if content == {"method": "dc"} else whole | content)
+  (tmp_path / "summary.json").write_text(text)
+  with pytest.raises(UserError, match=r"summary\.json is damaged; give another run"):
+    plot.ipc([tmp_path])
+
+
+@pytest.mark.parametrize(
+  "fields",
+  [
+    {"stages": 3},
+    {"accuracy": None},
+    {"accuracy": {"mlp": [0.5]}},
+    {"accuracy": {"mlp": {"mean": [0.5], "std": [0.1, 0.2]}}},
+    {"accuracy": {"mlp": {"mean": [0.5, "x"], "std": [0.1, 0.2]}}},
+  ],
+  ids=str,
+)
+def test_stages_without_what_a_curve_is_made_of(tmp_path, fields):
+  curve = {"mean": [0.5, 0.4], "std": [0.1, 0.2]}
+  whole = {"stages": ["a", "b"], "accuracy": {"mlp": curve}}
+  (tmp_path / "summary.json").write_text(json.dumps(whole | fields))
+  with pytest.raises(UserError, match=r"summary\.json is damaged; give another run"):
+    plot.stages([tmp_path], labels=["mine"])

@@ -234,7 +234,15 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
   assert [file.read_text() for file in tmp_path.iterdir()] == ["precious"]
 
 
-@pytest.mark.parametrize("text", ["[1", "{}", '{"record": {"last": []}}', '{"record": 3}'])
+@pytest.mark.parametrize(
+  "text",
+  [
+    "[1", "{}", '{"record": {"last": []}}', '{"record": 3}', '{"record": {"last": [0.5]}}', "[3]",
+    '{"record": {"last": 0.5, "protocol": "dc", "epochs": 1, "augmentation": "dc"}}',
+    '{"record": {"last": ["0.5"], "protocol": "dc", "epochs": 1, "augmentation": "dc"}}',
+    pytest.param("[" * 100_000, id="deep"),
+  ],
+)  # fmt: skip
 def test_a_damaged_cell_is_named(filled, text):
   folder, _ = filled
   file = cells(folder)["mlp"]

@@ -312,7 +312,16 @@ def test_a_set_of_other_data(dataset, condensed, tmp_path):
     nas.search(small(dataset), tmp_path / "w", [other])
 
 
-@pytest.mark.parametrize("text", ["[1", "{}", '{"validation": [0.1], "test": []}'])
+@pytest.mark.parametrize(
+  "text",
+  [
+    "[1", "{}", '{"validation": [0.1], "test": []}', "[1]", pytest.param("[" * 100_000, id="deep"),
+    '{"validation": ["0.1"], "test": ["0.1"], "seconds": ["1"], "compile_seconds": 1}',
+    '{"validation": [0.1], "test": [0.1], "seconds": [1, 2], "compile_seconds": 1}',
+    '{"validation": [NaN], "test": [0.1], "seconds": [1], "compile_seconds": 1}',
+    '{"validation": [0.1], "test": [0.1], "seconds": [1], "compile_seconds": null}',
+  ],
+)  # fmt: skip
 def test_a_damaged_record_is_named(finished, dataset, tmp_path, text):
   folder = shutil.copytree(finished[0], tmp_path / "copy")
   file = next((folder / "networks" / "whole").iterdir())
