@@ -16,7 +16,7 @@ from dcjax.errors import Interrupted, UserError
 from dcjax.experiment import Evaluation, Keys
 from dcjax.interrupt import Interrupts
 from dcjax.loop import Loop
-from dcjax.progress import Progress, Stopwatch
+from dcjax.progress import Progress, Stopwatch, working
 from dcjax.streaming import StreamingLoop
 from dcjax.synthetic import SyntheticSet
 from dcjax.workdir import Metrics, Workdir, held, write_json
@@ -125,7 +125,8 @@ class Run:
     """The state of the last checkpoint, or the initial one."""
     self.iteration = self.checkpoints.latest
     if not self.iteration:
-      state = self.loop.start(self.keys.init, self.interrupts.wait)
+      with working("making the initial images"):
+        state = self.loop.start(self.keys.init, self.interrupts.wait)
       self.method.check(state)
       return state
     state, seconds = self.checkpoints.restore(self.loop.abstract(self.keys.init))

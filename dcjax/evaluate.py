@@ -8,10 +8,10 @@ from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
 from dcjax import data, experiment
-from dcjax.errors import UserError
+from dcjax.errors import UserError, check_least
 from dcjax.experiment import Evaluation, Keys
 from dcjax.interrupt import Interrupts
-from dcjax.progress import logger
+from dcjax.progress import logger, working
 from dcjax.synthetic import SyntheticSet
 
 
@@ -34,8 +34,9 @@ def evaluate(
   records = []
   with Interrupts("nothing was saved") as interrupts:
     for task in evaluation.tasks():
-      for count, record in evaluation.run(task, images, iteration, interrupts.wait):
-        logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
+      with working(f"training on the {task[0]} set: {task[1]}"):
+        for count, record in evaluation.run(task, images, iteration, interrupts.wait):
+          logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
       records.append(record)
   return records
 
@@ -62,6 +63,7 @@ def bind(
   """
   synthetic = SyntheticSet.load(path)
   config = _config(synthetic, data_dir, seed, changes)
+  check_least("evaluation.networks", config.evaluation.networks, 1)
   dataset = data.load(config.dataset, experiment.memory(config))
   check_fits(synthetic, dataset)
   dataset = dataset.whitened(synthetic.whitening)

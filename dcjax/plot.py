@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,15 @@ from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
 from dcjax import curves, data, experiment, pictures
+from dcjax.activity import counted
 from dcjax.applications import figure
 from dcjax.config import flatten
+from dcjax.config.numbers import MOST
 from dcjax.curves import method_name
-from dcjax.errors import UserError, check_least, check_name, nearest
+from dcjax.errors import UserError, check_least, check_most, check_name, nearest
 from dcjax.experiment import Keys
 from dcjax.files import expand
 from dcjax.methods import dc
-from dcjax.progress import LOG_SECONDS, logger
 from dcjax.synthetic import SyntheticSet
 
 SUFFIXES = (".png", ".pdf")
@@ -178,6 +178,7 @@ def gradients(
     data_dir: where the dataset is on this machine; by default where it was at condensation.
   """
   check_least("networks", networks, 1)
+  check_most("networks", networks, MOST)
   titles = _titles(folders, labels)
   configs = [_matching_config(folder, data_dir) for folder in folders]
   norms = [
@@ -224,13 +225,10 @@ def _gradient_norms(
     )
 
   stored = synthetic.stored()
-  loop, found, logged = Keys.from_seed(config.seed).loop, [], 0.0
-  for number in range(networks):
+  loop, found = Keys.from_seed(config.seed).loop, []
+  for number in counted(range(networks), f"{folder}: gradients of networks", networks):
     key = jax.random.fold_in(loop, iteration + number)
     found.append(jax.device_get(norms(stored, dataset, key)))
-    if time.monotonic() - logged >= LOG_SECONDS or len(found) == networks:
-      logged = time.monotonic()
-      logger.info("%s: gradients of %d of %d networks", folder, len(found), networks)
   real, ours = (np.stack(part) for part in zip(*found, strict=True))
   return real, ours
 

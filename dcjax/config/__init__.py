@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dcjax import evaluation
+from dcjax.config import numbers
 from dcjax.config.datasets import class_names, names
 from dcjax.config.defaults import METHODS, default
 from dcjax.config.methods import resolve_method
@@ -26,7 +27,6 @@ __all__ = [
   "resolve",
 ]
 
-SEEDS = 2**32
 # Fields, or beginnings of them, that change no figure of a run.
 INDIFFERENT = (
   "compute.",
@@ -73,7 +73,7 @@ def replace_fields(config: ConfigDict, fields: dict[str, Any], owner: str) -> Co
       if value is None and known[name] is not None:
         raise TypeError
       config.update_from_flattened_dict({name: value})
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
       raise UserError(
         f"{name}: {value!r} is not of the right type; its default is {known[name]!r}"
       ) from None
@@ -100,10 +100,9 @@ def resolve(config: ConfigDict) -> ConfigDict:
       "dcjax.config.default() makes, changed as need be"
     )
   config = complete(config.to_dict())
+  numbers.check_large(config)
   check_name("evaluation.protocol", config.evaluation.protocol, PROTOCOLS)
   check_least("ipc", config.ipc, 1)
-  if not 0 <= config.seed < SEEDS:
-    raise UserError(f"seed: {config.seed} is not within 0..{SEEDS - 1}; give one that is")
   with config.unlocked():
     config.dataset.classes = class_names(config.dataset.classes)
     config.evaluation.architectures = names(config.evaluation.architectures)
@@ -118,6 +117,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     check_least("compute.chunk", config.compute.chunk, 1)
     if config.compute.chunk > LONGEST_CHUNK:
       raise UserError(f"compute.chunk: {config.compute.chunk} is too long; {LONGEST_CHUNK} at most")
+  numbers.check_negative(config)
   return config
 
 

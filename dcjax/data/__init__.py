@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from dcjax.activity import working
 from dcjax.data import digits, folder, npz, speech, tfds
 from dcjax.data.dataset import (
   Dataset,
@@ -77,7 +78,8 @@ def load(config: Any, memory: Memory = IN_MEMORY) -> Dataset:
   if config.zca and config.name == "folder":  # whose files may take long to decode
     check_size((config.side, config.side, 3))
   try:
-    dataset = _load(config, IN_MEMORY if _changed(config) else memory)
+    with working(f"reading {config.name}"):
+      dataset = _load(config, IN_MEMORY if _changed(config) else memory)
   except OSError as error:
     raise UserError(
       f"dataset.data_dir: cannot read {error.filename or config.data_dir} ({error.strerror}); "

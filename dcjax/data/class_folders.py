@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
+from dcjax.activity import counted
 from dcjax.errors import UserError, nearest
 
 _NAMED = 5  # broken files that a warning names before it says "and more"
@@ -125,7 +126,8 @@ def decode(
     return True
 
   with ThreadPoolExecutor() as pool:
-    return images, np.fromiter(pool.map(decode_into, range(len(files))), bool, len(files))
+    done = counted(pool.map(decode_into, range(len(files))), "decoding", len(files))
+    return images, np.fromiter(done, bool, len(files))
 
 
 def report_broken(

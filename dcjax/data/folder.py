@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
+from dcjax.activity import counted
 from dcjax.data import cache, class_folders, statistics
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
@@ -174,7 +175,7 @@ def _examine(files: list[Path], side: int) -> dict[str, np.ndarray]:
 
   good, total = [], np.zeros((3, 256), np.int64)
   with ThreadPoolExecutor() as pool:
-    for counts in pool.map(levels, files):
+    for counts in counted(pool.map(levels, files), "decoding", len(files)):
       good.append(counts is not None)
       total += 0 if counts is None else counts
   return {"good": np.array(good), "levels": total}
