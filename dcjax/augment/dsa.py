@@ -121,15 +121,17 @@ def _draw_centre(key: Key, height: int, width: int) -> Array:
 
 
 TRANSFORMS = {
-  "color": Transform(lambda key, *_: jax.random.uniform(key, (3,)), color),
+  "color": Transform(lambda key, *_: jax.random.uniform(key, (3,), jnp.float32), color),
   "crop": Transform(_draw_shift, crop),
   "cutout": Transform(_draw_centre, cutout),
   "flip": Transform(lambda key, *_: jax.random.bernoulli(key), flip),
   "scale": Transform(
-    lambda key, *_: jax.random.uniform(key, (2,), minval=1 / SCALE, maxval=SCALE), scale
+    lambda key, *_: jax.random.uniform(key, (2,), jnp.float32, minval=1 / SCALE, maxval=SCALE),
+    scale,
   ),
   "rotate": Transform(
-    lambda key, *_: jax.random.uniform(key, (), minval=-DEGREES, maxval=DEGREES), rotate
+    lambda key, *_: jax.random.uniform(key, (), jnp.float32, minval=-DEGREES, maxval=DEGREES),
+    rotate,
   ),
 }
 STRATEGY = "_".join(TRANSFORMS)  # DSA's default: all of them

@@ -161,7 +161,7 @@ def _network(
   module: linen.Module, image_shape: tuple[int, int, int], batch_norm: bool = False
 ) -> Network:
   def init(key):
-    return module.init(key, jnp.zeros((1, *image_shape)))["params"]
+    return module.init(key, jnp.zeros((1, *image_shape), jnp.float32))["params"]
 
   def apply(params, images, stats=None):
     variables = {"params": params, "batch_stats": stats} if stats else {"params": params}
