@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from dcjax.launch import evaluate as command
@@ -191,6 +192,16 @@ def test_presets_that_fail(monkeypatch, capsys, tmp_path, program, message):
   (tmp_path / "mine.py").write_text(program)
   monkeypatch.chdir(tmp_path)
   assert message in mistake(monkeypatch, capsys, "condense", "--config=mine.py", "--workdir=x")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Unable to\n..."), AssertionError()])
+def test_a_device_that_is_not_there(monkeypatch, capsys, tmp_path, error):
+  def devices():
+    raise error
+
+  monkeypatch.setattr(jax, "devices", devices)
+  workdir = f"--workdir={tmp_path / 'x'}"
+  assert "JAX_PLATFORMS: jax cannot" in mistake(monkeypatch, capsys, "condense", QUICK, workdir)
 
 
 def test_ctrl_c_outside_of_a_run_is_one_line(monkeypatch, capsys):

@@ -26,6 +26,7 @@ from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
 from dcjax.data.tfds import base_name
 from dcjax.data.views import in_rgb, of_classes
 from dcjax.data.whitened import whiten
+from dcjax.environment import check_backend
 from dcjax.errors import UserError, nearest
 from dcjax.whitening import check_size
 
@@ -71,8 +72,10 @@ def load(config: Any, memory: Memory = IN_MEMORY) -> Dataset:
     memory: whether training images stay on disk, which those of a folder and of TFDS can.
 
   Raises:
-    UserError: the data cannot be had as asked; the message begins with the field.
+    UserError: the data cannot be had as asked; the message begins with the field. Or jax finds no
+      device to hold them.
   """
+  check_backend()
   if memory.streaming:
     _check_streams(config)
   if config.zca and config.name == "folder":  # whose files may take long to decode
