@@ -30,8 +30,9 @@ def check_backend() -> None:
     jax.devices()
   except (RuntimeError, AssertionError) as error:  # the latter without a word
     reason = (str(error).splitlines() or ["there is none"])[0]
+    asked = jax.config.jax_platforms  # type: ignore[attr-defined]
     raise UserError(
-      f"JAX_PLATFORMS: jax cannot compute on '{jax.config.jax_platforms}' here ({reason}); unset "
+      f"JAX_PLATFORMS: jax cannot compute on '{asked}' here ({reason}); unset "
       "it, or install the extra for the device, such as dcjax[cuda12]"
     ) from None
 

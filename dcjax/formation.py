@@ -184,7 +184,7 @@ class Formation:
     (height, width, channels), (tile_height, tile_width) = self.shape, self._sides(part)
     below, right = part.rows * tile_height - height, part.columns * tile_width - width
     if below or right:
-      grey = jnp.full((1, 1, 1, channels), FILL, jnp.float32)
+      grey = jnp.full((1, 1, 1, channels), FILL, images.dtype)
       fill = FILL if self.unit else self._normalised(grey)
       images = jnp.pad(images - fill, ((0, 0), (0, below), (0, right), (0, 0))) + fill
     tiles = images.reshape(-1, part.rows, tile_height, part.columns, tile_width, channels)
@@ -254,7 +254,7 @@ def check(name: str, factor: int, bound: int, *, ipc: int) -> None:
 
 def _last(values: tuple[float, ...], images: Array) -> Array:
   """A value for each channel, shaped to meet images `[..., C]`."""
-  return jnp.asarray(values, jnp.float32).reshape((1,) * (images.ndim - 1) + (-1,))
+  return jnp.asarray(values, images.dtype).reshape((1,) * (images.ndim - 1) + (-1,))
 
 
 def _bounded(count: int, factor: int, bound: int) -> tuple[Part, ...]:

@@ -163,13 +163,17 @@ def transform(strategy: str, *, draw: str = "one", shared: bool) -> Callable[[Ke
   """
   transforms = [TRANSFORMS[name] for name in strategy.split("_")]
 
+  def draw_like(transform, key, images):
+    parameters = transform.draw(key, *images.shape[1:3])
+    floating = jnp.issubdtype(parameters.dtype, jnp.floating)
+    return parameters.astype(images.dtype) if floating else parameters
+
   def apply(transform, key, images):
-    count, height, width, _ = images.shape
     if shared:
-      parameters = transform.draw(key, height, width)
+      parameters = draw_like(transform, key, images)
       return jax.vmap(transform.apply, (0, None))(images, parameters)
-    keys = jax.random.split(key, count)
-    parameters = jax.vmap(lambda key: transform.draw(key, height, width))(keys)
+    keys = jax.random.split(key, len(images))
+    parameters = jax.vmap(lambda key: draw_like(transform, key, images))(keys)
     return jax.vmap(transform.apply)(images, parameters)
 
   def one(key, images):
