@@ -4,6 +4,7 @@
 tests one, and `dcjax.SyntheticSet.load(path)` reads one.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcjax.errors import UserError
@@ -11,6 +12,12 @@ from dcjax.version import __version__
 
 if TYPE_CHECKING:
   from dcjax.synthetic import SyntheticSet
+
+_HERE = Path(__file__).parent
+if not (
+  _HERE / "configs"
+).is_dir():  # a checkout, which has configs/ and launch/ beside this folder
+  __path__.append(str(_HERE.parent))
 
 __all__ = ["SyntheticSet", "UserError", "__version__"]
 

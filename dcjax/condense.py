@@ -25,7 +25,7 @@ from dcjax.errors import Interrupted, UserError
 from dcjax.experiment import Evaluation, Keys
 from dcjax.interrupt import Interrupts
 from dcjax.loop import Loop
-from dcjax.progress import Progress, Stopwatch, logger
+from dcjax.progress import Progress, Stopwatch, logger, working
 from dcjax.run_files import SUMMARY, read_json
 from dcjax.streaming import StreamingLoop
 from dcjax.synthetic import SyntheticSet
@@ -176,7 +176,8 @@ class Run:
   def _start(self) -> Any:
     """The state of the last checkpoint, or the initial one."""
     if not self.checkpoints.latest:
-      state = self.loop.start(self.keys.init, self.interrupts.wait)
+      with working("making the initial images"):
+        state = self.loop.start(self.keys.init, self.interrupts.wait)
       if self.initial is not None:
         places = jax.tree.map(lambda leaf: leaf.sharding, state.stored)
         state = state._replace(stored=sharding.put(self.initial, places))

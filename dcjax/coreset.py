@@ -29,7 +29,7 @@ def random(key: Key, valid: Array, *, ipc: int) -> Array:
   Returns:
     int32 `[ipc]`: distinct rows, in random order.
   """
-  priority = jax.random.uniform(key, valid.shape)
+  priority = jax.random.uniform(key, valid.shape, jnp.float32)
   return jax.lax.top_k(jnp.where(valid, priority, -1.0), ipc)[1].astype(jnp.int32)
 
 
@@ -95,7 +95,7 @@ def forgetting(key: Key, events: Array, valid: Array, *, ipc: int) -> Array:
   Returns:
     int32 `[ipc]`: distinct rows, the most forgotten first.
   """
-  ties = jax.random.uniform(key, valid.shape)
+  ties = jax.random.uniform(key, valid.shape, jnp.float32)
   order = jnp.lexsort((ties, jnp.where(valid, -events, 1)))
   return order[:ipc].astype(jnp.int32)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from dcjax.errors import UserError
 from dcjax.version import __version__
 
 
@@ -21,6 +22,19 @@ def hardware() -> dict[str, Any]:
     "processor": processor(),
     "cores": cores(),
   }
+
+
+def check_backend() -> None:
+  """Raises `UserError` if jax was told to use a device that it does not find here."""
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError) as error:  # the latter without a word
+    reason = (str(error).splitlines() or ["there is none"])[0]
+    asked = jax.config.jax_platforms  # type: ignore[attr-defined]
+    raise UserError(
+      f"JAX_PLATFORMS: jax cannot compute on '{asked}' here ({reason}); unset "
+      "it, or install the extra for the device, such as dcjax[cuda12]"
+    ) from None
 
 
 def cores() -> int | None:

@@ -61,3 +61,10 @@ def check_least(field: str, value: Any, least: int) -> None:
   """Raises `UserError` if `value` is below `least`."""
   if value < least:
     raise UserError(f"{field}: {value} is too small; give {least} or more")
+
+
+def check_most(field: str, value: float, most: float) -> None:
+  """Raises `UserError` if `value` is above `most`."""
+  if value > most:
+    shown = value if isinstance(value, float) or value < 2**64 else "a number of over 64 bits"
+    raise UserError(f"{field}: {shown} is too large; give {most} at most")

@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
 from dcjax import data, experiment
-from dcjax.errors import UserError
+from dcjax.errors import UserError, check_least
 from dcjax.experiment import Evaluation, Keys
 from dcjax.interrupt import Interrupts
-from dcjax.progress import logger
+from dcjax.progress import logger, working
 from dcjax.run_files import EVALUATIONS, OBJECT, holds, read_json
 from dcjax.synthetic import LONGEST, SyntheticSet
 from dcjax.workdir import write_json
@@ -75,8 +75,9 @@ def records(
   left = f"finished records are in {unfinished}, and the same command goes on"
   with Interrupts(left if unfinished else "nothing was saved") as interrupts:
     for task in evaluation.tasks()[len(done) :]:
-      for count, record in evaluation.run(task, images, iteration, interrupts.wait):
-        logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
+      with working(f"training on the {task[0]} set: {task[1]}"):
+        for count, record in evaluation.run(task, images, iteration, interrupts.wait):
+          logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
       done.append(record)
       if unfinished:
         keep(unfinished, {"of": of, "evaluations": done})
@@ -130,6 +131,7 @@ def bind(
   """
   synthetic = SyntheticSet.load(path)
   config = _config(synthetic, seed, changes)
+  check_least("evaluation.networks", config.evaluation.networks, 1)
   fields, memory = synthetic.metadata["config"], experiment.memory(config)
   dataset = load(config, fields, data_dir, cache_dir, memory)
   check_fits(synthetic, dataset)

@@ -202,7 +202,7 @@ def make_trainer(
       index = jax.random.permutation(order_key, images.shape[0])[:batch]
       inputs = passes.augment(augment_key, decode(images[index]))
       if passes.cutmix:
-        no_targets = jnp.zeros((batch, 1))
+        no_targets = jnp.zeros((batch, 1), jnp.float32)
         inputs, _ = augment.cutmix(jax.random.fold_in(key, 2), inputs, no_targets, passes.cutmix)
       return network.statistics(params, inputs)
 

@@ -79,7 +79,7 @@ class Formation:
     """Weights of the upsampling network, whose part is zero at first; empty without one."""
     if self.name != "learnable":
       return {}
-    return self._upsampler.init(key, jnp.zeros((1, *self.shape)), self.shape)["params"]
+    return self._upsampler.init(key, jnp.zeros((1, *self.shape), jnp.float32), self.shape)["params"]
 
   def decoded(self, count: int) -> int:
     """How many images `count` stored ones of a class become."""
@@ -184,7 +184,8 @@ class Formation:
     (height, width, channels), (tile_height, tile_width) = self.shape, self._sides(part)
     below, right = part.rows * tile_height - height, part.columns * tile_width - width
     if below or right:
-      fill = FILL if self.unit else self._normalised(jnp.full((1, 1, 1, channels), FILL))
+      grey = jnp.full((1, 1, 1, channels), FILL, images.dtype)
+      fill = FILL if self.unit else self._normalised(grey)
       images = jnp.pad(images - fill, ((0, 0), (0, below), (0, right), (0, 0))) + fill
     tiles = images.reshape(-1, part.rows, tile_height, part.columns, tile_width, channels)
     tiles = tiles.swapaxes(2, 3).reshape(-1, tile_height, tile_width, channels)
@@ -253,7 +254,7 @@ def check(name: str, factor: int, bound: int, *, ipc: int) -> None:
 
 def _last(values: tuple[float, ...], images: Array) -> Array:
   """A value for each channel, shaped to meet images `[..., C]`."""
-  return jnp.asarray(values).reshape((1,) * (images.ndim - 1) + (-1,))
+  return jnp.asarray(values, images.dtype).reshape((1,) * (images.ndim - 1) + (-1,))
 
 
 def _bounded(count: int, factor: int, bound: int) -> tuple[Part, ...]:

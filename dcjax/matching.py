@@ -27,7 +27,7 @@ def layerwise(a: Params, b: Params) -> Array:
 
   Parameters of one dimension (biases, the scales of most norms) count zero.
   """
-  total = jnp.zeros(())
+  total = jnp.zeros((), jnp.float32)
   for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
     if x.ndim > 1:
       units = x.shape[-1]

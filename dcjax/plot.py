@@ -1,7 +1,6 @@
 """The driver of `dcjax plot`: gathers from the folders of runs what `dcjax.pictures` draws."""
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,16 @@ from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
 from dcjax import curves, data, experiment, pictures
+from dcjax.activity import counted
 from dcjax.applications import figure
 from dcjax.config import flatten
+from dcjax.config.numbers import MOST
 from dcjax.curves import method_name
-from dcjax.errors import UserError, check_least, check_name, nearest
+from dcjax.errors import UserError, check_least, check_most, check_name, nearest
 from dcjax.evaluate import load
 from dcjax.experiment import Keys
 from dcjax.files import expand
 from dcjax.methods import dc
-from dcjax.progress import LOG_SECONDS, logger
 from dcjax.run_files import EVALUATIONS, OBJECT, Shape, holds, is_count, is_text, read_json
 from dcjax.synthetic import SyntheticSet
 
@@ -181,6 +181,7 @@ def gradients(
     cache_dir: where it is kept once it is decoded; empty: the default.
   """
   check_least("networks", networks, 1)
+  check_most("networks", networks, MOST)
   titles = _titles(folders, labels)
   configs = [_matching_config(folder) for folder in folders]
   norms = []
@@ -224,13 +225,10 @@ def _gradient_norms(
     )
 
   stored = synthetic.stored()
-  loop, found, logged = Keys.from_seed(config.seed).loop, [], 0.0
-  for number in range(networks):
+  loop, found = Keys.from_seed(config.seed).loop, []
+  for number in counted(range(networks), f"{folder}: gradients of networks", networks):
     key = jax.random.fold_in(loop, iteration + number)
     found.append(jax.device_get(norms(stored, dataset, key)))
-    if time.monotonic() - logged >= LOG_SECONDS or len(found) == networks:
-      logged = time.monotonic()
-      logger.info("%s: gradients of %d of %d networks", folder, len(found), networks)
   real, ours = (np.stack(part) for part in zip(*found, strict=True))
   return real, ours
 

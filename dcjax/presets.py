@@ -152,7 +152,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
   if config.method == "idm":
     config.queue.size, config.queue.interval, config.queue.steps = 3, 1, 1
     config.queue.batch = 8
-  config.network.width = 8
+  config.network.width, config.network.depth = 8, 1  # most of the time goes to compiling it
   config.evaluation.networks, config.evaluation.epochs, config.evaluation.checks = 1, 2, 1
   config.evaluation.whole = False
   return config

@@ -4,14 +4,16 @@ All do the same work in the same order, so that none waits for what another does
 written by the first alone.
 """
 
+import ipaddress
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from dcjax.errors import UserError, check_least
+from dcjax.errors import UserError, check_least, check_most
 
+MOST = 10**6  # processes
 AUTOMATIC = "auto"  # the coordinator, where the cluster's environment tells
 
 
@@ -36,14 +38,34 @@ def join(coordinator: str | None, count: int | None, number: int | None) -> None
     if count is None or number is None:
       raise UserError("--processes, --process: missing; give how many there are and which is this")
     check_least("--processes", count, 1)
-    if not 0 <= number < count:
-      raise UserError(f"--process: {number} is not one of {count}; they count from 0")
+    check_most("--processes", count, MOST)
+    check_least("--process", number, 0)
+    check_most("--process", number, count - 1)
     arguments = {"coordinator_address": coordinator, "num_processes": count, "process_id": number}
+    arguments |= _listening(coordinator)
   try:
     jax.distributed.initialize(**arguments)
   except (RuntimeError, ValueError) as error:
     reason = (str(error).splitlines() or [""])[0]
     raise UserError(f"--coordinator: cannot join the other processes ({reason})") from None
+
+
+def _listening(coordinator: str) -> dict[str, str]:
+  """Where the first process listens: where an address is given as numbers, there alone.
+
+  A name may stand for another address here than on the other machines: then jax listens on all.
+
+  Raises:
+    UserError: there is no port.
+  """
+  host, _, port = coordinator.rpartition(":")
+  if not host or not port.isdecimal() or not 0 < int(port[:6]) < 2**16:
+    raise UserError(f"--coordinator: '{coordinator}' has no port; write HOST:PORT, or auto")
+  try:
+    ipaddress.ip_address(host.strip("[]"))
+  except ValueError:
+    return {}
+  return {"coordinator_bind_address": coordinator}
 
 
 def is_first() -> bool:

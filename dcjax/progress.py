@@ -1,21 +1,28 @@
 """How a run shows where it is: a progress bar or log lines, a note, TensorBoard, a stopwatch."""
 
 import json
-import logging
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from dcjax import processes
+from dcjax.activity import (
+  LOG_SECONDS,
+  REFRESH_SECONDS,
+  log_still,
+  logger,
+  make_bar,
+  shows_bars,
+  ticking,
+  working,
+)
 from dcjax.files import PROGRESS, writing
 
-logger = logging.getLogger("dcjax")
+__all__ = ["LOG_SECONDS", "Board", "Progress", "Stopwatch", "logger", "working"]
 
 FLUSH_SECONDS = 10.0  # between two writes of TensorBoard's events
-LOG_SECONDS = 10.0  # between two lines where there is no terminal, and two notes of the speed
 
 
 class Stopwatch:
@@ -72,21 +79,20 @@ class Board:
 
 
 class Progress:
-  """Shows a run: a bar with loss and time left on a terminal, plain log lines elsewhere."""
+  """Shows a run: a bar with loss and time left where there can be one, else plain log lines."""
 
   def __init__(self, folder: Path, iterations: int, done: int):
     """Starts the bar at `done` iterations; the note and TensorBoard events go to `folder`."""
-    from tqdm import tqdm
-
     self._file = folder / PROGRESS
     self._boards = [Board(folder, done)] if processes.is_first() else []
-    self._terminal = sys.stderr.isatty() and processes.is_first()
-    self._bar = tqdm(
-      total=iterations, initial=done, unit="it", disable=not self._terminal, dynamic_ncols=True
-    )
+    self._has_bar = shows_bars() and processes.is_first()
+    self._bar = make_bar(total=iterations, initial=done, unit="it", disable=not self._has_bar)
     self._iterations = iterations
     self._seconds: list[float] = []  # of the iterations of this start
-    self._last_line = self._last_note = time.monotonic()
+    self._last_line = self._last_note = self._since = time.monotonic()
+    self._doing = f"at iteration {done} of {iterations}"
+    self._stack = ExitStack()
+    self._stack.enter_context(ticking(self._tick, REFRESH_SECONDS))
 
   def loss(self, iteration: int, loss: float, seconds: float, waited: float | None = None) -> None:
     """Shows an iteration, which took so many seconds.
@@ -96,6 +102,8 @@ class Progress:
     for board in self._boards:
       board.scalar("loss", loss, iteration)
     self._seconds.append(seconds)
+    next_one = min(iteration + 1, self._iterations)
+    self._doing, self._since = f"at iteration {next_one} of {self._iterations}", time.monotonic()
     if self._bar.desc:  # something else went on: its time is not the iterations'
       self._bar.set_description("", refresh=False)
       self._bar.unpause()
@@ -111,8 +119,9 @@ class Progress:
     self._line(text, force=iteration == self._iterations)
 
   def say(self, text: str, force: bool = False) -> None:
-    """Shows what is going on besides; where there is no terminal, not too often."""
+    """Shows what is going on besides; where there is no bar, not too often."""
     self._note(text)
+    self._doing, self._since = text, time.monotonic()
     self._bar.set_description(text)
     self._line(text, force)
 
@@ -121,18 +130,25 @@ class Progress:
     name = f"accuracy/{record['set']}/{record['network']}"
     for board in self._boards:
       board.scalar(name, record["last_mean"], iteration)
-    with self._bar.external_write_mode(sys.stderr):
-      logger.info(
-        "iteration %d: %s set on %s, accuracy %.4f ± %.4f",
-        iteration, record["set"], record["network"], record["last_mean"], record["last_std"],
-      )  # fmt: skip
+    logger.info(
+      "iteration %d: %s set on %s, accuracy %.4f ± %.4f",
+      iteration, record["set"], record["network"], record["last_mean"], record["last_std"],
+    )  # fmt: skip
 
   def _line(self, text: str, force: bool) -> None:
-    """Writes a log line if there is no terminal, and the last one is long ago or it must be."""
+    """Writes a log line if there is no bar, and the last one is long ago or it must be."""
     now = time.monotonic()
-    if not self._terminal and (force or now - self._last_line >= LOG_SECONDS):
+    if not self._has_bar and (force or now - self._last_line >= LOG_SECONDS):
       self._last_line = now
       logger.info(text)
+
+  def _tick(self) -> None:
+    """Shows that what was said last still goes on."""
+    if self._has_bar:
+      self._bar.refresh()
+    elif (now := time.monotonic()) - self._last_line >= LOG_SECONDS:
+      self._last_line = now
+      log_still(self._doing, now - self._since)
 
   def _note(self, doing: str = "") -> None:
     """Writes what `dcjax status` tells beside the log; what cannot be written is left out."""
@@ -144,6 +160,7 @@ class Progress:
 
   def close(self) -> None:
     """Ends the bar and the events file."""
+    self._stack.close()
     self._note()
     self._bar.close()
     for board in self._boards:

@@ -31,7 +31,7 @@ from dcjax.formation import Stored
 from dcjax.interrupt import Interrupts
 from dcjax.nn import pools
 from dcjax.pretrained import Trained
-from dcjax.progress import LOG_SECONDS, Stopwatch, logger
+from dcjax.progress import LOG_SECONDS, Stopwatch, logger, working
 from dcjax.run_files import is_share, many, read_json
 from dcjax.synthetic import SyntheticSet
 from dcjax.types import Array, Key
@@ -117,7 +117,8 @@ class Selection:
     """Chooses, unless `summary` says that this is done, and evaluates; returns the summary."""
     file = self.path / "synthetic.npz"
     if summary is None:
-      synthetic = self._choose(wait)
+      with working(f"choosing {self.config.ipc} of each class by {self.config.method}"):
+        synthetic = self._choose(wait)
       synthetic.save(file)
       (self.path / "images").mkdir(exist_ok=True)
       report.save_grid(synthetic, self.path / "images" / "000000.png")
@@ -163,7 +164,6 @@ class Selection:
       )
     )
     key, labels = self.keys.subset, range(self.dataset.num_classes)
-    logger.info("choosing %d of each class by %s", self.config.ipc, self.config.method)
     choices = [
       wait(choose(self.dataset, network.params, network.events, key, label)) for label in labels
     ]
@@ -241,11 +241,12 @@ class Selection:
   ) -> None:
     """Adds an evaluation to the summary, and writes it."""
     start = time.monotonic()
-    for done, record in self.evaluation.run(task, images, 0, wait):
-      logger.info(
-        "%s set on %s: %d of %d networks, accuracy %.4f",
-        *task, done, self.settings.networks, record["last_mean"],
-      )  # fmt: skip
+    with working(f"training on the {task[0]} set: {task[1]}"):
+      for done, record in self.evaluation.run(task, images, 0, wait):
+        logger.info(
+          "%s set on %s: %d of %d networks, accuracy %.4f",
+          *task, done, self.settings.networks, record["last_mean"],
+        )  # fmt: skip
     seconds = summary.setdefault("seconds", {})
     seconds["evaluate"] = round(seconds.get("evaluate", 0.0) + time.monotonic() - start, 3)
     summary["evaluations"].append(record)

@@ -217,7 +217,7 @@ def over_batch(strategy: Strategy, function: Callable[[Array, Array], Any], imag
   """
   count, parts = len(images), strategy.mesh[1]
   if parts == 1:
-    return function(images, jnp.full(count, 1 / count))
+    return function(images, jnp.full(count, 1 / count, jnp.float32))
   share = -(-count // parts)
   places = jax.lax.axis_index(BATCH) * share + jnp.arange(share)
   weights = jnp.where(places < count, 1 / count, 0)

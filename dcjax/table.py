@@ -16,7 +16,7 @@ from dcjax.errors import UserError, nearest
 from dcjax.experiment import Evaluation, Keys
 from dcjax.files import LOCK, expand
 from dcjax.interrupt import Interrupts
-from dcjax.progress import logger
+from dcjax.progress import logger, working
 from dcjax.run_files import holds, is_count, is_number, is_text, many, read_json
 from dcjax.select import select
 from dcjax.synthetic import SyntheticSet
@@ -302,7 +302,10 @@ def _evaluate(trial: Trial, images: np.ndarray, dataset: Dataset) -> dict[str, A
   name = experiment.SYNTHETIC if trial.condensation is not None else experiment.WHOLE
   task = name, evaluation.tasks()[0][1]
   iteration = config.get("iterations", 0)
-  with Interrupts("all finished cells are saved, and the same command goes on") as interrupts:
+  with (
+    working(f"training on the {task[0]} set: {task[1]}"),
+    Interrupts("all finished cells are saved, and the same command goes on") as interrupts,
+  ):
     for count, record in evaluation.run(task, images, iteration, interrupts.wait):
       logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
   return record

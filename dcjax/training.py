@@ -291,7 +291,7 @@ def random_steps(
   Returns:
     The new `(params, optimizer state)`.
   """
-  weights = jnp.full(settings.batch, 1 / settings.batch)
+  weights = jnp.full(settings.batch, 1 / settings.batch, jnp.float32)
   draw = draw or anywhere(images.shape[0], settings.batch)
 
   def body(number, carry):

@@ -1,6 +1,8 @@
 """Reads flags and presets; every mistake becomes a `UserError`."""
 
-from collections.abc import Callable, Iterable, Mapping
+import textwrap
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from ml_collections import config_flags
 from dcjax.config import METHODS, default, flatten
 from dcjax.errors import UserError, nearest
 
+_LONGEST = 250  # characters of another's message
 FIELDS_HEADING = "Fields of the config with their defaults, explained in dcjax/config/defaults.py:"
 
 
@@ -42,18 +45,16 @@ def parse(
     print(f"dcjax {command}\n{define().get_help()}\n{more}")
     raise SystemExit(0)
   _check_fields(arguments, fields)
+  found = _find_presets(arguments)
   try:
     values = define()
-    extra = values(_find_presets(arguments))[1:]
-  except UserError:
-    raise
-  except flags.Error as error:
-    # ml_collections wraps what a preset raises into a traceback.
-    _, wrapped, message = str(error).rpartition("UserError: ")
-    raise UserError(message if wrapped else f"{error}; see dcjax {command} --help") from None
+    extra = values(found)[1:]
+    if "config" in values and values["config"].present:
+      getattr(values.config, "keys", None)  # an OSError of the preset is raised only now
   except Exception as error:  # a preset of the user's own may raise anything
+    _check_preset(error, found)
     _check_missing(error, arguments)
-    raise UserError(f"--config: the preset fails with {type(error).__name__}: {error}") from None
+    raise UserError(f"{_line(error)}; see dcjax {command} --help") from None
   if extra:
     raise UserError(f"{command}: '{extra[0]}' is not a flag; write --name=value")
   for name in required:
@@ -77,7 +78,8 @@ def preset_flags(arguments: list[str], *, workdir: str, default: str = "") -> fl
   config_flags.DEFINE_config_file(
     "config",
     None,
-    f"Preset: a file with get_config(), and its argument after a colon{otherwise}.",
+    "Preset: a Python file with get_config(), which is run, and its argument after a colon"
+    f"{otherwise}.",
     flag_values=values,
     sys_argv=arguments,
   )
@@ -115,6 +117,30 @@ def _check_fields(arguments: list[str], more: Iterable[str]) -> None:
       raise UserError(f"--config: no field '{field}'; {nearest(field, known)}")
 
 
+def _check_preset(error: BaseException | None, arguments: list[str]) -> None:
+  """Raises `UserError` if what failed is a preset: with the line of its file that is to blame."""
+  file = next((value.partition(":")[0] for _, value in _presets(arguments)), "")
+  while error is not None:  # ml_collections wraps some errors into others
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    if isinstance(error, SyntaxError) and error.filename == file:
+      lines = [error.lineno]
+    if lines and isinstance(error, UserError):
+      raise error from None
+    if lines:
+      reason = error.msg if isinstance(error, SyntaxError) else _line(error)
+      raise UserError(
+        f"--config: the preset fails in {file}, line {lines[-1]}, with {type(error).__name__}: "
+        f"{reason}; mend it"
+      ) from None
+    error = error.__cause__ or error.__context__
+
+
+def _line(error: BaseException) -> str:
+  """The message of an error in one line of some length."""
+  return textwrap.shorten(str(error), _LONGEST, placeholder=" ...")
+
+
 def _check_missing(error: Exception, arguments: list[str]) -> None:
   """Raises `UserError` if what failed is a field that other methods have."""
   missing = str(error).strip("\"'")
@@ -134,15 +160,22 @@ def _given_fields(arguments: list[str]) -> list[str]:
 def _find_presets(arguments: list[str]) -> list[str]:
   """Lets `--config configs/X.py` mean the package's own preset where there is no such file."""
   found = list(arguments)
+  for place, value in _presets(arguments):
+    flag = "--config=" if arguments[place].startswith("-") else ""
+    found[place] = flag + _find_preset(value)
+  return found
+
+
+def _presets(arguments: list[str]) -> Iterator[tuple[int, str]]:
+  """Where the arguments name a preset, and which."""
   for place, argument in enumerate(arguments):
     flag, equals, value = argument.lstrip("-").partition("=")
     if not argument.startswith("-") or flag != "config":
       continue
     if equals:
-      found[place] = f"--config={_find_preset(value)}"
+      yield place, value
     elif place + 1 < len(arguments):
-      found[place + 1] = _find_preset(arguments[place + 1])
-  return found
+      yield place + 1, arguments[place + 1]
 
 
 def _find_preset(value: str) -> str:

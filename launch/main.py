@@ -4,8 +4,10 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 
+from dcjax.activity import Lines, working
 from dcjax.errors import Interrupted, UserError, nearest
 from dcjax.version import __version__
 
@@ -86,7 +88,16 @@ def run(arguments: list[str]) -> None:
   if command not in COMMANDS:
     raise UserError(f"command: unknown '{command}'; {nearest(command, COMMANDS)}")
   _log_plainly()
-  importlib.import_module(f"dcjax.launch.{command}").main(arguments)
+  main_of(command)(arguments)
+
+
+def main_of(command: str) -> Callable[[list[str]], None]:
+  """The main function of a command, whose module is loaded first; with most, jax as well."""
+  name = f"dcjax.launch.{command}"
+  if name in sys.modules:
+    return sys.modules[name].main
+  with working("loading jax and the rest"):
+    return importlib.import_module(name).main
 
 
 def _log_plainly() -> None:
@@ -95,8 +106,7 @@ def _log_plainly() -> None:
 
   from absl import logging as absl_logging
 
-  logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-  logging.getLogger("dcjax").setLevel(logging.INFO)
+  logging.basicConfig(handlers=[Lines()])
   absl_logging.set_verbosity(absl_logging.WARNING)
   # Orbax' threads and tasks log with a traceback what Orbax raises as well.
   absl_logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)

@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from dcjax.launch import evaluate as command
@@ -15,6 +17,7 @@ from dcjax import SyntheticSet, evaluate
 from dcjax.errors import Interrupted
 from dcjax.experiment import Evaluation
 
+TOP = Path(__file__).parents[1]
 QUICK = "--config=configs/quickstart.py:smoke"
 TINY = ["--config.network.depth=1", "--config.network.width=4", "--config.inner_loop=1"]
 
@@ -138,7 +141,7 @@ def test_help(arguments, capsys):
     (["condense", QUICK, "--config.networ.depth=2"], "no field 'networ.depth'; did you mean"),
     (["condense", QUICK, "--config.ipc.foo=2"], "no field 'ipc.foo'"),
     (["condense", QUICK, "--workdir=x", "--config.seed=9223372036854775808"], "seed: "),
-    (["condense", QUICK, "--workdir=x", "--config.lr_image=inf"], "lr_image: inf is not"),
+    (["condense", QUICK, "--workdir=x", "--config.lr_image=inf"], "lr_image: inf is too large"),
     (["condense", QUICK, "--workdir="], "--workdir: empty"),
     (["condense", "--config=", "--workdir=x"], "no file ''; presets are configs/continual.py"),
     (["condense", QUICK, "--workdir=~nosuchuser/x"], "x: there is no such user"),
@@ -172,9 +175,17 @@ def test_mistakes(monkeypatch, capsys, tmp_path, arguments, message):
 @pytest.mark.parametrize(
   ("program", "message"),
   [
-    ("def get_config(:", "--config: the preset fails with SyntaxError"),
-    ("import nothing_of_this_name", "fails with ModuleNotFoundError: No module named"),
-    ("def get_config(): raise KeyError('x')", "KeyError"),
+    ("\ndef get_config(:", "--config: the preset fails in mine.py, line 2, with SyntaxError: "),
+    ("import nothing_of_this_name", "mine.py, line 1, with ModuleNotFoundError: No module named"),
+    ("def get_config(): raise KeyError('x')", "line 1, with KeyError: 'x'"),
+    ("def get_config():\n\n  return 1 / 0", "line 3, with ZeroDivisionError: division by zero"),
+    ("def get_config():\n  raise ValueError('a\\nb' * 999)", "line 2, with ValueError: a ba b"),
+    ("def get_config():\n  open('gone.txt')", "line 2, with FileNotFoundError: [Errno 2]"),
+    ("def deep(): assert not 'so'\ndef get_config():\n  deep()", "line 1, with AssertionError: "),
+    ("from dcjax.config import default\ndef get_config():\n  default().ipc = 'x'",
+     "line 3, with TypeError: "),
+    ("from dcjax import presets\ndef get_config():\n  presets.arguments('x', 'a', ('a',))",
+     "config argument: unknown 'x'"),
     ("def get_config(): return None", "NoneType is not a ConfigDict"),
     ("CONFIG = 3", "get_config"),
     ("from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'ipcs': 1})",
@@ -185,6 +196,16 @@ def test_presets_that_fail(monkeypatch, capsys, tmp_path, program, message):
   (tmp_path / "mine.py").write_text(program)
   monkeypatch.chdir(tmp_path)
   assert message in mistake(monkeypatch, capsys, "condense", "--config=mine.py", "--workdir=x")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Unable to\n..."), AssertionError()])
+def test_a_device_that_is_not_there(monkeypatch, capsys, tmp_path, error):
+  def devices():
+    raise error
+
+  monkeypatch.setattr(jax, "devices", devices)
+  workdir = f"--workdir={tmp_path / 'x'}"
+  assert "JAX_PLATFORMS: jax cannot" in mistake(monkeypatch, capsys, "condense", QUICK, workdir)
 
 
 def test_corrupt_synthetic_file(run, monkeypatch, capsys, tmp_path):
@@ -323,3 +344,18 @@ def test_the_command_line_starts_without_jax():
     "import dcjax.launch.status; sys.exit('jax' in sys.modules or bool(unwanted))"
   )
   assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_checkout_is_whole_where_the_package_is_installed_elsewhere():
+  program = (
+    "import sys;"  # an editable install adds a finder, which a plain one has not
+    "sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)];"
+    "import dcjax.configs, dcjax.launch.main, dcjax.__main__;"
+    "print(dcjax.configs.__file__, dcjax.launch.__file__)"
+  )
+  found = subprocess.run(
+    [sys.executable, "-c", program], cwd=TOP, capture_output=True, text=True, check=True
+  )
+  assert found.stdout.split() == [f"{TOP}/configs/__init__.py", f"{TOP}/launch/__init__.py"]
+  version = [sys.executable, "-m", "dcjax", "--version"]
+  assert subprocess.run(version, capture_output=True, text=True, check=True).stdout[0].isdigit()

@@ -72,7 +72,7 @@ def test_one_of_two_processes_is_killed_and_the_run_goes_on_on_other_devices(tmp
   [
     ((None, 2, 0), "--coordinator: missing; give HOST:PORT of the first process, or auto"),
     (("127.0.0.1:1", None, 0), "--processes, --process: missing"),
-    (("127.0.0.1:1", 2, 2), "--process: 2 is not one of 2; they count from 0"),
+    (("127.0.0.1:1", 2, 2), "--process: 2 is too large; give 1 at most"),
     (("127.0.0.1:1", 0, 0), "--processes: 0 is too small; give 1 or more"),
   ],
 )

@@ -21,7 +21,7 @@ from dcjax.errors import UserError
 from dcjax.files import expand, writing
 from dcjax.interrupt import Interrupts
 from dcjax.nn import pools
-from dcjax.progress import logger
+from dcjax.progress import logger, working
 from dcjax.run_files import AGAIN, holds, is_number, is_text, many, maybe, read_json
 from dcjax.select import select
 from dcjax.synthetic import SyntheticSet
@@ -134,7 +134,10 @@ class Learning:
   def _learn(self, scenario: Scenario, place: Place, memories: list[np.ndarray]) -> None:
     """Runs a stage, and keeps what it ends with."""
     former = self._params(place._replace(stage=place.stage - 1)) if place.stage else None
-    with Interrupts("finished stages are saved, and the same command goes on") as interrupts:
+    with (
+      working(f"learning stage {place.stage + 1} of {self.stages} with {place.network}"),
+      Interrupts("finished stages are saved, and the same command goes on") as interrupts,
+    ):
       outcome = scenario.learn(place, memories, former, interrupts.wait)
     self._write(place, scenario.label(place.stage), outcome)
     logger.info(

@@ -12,7 +12,7 @@ from dcjax import evaluation, training
 from dcjax.applications.records import Records
 from dcjax.applications.sources import Source, Split
 from dcjax.nn import Network
-from dcjax.progress import LOG_SECONDS, logger
+from dcjax.progress import LOG_SECONDS, logger, working
 from dcjax.select import Wait
 from dcjax.strategy import Strategy
 from dcjax.types import Array, Key
@@ -76,9 +76,11 @@ class Trainings(NamedTuple):
       start = time.monotonic()
       if program is None:
         function = _train_and_score(self.networks[name], group[0], self.parts, self.layout)
-        program = jax.jit(function).lower(*arguments).compile()
+        with working(f"compiling {name}"):
+          program = jax.jit(function).lower(*arguments).compile()
         compile_seconds, start = time.monotonic() - start, time.monotonic()
-      accuracies = np.asarray(wait(program(*arguments)))
+      with working(f"training {name}"):
+        accuracies = np.asarray(wait(program(*arguments)))
       seconds = (time.monotonic() - start) / len(block)
       for (source, _), each in zip(block, accuracies, strict=False):
         self.records.add(source.folder, name, each, seconds, compile_seconds)

@@ -29,7 +29,7 @@ def cutmix(
   mix_key, share_key, centre_key, order_key = jax.random.split(key, 4)
   mixed = jax.random.bernoulli(mix_key, probability)
   # Beta(1, 1) is uniform, and so is 1 - lambda. A batch that is not mixed has an empty box.
-  root = jnp.where(mixed, jnp.sqrt(jax.random.uniform(share_key)), 0)
+  root = jnp.where(mixed, jnp.sqrt(jax.random.uniform(share_key, dtype=jnp.float32)), 0)
   sides = [(root * side).astype(jnp.int32) for side in (height, width)]
   centre = jax.random.randint(centre_key, (2,), 0, jnp.array([height, width]))
   order = jax.random.permutation(order_key, count)

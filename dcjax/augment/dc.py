@@ -49,8 +49,8 @@ def shift_or_noise(key: Key, images: Array) -> Array:
 
   def one(key, image):
     choice_key, shift_key, noise_key = jax.random.split(key, 3)
-    shifted = warp(image, jnp.eye(2), _draw_shift(shift_key), fill)
-    noisy = image + NOISE * jax.random.normal(noise_key, image.shape)
+    shifted = warp(image, jnp.eye(2, dtype=jnp.float32), _draw_shift(shift_key), fill)
+    noisy = image + NOISE * jax.random.normal(noise_key, image.shape, image.dtype)
     return jnp.where(jax.random.bernoulli(choice_key), shifted, noisy)
 
   return jax.vmap(one)(jax.random.split(key, images.shape[0]), images)
@@ -64,9 +64,9 @@ def _one_of_three(key: Key) -> tuple[Array, Array]:
   """A map as `warp` takes it: matrix and shift."""
   choice_key, shift_key, scale_key, angle_key = jax.random.split(key, 4)
   low, high = 1 - SCALE, 1 + SCALE
-  scale = jnp.diag(1 / jax.random.uniform(scale_key, (2,), minval=low, maxval=high))
-  degrees = jax.random.uniform(angle_key, (), minval=-DEGREES, maxval=DEGREES)
-  matrices = jnp.stack([jnp.eye(2), scale, rotation(degrees)])
-  shifts = jnp.zeros((3, 2)).at[0].set(_draw_shift(shift_key))
+  scale = jnp.diag(1 / jax.random.uniform(scale_key, (2,), jnp.float32, minval=low, maxval=high))
+  degrees = jax.random.uniform(angle_key, (), jnp.float32, minval=-DEGREES, maxval=DEGREES)
+  matrices = jnp.stack([jnp.eye(2, dtype=jnp.float32), scale, rotation(degrees)])
+  shifts = jnp.zeros((3, 2), jnp.float32).at[0].set(_draw_shift(shift_key))
   choice = jax.random.randint(choice_key, (), 0, 3)
   return matrices[choice], shifts[choice]

@@ -121,15 +121,17 @@ def _draw_centre(key: Key, height: int, width: int) -> Array:
 
 
 TRANSFORMS = {
-  "color": Transform(lambda key, *_: jax.random.uniform(key, (3,)), color),
+  "color": Transform(lambda key, *_: jax.random.uniform(key, (3,), jnp.float32), color),
   "crop": Transform(_draw_shift, crop),
   "cutout": Transform(_draw_centre, cutout),
   "flip": Transform(lambda key, *_: jax.random.bernoulli(key), flip),
   "scale": Transform(
-    lambda key, *_: jax.random.uniform(key, (2,), minval=1 / SCALE, maxval=SCALE), scale
+    lambda key, *_: jax.random.uniform(key, (2,), jnp.float32, minval=1 / SCALE, maxval=SCALE),
+    scale,
   ),
   "rotate": Transform(
-    lambda key, *_: jax.random.uniform(key, (), minval=-DEGREES, maxval=DEGREES), rotate
+    lambda key, *_: jax.random.uniform(key, (), jnp.float32, minval=-DEGREES, maxval=DEGREES),
+    rotate,
   ),
 }
 STRATEGY = "_".join(TRANSFORMS)  # DSA's default: all of them
@@ -161,13 +163,17 @@ def transform(strategy: str, *, draw: str = "one", shared: bool) -> Callable[[Ke
   """
   transforms = [TRANSFORMS[name] for name in strategy.split("_")]
 
+  def draw_like(transform, key, images):
+    parameters = transform.draw(key, *images.shape[1:3])
+    floating = jnp.issubdtype(parameters.dtype, jnp.floating)
+    return parameters.astype(images.dtype) if floating else parameters
+
   def apply(transform, key, images):
-    count, height, width, _ = images.shape
     if shared:
-      parameters = transform.draw(key, height, width)
+      parameters = draw_like(transform, key, images)
       return jax.vmap(transform.apply, (0, None))(images, parameters)
-    keys = jax.random.split(key, count)
-    parameters = jax.vmap(lambda key: transform.draw(key, height, width))(keys)
+    keys = jax.random.split(key, len(images))
+    parameters = jax.vmap(lambda key: draw_like(transform, key, images))(keys)
     return jax.vmap(transform.apply)(images, parameters)
 
   def one(key, images):

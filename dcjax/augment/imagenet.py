@@ -32,7 +32,9 @@ def crop_flip_jitter(key: Key, images: Array) -> Array:
     crop_key, flip_key, jitter_key = jax.random.split(key, 3)
     image = resized_crop(image, *draw_crop(crop_key, height, width))
     image = flip(image, jax.random.bernoulli(flip_key))
-    return jitter(image, jax.random.uniform(jitter_key, (3,), minval=1 - JITTER, maxval=1 + JITTER))
+    return jitter(
+      image, jax.random.uniform(jitter_key, (3,), jnp.float32, minval=1 - JITTER, maxval=1 + JITTER)
+    )
 
   return jax.vmap(one)(jax.random.split(key, count), images)
 
@@ -75,14 +77,16 @@ def draw_crop(
     fit into it, the first is cut to the image.
   """
   area_key, aspect_key, corner_key = jax.random.split(key, 3)
-  areas = jax.random.uniform(area_key, (TRIES,), minval=area[0], maxval=area[1]) * (height * width)
-  low, high = jnp.log(jnp.array(aspect))
-  aspects = jnp.exp(jax.random.uniform(aspect_key, (TRIES,), minval=low, maxval=high))
+  areas = jax.random.uniform(area_key, (TRIES,), jnp.float32, minval=area[0], maxval=area[1]) * (
+    height * width
+  )
+  low, high = jnp.log(jnp.array(aspect, jnp.float32))
+  aspects = jnp.exp(jax.random.uniform(aspect_key, (TRIES,), jnp.float32, minval=low, maxval=high))
   sides = jnp.sqrt(jnp.stack([areas / aspects, areas * aspects], -1))
   image_sides = jnp.array([height, width], sides.dtype)
   fits = (sides <= image_sides[None]).all(-1)
   chosen = jnp.minimum(sides[fits.argmax()], image_sides)
-  return jax.random.uniform(corner_key, (2,)) * (image_sides - chosen), chosen
+  return jax.random.uniform(corner_key, (2,), jnp.float32) * (image_sides - chosen), chosen
 
 
 def jitter(image: Array, factors: Array) -> Array:

@@ -13,7 +13,7 @@ def warp(image: Array, matrix: Array, shift: Array, fill: Array) -> Array:
   (row, column). Pixel centres are at half-integers, which is PyTorch's `align_corners=False`.
   """
   height, width, _ = image.shape
-  centre = jnp.array([height - 1, width - 1]) / 2
+  centre = jnp.array([height - 1, width - 1], matrix.dtype) / 2
   grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)
   offsets = grid.astype(matrix.dtype) - centre[None, None]
   rows, cols = jnp.moveaxis(offsets @ matrix.T + (centre + shift)[None, None], -1, 0)

@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dcjax import evaluation
+from dcjax.config import numbers
 from dcjax.config.datasets import class_names, names
 from dcjax.config.defaults import METHODS, default
 from dcjax.config.methods import resolve_method
@@ -29,7 +30,6 @@ __all__ = [
   "resolve",
 ]
 
-SEEDS = 2**32
 # Not one of a namespace, whose code TensorFlow Datasets would download and run.
 _DATASET = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?")
 # Fields, or beginnings of them, of one machine: where things lie, and how the work is laid out.
@@ -78,7 +78,7 @@ def replace_fields(config: ConfigDict, fields: dict[str, Any], owner: str) -> Co
       if value is None and known[name] is not None:
         raise TypeError
       config.update_from_flattened_dict({name: value})
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
       raise UserError(
         f"{name}: {value!r} is not of the right type; its default is {known[name]!r}"
       ) from None
@@ -118,10 +118,9 @@ def resolve(config: ConfigDict) -> ConfigDict:
       "dcjax.config.default() makes, changed as need be"
     )
   config = complete(config.to_dict())
+  numbers.check_large(config)
   check_name("evaluation.protocol", config.evaluation.protocol, PROTOCOLS)
   check_least("ipc", config.ipc, 1)
-  if not 0 <= config.seed < SEEDS:
-    raise UserError(f"seed: {config.seed} is not within 0..{SEEDS - 1}; give one that is")
   with config.unlocked():
     if config.dataset.name == originals.SPEECH:
       config.dataset.name = "speech"  # whose settings hold for it
@@ -140,6 +139,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     check_least("compute.chunk", config.compute.chunk, 1)
     if config.compute.chunk > LONGEST_CHUNK:
       raise UserError(f"compute.chunk: {config.compute.chunk} is too long; {LONGEST_CHUNK} at most")
+  numbers.check_negative(config)
   return config
 
 

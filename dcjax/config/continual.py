@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
+from dcjax.config import numbers
 from dcjax.config.datasets import default_strategy
 from dcjax.errors import UserError, check_least, check_name
 
@@ -123,6 +124,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
   resolved = config_lib.replace_fields(resolved, given, f"continual learning by {scenario}")
   with resolved.unlocked():
     resolved.evaluation.architectures = config_lib.names(resolved.evaluation.architectures)
+  numbers.check_large(resolved)
+  numbers.check_negative(resolved)
   _check(resolved, resolved.continual)
   return resolved
 
@@ -171,9 +174,10 @@ def _check_learning(config: ConfigDict, fields: ConfigDict) -> None:
     )
   if not 0 <= fields.distillation < math.inf:
     raise UserError(f"continual.distillation: {fields.distillation} is no weight; give 0 or more")
-  if not 0 < fields.temperature < math.inf:
+  if fields.temperature < 0.01:  # logits are divided by it
     raise UserError(
-      f"continual.temperature: {fields.temperature} is no temperature; the papers have 2"
+      f"continual.temperature: {fields.temperature} is too small for a temperature; the papers "
+      "have 2"
     )
 
 

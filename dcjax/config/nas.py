@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from dcjax import augment, coreset
 from dcjax import config as config_lib
+from dcjax.config import numbers
 from dcjax.errors import UserError, check_least, check_name, nearest
 from dcjax.nn import layers
 
@@ -77,6 +78,7 @@ def resolve_search(config: ConfigDict) -> ConfigDict:
       "dcjax.config.nas.default_search() makes, changed as need be"
     )
   fields = config.to_dict()
+  numbers.check_large(config)
   search = _resolve_fields(fields.pop("search"))
   resolved = config_lib.resolve(config_lib.complete({**fields, "method": "herding"}))
   check_least("evaluation.networks", resolved.evaluation.networks, 1)

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from dcjax.activity import working
 from dcjax.data import digits, folder, hf, npz, originals, pixels, speech, tfds
 from dcjax.data.dataset import (
   Dataset,
@@ -27,6 +28,7 @@ from dcjax.data.split import Split
 from dcjax.data.tfds import base_name
 from dcjax.data.views import in_rgb, of_classes
 from dcjax.data.whitened import whiten
+from dcjax.environment import check_backend
 from dcjax.errors import UserError, nearest
 from dcjax.whitening import check_size
 
@@ -81,15 +83,18 @@ def load(config: Any, memory: Memory = IN_MEMORY) -> Dataset:
     memory: whether training images stay on disk, which those of a folder and of TFDS can.
 
   Raises:
-    UserError: the data cannot be had as asked; the message begins with the field.
+    UserError: the data cannot be had as asked; the message begins with the field. Or jax finds no
+      device to hold them.
   """
+  check_backend()
   if memory.streaming:
     _check_streams(config)
   if config.zca and config.name == "folder":  # whose files may take long to decode
     check_size((config.side, config.side, 3))
   check_fields(config)
   try:
-    dataset = _load(config, IN_MEMORY if _changed(config) else memory)
+    with working(f"reading {config.name}"):
+      dataset = _load(config, IN_MEMORY if _changed(config) else memory)
   except OSError as error:
     raise UserError(
       f"dataset.data_dir: cannot read {error.filename or config.data_dir} ({error.strerror}); "

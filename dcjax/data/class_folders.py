@@ -10,6 +10,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
+from dcjax.activity import counted
 from dcjax.errors import UserError, nearest
 
 HIDDEN = (".", "__MACOSX", "@eaDir")  # how folders begin that systems make for themselves
@@ -190,7 +191,8 @@ def decode(
     return True
 
   with ThreadPoolExecutor() as pool:
-    return images, np.fromiter(pool.map(decode_into, range(len(files))), bool, len(files))
+    done = counted(pool.map(decode_into, range(len(files))), "decoding", len(files))
+    return images, np.fromiter(done, bool, len(files))
 
 
 def report_broken(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
+from dcjax.activity import counted
 from dcjax.data import cache, class_folders, layout, pixels, statistics
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
@@ -204,7 +205,7 @@ def _examine(files: list[Path], read: Callable[[Path], np.ndarray]) -> dict[str,
 
   good, total = [], np.zeros((3, 256), np.int64)
   with ThreadPoolExecutor() as pool:
-    for counts in pool.map(levels, files):
+    for counts in counted(pool.map(levels, files), "decoding", len(files)):
       good.append(counts is not None)
       total += 0 if counts is None else counts
   return {"good": np.array(good), "levels": total}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from dcjax.activity import counted
 from dcjax.data import cache, statistics
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
@@ -330,7 +331,6 @@ def _entry_name(builder: Any) -> str:
 
 def _decode(name: str, builder: Any) -> dict[str, np.ndarray]:
   """Reads both splits into arrays, named as the arguments of `from_arrays`."""
-  logging.info("%s: decoding %s", name, builder.data_path)
   test = _test_split(name, builder)
   x_train, y_train = _decode_split(name, builder, "train")
   x_test, y_test = _decode_split(name, builder, test)
@@ -395,7 +395,11 @@ def _examine(
 
 
 def _records(source: Any) -> Iterator[tuple[int, Any]]:
-  """All records with their places, read some at a time."""
-  for start in range(0, len(source), _BATCH):
-    indices = range(start, min(start + _BATCH, len(source)))
-    yield from zip(indices, source.__getitems__(indices), strict=True)
+  """All records with their places, read some at a time, which is shown."""
+
+  def read() -> Iterator[tuple[int, Any]]:
+    for start in range(0, len(source), _BATCH):
+      indices = range(start, min(start + _BATCH, len(source)))
+      yield from zip(indices, source.__getitems__(indices), strict=True)
+
+  return counted(read(), "decoding", len(source))

@@ -4,8 +4,8 @@ import hashlib
 import os
 
 import numpy as np
-from absl import logging
 
+from dcjax.activity import working
 from dcjax.data import cache
 from dcjax.data.dataset import Dataset
 from dcjax.whitening import Whitening, check_size, fit
@@ -28,8 +28,8 @@ def whiten(dataset: Dataset, cache_dir: str | os.PathLike[str] | None = None) ->
   entry = cache.root(cache_dir) / "whitenings" / _digest(images, mean, std)
   cached = cache.read(entry, dict.fromkeys(Whitening._fields, np.float32))
   if cached is None:
-    logging.info("%s: finding the whitening of %d images", dataset.name, len(images))
-    cached = fit(images, mean, std)._asdict()
+    with working(f"finding the whitening of {len(images)} images"):
+      cached = fit(images, mean, std)._asdict()
     cache.write(entry, cached)
   return dataset.whitened(Whitening(**cached))
 

@@ -137,7 +137,7 @@ def initial_images(
     return jax.vmap(lambda images: formation.mosaic(images, ipc))(images)
   if init == "real":
     return formation.store(data.random_subset(dataset, key, ipc=ipc))
-  noise = jax.random.normal(key, (dataset.num_classes, ipc, *dataset.image_shape))
+  noise = jax.random.normal(key, (dataset.num_classes, ipc, *dataset.image_shape), jnp.float32)
   return formation.store(noise)
 
 

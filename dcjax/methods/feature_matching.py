@@ -83,7 +83,7 @@ class FeatureMatching(NamedTuple):
     """Logits and features, `[N, classes]` and `[N, D]`, of images `[N, H, W, C]`."""
     if self.embedding == "pixels":
       features = images.reshape(len(images), -1)
-      return jnp.zeros((len(images), 1)), features
+      return jnp.zeros((len(images), 1), jnp.float32), features
     return self.network.apply(params, images)
 
   def _draw(self, dataset: Dataset, label: Array, key: Key) -> tuple[Array, Key]:

@@ -92,7 +92,7 @@ class GradientMatching(NamedTuple):
       def ours(stored):
         synthetic = self._draw_synthetic(self.formation.decode(stored, dataset.whitening), omega)
         synthetic = self.augmentations.synthetic(omega, synthetic)
-        weights = jnp.full(len(synthetic), 1 / len(synthetic))
+        weights = jnp.full(len(synthetic), 1 / len(synthetic), jnp.float32)
         return gradient(self.strategy.synthetic_blocks, synthetic, weights)
 
       return compare(Stored(images, weights), ours, target)

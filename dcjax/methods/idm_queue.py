@@ -129,7 +129,7 @@ class Networks(NamedTuple):
     rate = jnp.float32(self.settings.lr)
     if self.settings.pretrained:
       params = slots.at(pretrained, jax.random.randint(init_key, (), 0, self.settings.pretrained))
-      noise = jax.random.uniform(rate_key, (), minval=-RATE_NOISE, maxval=RATE_NOISE)
+      noise = jax.random.uniform(rate_key, (), jnp.float32, minval=-RATE_NOISE, maxval=RATE_NOISE)
       rate = rate * (1 + noise)
       some = max(1, round(self.settings.classes * classes))
       chosen = jax.random.permutation(classes_key, classes) < some

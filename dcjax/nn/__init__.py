@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from dcjax.errors import UserError, check_name
+from dcjax.errors import UserError, check_most, check_name
 from dcjax.nn import alexnet, densenet, efficientnet, layers, lenet, resnet, vgg
 from dcjax.nn.alexnet import AlexNet
 from dcjax.nn.convnet import ConvNet
@@ -35,6 +35,7 @@ NETWORKS = (
   "efficientnet_b0",
 )
 # What a network computes in: bfloat16 has the range of float32 and 8 bits of its 24
+WIDEST, DEEPEST = 2**14, 100  # ConvNets: channels, whose square a kernel has, and blocks
 PRECISIONS = ("float32", "bfloat16")
 # The least side of an image that a network can take; images of 28 pixels are padded to 32.
 SMALLEST_SIDES = {
@@ -160,7 +161,7 @@ def _network(
   module: linen.Module, image_shape: tuple[int, int, int], batch_norm: bool = False
 ) -> Network:
   def init(key):
-    return module.init(key, jnp.zeros((1, *image_shape)))["params"]
+    return module.init(key, jnp.zeros((1, *image_shape), jnp.float32))["params"]
 
   def apply(params, images, stats=None):
     variables = {"params": params, "batch_stats": stats} if stats else {"params": params}
@@ -195,6 +196,8 @@ def _check_convnet(
   """Refuses what cannot be built, and warns of what cannot learn."""
   if width < 1 or depth < 1:
     raise UserError(f"network: width {width} and depth {depth} must be at least 1")
+  check_most("network.width", width, WIDEST)
+  check_most("network.depth", depth, DEEPEST)
   if norm == "group" and width % layers.GROUPS:
     raise UserError(f"network.width: {width} is not a multiple of the {layers.GROUPS} groups")
   side = min(image_shape[:2]) + 2 * layers.first_padding(image_shape[0], 0)

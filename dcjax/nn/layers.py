@@ -70,14 +70,14 @@ class Convolution(nn.Module):
     channels = images.shape[-1]
     kernel_init, bias_init = _initialisers(self.initializer, self.size**2 * channels)
     shape = (self.size, self.size, channels, self.filters)
-    kernel = self.param("kernel", kernel_init, shape)
+    kernel = self.param("kernel", kernel_init, shape, jnp.float32)
     convolve = CONVOLUTIONS[self.convolution]
     if self.stride == 2:
       convolve = partial(halving, convolve)
     outputs = convolve(images, kernel, self.padding)
     if not self.bias:
       return outputs
-    return outputs + self.param("bias", bias_init, (self.filters,))[None, None, None]
+    return outputs + self.param("bias", bias_init, (self.filters,), jnp.float32)[None, None, None]
 
 
 class DepthwiseConvolution(nn.Module):
@@ -94,7 +94,9 @@ class DepthwiseConvolution(nn.Module):
   def __call__(self, images: Array) -> Array:
     kernel_init, _ = _initialisers(self.initializer, self.size**2)
     shape = (self.size, self.size, 1, images.shape[-1])
-    return depthwise_conv(images, self.param("kernel", kernel_init, shape), self.stride)
+    return depthwise_conv(
+      images, self.param("kernel", kernel_init, shape, jnp.float32), self.stride
+    )
 
 
 class Linear(nn.Module):
@@ -125,8 +127,8 @@ class Norm(nn.Module):
     _, height, width, channels = images.shape
     # Layer norm has a weight for each pixel, the others one for each channel.
     shape = (height, width, channels) if self.kind == "layer" else (channels,)
-    scale = self.param("scale", nn.initializers.ones, shape)
-    bias = self.param("bias", nn.initializers.zeros, shape)
+    scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+    bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
     scale, bias = (jnp.expand_dims(x, range(4 - x.ndim)) for x in (scale, bias))
     dtype = images.dtype
     if dtype == jnp.bfloat16:  # too coarse for sums over many pixels

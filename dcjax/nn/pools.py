@@ -89,7 +89,7 @@ def parse(text: str) -> dict[str, Any]:
     if field not in FIELDS[name]:
       raise UserError(f"network '{text}': {name} has no '{field}'; {nearest(field, FIELDS[name])}")
     kind = FIELDS[name][field]
-    if not value or (kind is int and not value.isdecimal()):
+    if not value or (kind is int and not (value.isdecimal() and len(value) < 10)):
       raise UserError(f"network '{text}': '{setting}' is no setting; write {field}=VALUE")
     fields[field] = kind(value)
   return fields

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from dcjax.nn import layers
 from dcjax.nn.convolution import CONVOLUTIONS
@@ -28,7 +29,7 @@ class Upsampler(nn.Module):
       features = layers.Convolution(filters, size, size // 2, "patches", "torch")(features)
       features = nn.PReLU()(features)
     kernel = self.param(
-      "kernel", nn.initializers.zeros, (3, 3, FEATURES, self.factor**2 * channels)
+      "kernel", nn.initializers.zeros, (3, 3, FEATURES, self.factor**2 * channels), jnp.float32
     )
     details = CONVOLUTIONS["patches"](features, kernel, 1)
     details = details.reshape(count, height, width, self.factor, self.factor, channels)

@@ -233,7 +233,7 @@ def test_curves_of_several_runs(gdumb, rehearsal, tmp_path):
     ("gdumb", {"dataset__zca": True}, "dataset.zca: True, but"),
     ("gdumb", {"continual__runs": 0}, "continual.runs: 0 is too small"),
     ("growing", {"evaluation__networks": 2}, "evaluation.networks: 2, but a run has one"),
-    ("growing", {"continual__temperature": 0.0}, "continual.temperature: 0.0 is no temperature"),
+    ("growing", {"continual__temperature": 0.0}, "continual.temperature: 0.0 is too small"),
     (
       "growing",
       {"evaluation__architectures": ("convnet:depth=1:norm=batch",)},

@@ -1,0 +1,128 @@
+"""Signs of life: what the program is doing, said at once and again while it lasts.
+
+Nothing here needs jax, so that the command line can speak before it is loaded.
+"""
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+logger = logging.getLogger("dcjax")
+logger.setLevel(logging.INFO)  # a level that a user sets later holds
+
+LOG_SECONDS = 10.0  # between two lines that say what goes on
+REFRESH_SECONDS = 1.0  # between two looks of a thread at a bar
+_FALLBACK_SIZE = {"ncols": 79, "nrows": 24}  # of a terminal that says it is 0 columns wide
+
+
+class Lines(logging.StreamHandler):
+  """Writes log lines to stderr, above the bars that are there."""
+
+  def __init__(self) -> None:
+    """Begins each line with the time of day."""
+    super().__init__()
+    self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+
+  def emit(self, record: logging.LogRecord) -> None:
+    """Writes one to where stderr is now: notebooks replace it."""
+    from tqdm import tqdm
+
+    try:
+      tqdm.write(self.format(record), file=sys.stderr)
+      sys.stderr.flush()
+    except Exception:  # as logging's own handlers do: a log that ends does not end the run
+      self.handleError(record)
+
+
+class _Unconfigured(Lines):
+  """Speaks where the user has not said what to do with log lines: in a notebook, say."""
+
+  def filter(self, record: logging.LogRecord) -> bool:
+    """Whether nobody else listens."""
+    return not logging.root.handlers and bool(super().filter(record))
+
+
+logger.addHandler(_Unconfigured())
+
+
+@contextmanager
+def ticking(tick: Callable[[], None], seconds: float) -> Iterator[None]:
+  """While entered, a thread calls a function every so many seconds."""
+  over = threading.Event()
+
+  def run() -> None:
+    while not over.wait(seconds):
+      tick()
+
+  thread = threading.Thread(target=run, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    over.set()
+    thread.join()
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+  """Logs what a `with` block does, at once, and every ten seconds that it still does."""
+  start = time.monotonic()
+  logger.info(text)
+  with ticking(lambda: log_still(text, time.monotonic() - start), LOG_SECONDS):
+    yield
+
+
+def log_still(text: str, seconds: float) -> None:
+  """Logs what has been going on for so many seconds."""
+  logger.info("still %s, %.0f s", text, seconds)
+
+
+def make_bar(**options: Any) -> Any:
+  """A bar of tqdm with its options: on a terminal and in a notebook; elsewhere it shows nothing."""
+  from tqdm.auto import tqdm
+
+  size = {"dynamic_ncols": True} if _columns() else _FALLBACK_SIZE
+  return tqdm(**({"disable": not shows_bars()} | size | options))
+
+
+def shows_bars() -> bool:
+  """Whether stderr is a terminal, or a notebook with widgets."""
+  from tqdm.auto import tqdm
+  from tqdm.notebook import tqdm_notebook
+
+  return sys.stderr.isatty() or issubclass(tqdm, tqdm_notebook)
+
+
+def _columns() -> int:
+  """How wide the terminal says that it is."""
+  try:
+    return os.get_terminal_size(sys.stderr.fileno()).columns
+  except (OSError, ValueError, AttributeError):  # no terminal; in a notebook, no such number
+    return 0
+
+
+def counted(items: Iterable[Any], text: str, total: int) -> Iterator[Any]:
+  """Yields items, and shows how many were taken: by a bar, or by a log line now and then.
+
+  Args:
+    items: any.
+    text: what is done with them.
+    total: how many there are.
+  """
+  number = 0
+  if shows_bars():
+    with make_bar(total=total, desc=text) as bar, ticking(bar.refresh, REFRESH_SECONDS):
+      for item in items:
+        yield item
+        bar.update()
+    return
+  logger.info("%s: %d", text, total)
+  with ticking(lambda: logger.info("%s: %d of %d", text, number, total), LOG_SECONDS):
+    for item in items:
+      yield item
+      number += 1
