@@ -147,9 +147,7 @@ class Learning:
     try:
       with np.load(file, allow_pickle=False) as arrays:
         params = dict(arrays)
-      if not all(
-        array.dtype == np.float32 and np.isfinite(array).all() for array in params.values()
-      ):
+      if not all(np.isfinite(array).all() for array in params.values()):
         raise ValueError
       return unflatten_dict(params, sep="/")
     except Exception:  # a damaged file may raise anything
