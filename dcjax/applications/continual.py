@@ -153,7 +153,10 @@ class Learning:
     file = self._file(place, ".npz")
     try:
       with np.load(file, allow_pickle=False) as arrays:
-        return unflatten_dict(dict(arrays), sep="/")
+        params = dict(arrays)
+      if not all(np.isfinite(array).all() for array in params.values()):
+        raise ValueError
+      return unflatten_dict(params, sep="/")
     except Exception:  # a damaged file may raise anything
       raise UserError(
         f"workdir: {file} is missing or damaged; delete {file.with_suffix('.json')} to have its "

@@ -11,6 +11,7 @@ MOST = 10**6  # of any number of which `LARGER` or `SMALLER` do not say more
 _COUNTER = 10**9  # what counts iterations is int32 on the device
 LARGER = {
   "seed": 2**32 - 1,
+  "dataset.test_seed": 2**32 - 1,
   "compute.memory_limit": 2**62,
   "iterations": _COUNTER,
   "checkpoint_every": _COUNTER,
@@ -50,10 +51,15 @@ def check_negative(config: ConfigDict) -> None:
 
 
 def numbers(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, float]]:
-  """The numbers of a config, also those in a list, by the dotted names of their fields."""
+  """The numbers of a config, also those in a list, by the dotted names of their fields.
+
+  But those of `dataset.range`, which are of the data: any will do (`dcjax.data.pixels.as_range`).
+  """
   for name, value in config.items():
+    field = prefix + name
     if isinstance(value, ConfigDict):
-      yield from numbers(value, f"{prefix}{name}.")
-    for each in value if isinstance(value, list | tuple) else (value,):
-      if isinstance(each, int | float) and not isinstance(each, bool):
-        yield f"{prefix}{name}", each
+      yield from numbers(value, f"{field}.")
+    elif field != "dataset.range":
+      for each in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(each, int | float) and not isinstance(each, bool):
+          yield field, each
