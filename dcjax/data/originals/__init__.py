@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dcjax.activity import logger
 from dcjax.data import cache, statistics
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.originals import disk, fetch
@@ -20,7 +21,6 @@ from dcjax.data.originals.catalogue import MINI_SPEECH_COMMANDS, ORIGINALS, File
 from dcjax.data.originals.formats import Arrays
 from dcjax.errors import UserError
 from dcjax.files import expand
-from dcjax.progress import logger
 
 NAMES = tuple(ORIGINALS)
 SPEECH = "mini_speech_commands"

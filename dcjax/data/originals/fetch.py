@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from dcjax.activity import logger, make_bar, working
 from dcjax.data.originals.catalogue import File
 from dcjax.errors import UserError
-from dcjax.progress import logger
 
 if TYPE_CHECKING:
   import requests
@@ -110,10 +110,10 @@ def _fetch_one(file: File, staging: Path, mirror: str) -> None:
   pooch.get_logger().setLevel("WARNING")
   addresses = _addresses(file, mirror)
   for number, url in enumerate(addresses, 1):
-    logger.info("downloading %s (%s) into %s", url, _size(file.size), staging.parent)
     grown = _Growing(_partial(staging, file), file.size)
     try:
-      pooch.retrieve(url, file.hash, fname=file.name, path=staging, downloader=grown)
+      with working(f"downloading {url} ({_size(file.size)}) into {staging.parent}"):
+        pooch.retrieve(url, file.hash, fname=file.name, path=staging, downloader=grown)
       return
     except (requests.HTTPError, ValueError):  # it is not there, or something else is
       if number == len(addresses):
@@ -168,12 +168,10 @@ class _Growing:
       self._write(response, done if goes_on else 0)
 
   def _write(self, response: "requests.Response", done: int) -> None:
-    from tqdm.auto import tqdm
-
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (0 if done else os.O_TRUNC)
     with (
       os.fdopen(os.open(self._partial, flags, 0o644), "wb") as file,
-      tqdm(total=self._size, initial=done, unit="B", unit_scale=True, leave=False) as bar,
+      make_bar(total=self._size, initial=done, unit="B", unit_scale=True, leave=False) as bar,
     ):
       file.seek(done)
       for chunk in response.iter_content(_CHUNK):
