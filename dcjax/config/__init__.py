@@ -30,6 +30,7 @@ __all__ = [
   "resolve",
 ]
 
+SEEDS = 2**32
 # Not one of a namespace, whose code TensorFlow Datasets would download and run.
 _DATASET = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?")
 # Fields, or beginnings of them, of one machine: where things lie, and how the work is laid out.
@@ -118,6 +119,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
       "dcjax.config.default() makes, changed as need be"
     )
   config = complete(config.to_dict())
+  if not 0 <= config.seed < SEEDS:
+    raise UserError(f"seed: {config.seed} is not within 0..{SEEDS - 1}; give one that is")
   numbers.check_large(config)
   check_name("evaluation.protocol", config.evaluation.protocol, PROTOCOLS)
   check_least("ipc", config.ipc, 1)
