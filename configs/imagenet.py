@@ -55,6 +55,7 @@ def _fill_idc(config: ConfigDict, classes: str) -> None:
 def _smoke(config: ConfigDict) -> ConfigDict:
   config = presets.smoke(config)
   config.dataset.side = 64
+  config.network.name = "convnet"  # a ResNet takes minutes to compile
   if config.method == "idc":
     config.training.pretraining = 0
   return config

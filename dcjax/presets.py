@@ -114,6 +114,8 @@ def continual(argument: str | None) -> ConfigDict:
   if "smoke" in given:
     smoke(config)
     config.continual.runs = 1
+    if scenario != "digits" and "steps" not in given:
+      config.continual.steps = 2  # each compiles
     if scenario == "growing":
       config.evaluation.architectures = ("convnet", "mlp")  # resnet10 takes long to compile
     if scenario == "digits":
