@@ -39,11 +39,11 @@ class Loop:
     def iterations(state, dataset, key, start, stop):
       def body(t, carry):
         state, buffers = carry
-        state, metrics = method.update(state, dataset, jax.random.fold_in(key, t))
+        state, metrics = method.update(state, dataset, jax.random.fold_in(key, t), t)
         buffers = jax.tree.map(lambda b, m: b.at[t - start].set(m), buffers, metrics)
         return state, buffers
 
-      metrics = jax.eval_shape(method.update, state, dataset, key)[1]
+      metrics = jax.eval_shape(method.update, state, dataset, key, start)[1]
       buffers = jax.tree.map(lambda m: jnp.zeros((LONGEST_CHUNK,), m.dtype), metrics)
       return jax.lax.fori_loop(start, stop, body, (state, buffers))
 

@@ -1,9 +1,11 @@
 """Tiny runs on the handwritten digits, for the tests of whole runs."""
 
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import dcjax.config
-from dcjax import presets
+from dcjax import methods, presets
+from dcjax.formation import IDENTITY
 
 
 def tiny(method="dc", **changes) -> ConfigDict:
@@ -19,3 +21,10 @@ def tiny(method="dc", **changes) -> ConfigDict:
   for path, value in changes.items():
     config.update_from_flattened_dict({path.replace("__", "."): value})
   return config
+
+
+def initial_images(key, dataset, *, ipc, init, formation=IDENTITY):
+  """The images that a run starts with."""
+  optimizer = methods.image_optimizer(1.0)
+  step = methods.initialiser(optimizer, ipc=ipc, init=init, formation=formation)
+  return step(None, dataset, key, jnp.int32(0))[0].stored.images

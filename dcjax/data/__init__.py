@@ -17,7 +17,7 @@ from dcjax.data.dataset import (
   random_subset,
   sample,
   sample_of_classes,
-  subset_places,
+  subset_indices,
   take,
   warn_small_classes,
 )
@@ -40,7 +40,7 @@ __all__ = [
   "random_subset",
   "sample",
   "sample_of_classes",
-  "subset_places",
+  "subset_indices",
   "take",
   "warn_small_classes",
 ]
