@@ -67,7 +67,7 @@ class StreamingLoop:
       test_images=dataset.test_images[:0],
       test_labels=dataset.test_labels[:0],
     )
-    self._dataset = sharding.put(self._sizes, sharding.whole(layout))
+    self._dataset = sharding.put(self._sizes, sharding.replicated(layout))
     self._key, self._placed_key = key, put_key(layout, key)
     self._programs: dict[Step, Any] = {}
     self._planners: dict[Step, Any] = {}
@@ -76,7 +76,7 @@ class StreamingLoop:
     self.waited = 0.0
     for step in (*method.start, *method.iteration):
       if step.times:
-        self._images.check_fits(len(self._black(step).images))
+        self._black(step)
 
   def start(self, key: Key, wait: Callable[[Any], Any] = jax.block_until_ready) -> Any:
     """The initial state; `wait` returns arrays once they are computed."""
@@ -100,7 +100,7 @@ class StreamingLoop:
     self._read_from(start)
     for step in self._method.iteration:
       if step.times:
-        drawn = sharding.put(self._black(step), sharding.whole(self._layout))
+        drawn = sharding.put(self._black(step), sharding.replicated(self._layout))
         arguments = self._place(state), drawn, self._dataset, self._placed_key, *_numbers(0, 0)
         self._programs[step] = self._program(step, arguments).lower(*arguments).compile()
     return time.monotonic() - began
@@ -156,7 +156,7 @@ class StreamingLoop:
       return put(new), metrics
 
     state, _ = jax.eval_shape(run, *arguments)
-    shardings = sharding.state_shardings(self._layout, state), sharding.whole(self._layout)
+    shardings = sharding.state_shardings(self._layout, state), sharding.replicated(self._layout)
     return jax.jit(run, out_shardings=shardings)
 
   def _reading(self, key: Key, runs: Iterable[Run]) -> "_Feed":
@@ -193,9 +193,10 @@ class StreamingLoop:
     return jax.eval_shape(step.draw, self._sizes, self._key, *_numbers(0))
 
   def _black(self, step: Step) -> Drawn:
-    """Images as a step is given them, for programs that are not run."""
+    """Images as a step is given them, for programs that are not run; `UserError` if too many."""
     drawn = sum(leaf.size for leaf in jax.tree.leaves(self._drawn(step)))
     rows = min(drawn, self._images.shape[0])
+    self._images.check_fits(rows)
     images = np.zeros((rows, *self._images.image_shape), np.uint8)
     return Drawn(images, np.zeros(rows, np.int32), np.zeros(drawn, np.int32))
 
@@ -223,7 +224,7 @@ class _Feed:
     if self._stream is None:
       self._stream = Stream(self._images, self._draws)
     drawn = next(self._stream, None)
-    return None if drawn is None else sharding.put(drawn, sharding.whole(self._layout))
+    return None if drawn is None else sharding.put(drawn, sharding.replicated(self._layout))
 
   def close(self) -> None:
     """Ends the reading."""
@@ -264,8 +265,7 @@ def _runs(steps: tuple[Step, ...], iteration: int) -> Iterator[Run]:
 
 def _only(dataset: Dataset, drawn: Drawn) -> Dataset:
   """A dataset of the images that were drawn; without classes, so that no others can be drawn."""
-  images, source = cast(Array, drawn.images), cast(Array, drawn.source)
-  labels = dataset.labels[source]
+  images, labels = cast(Array, drawn.images), dataset.labels[cast(Array, drawn.source)]
   return replace(dataset, images=images, labels=labels, offsets=dataset.offsets[:0])
 
 
@@ -279,10 +279,8 @@ def _shaped(flat: Array, like: Any) -> Any:
   """The tree, shaped like another one, of which `_flat` has made an array."""
   leaves, tree = jax.tree.flatten(like)
   ends = np.cumsum([leaf.size for leaf in leaves], dtype=int)
-  found = [
-    flat[end - leaf.size : end].reshape(leaf.shape) for end, leaf in zip(ends, leaves, strict=True)
-  ]
-  return jax.tree.unflatten(tree, found)
+  each = zip(leaves, ends, strict=True)
+  return jax.tree.unflatten(tree, [flat[e - x.size : e].reshape(x.shape) for x, e in each])
 
 
 def _numbers(*numbers: int) -> tuple[np.ndarray, ...]:

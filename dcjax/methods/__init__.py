@@ -18,6 +18,9 @@ MOMENTUM_IMAGE = 0.5  # of every method's image optimiser
 RATE_WEIGHTS = 1e-3  # of RMSprop, which a learnable formation's weights move by
 
 
+Result = tuple[Any, dict[str, Array]]  # a state and metrics
+
+
 class State(NamedTuple):
   """What a method carries from one outer iteration to the next: arrays, and nothing else."""
 
@@ -27,18 +30,15 @@ class State(NamedTuple):
 
 def nothing(dataset: Dataset, key: Key, number: Array) -> Any:
   """The `draw` of a step that uses no real images."""
-  del dataset, key, number
   return ()
 
 
 def unknown(dataset: Dataset, key: Key, number: Array) -> None:
   """The `draw` of a step whose images depend on the state: `run` draws, from the full dataset."""
-  del dataset, key, number
 
 
 def entire(state: Any, key: Key) -> tuple[Any, Callable[[Any], Any]]:
   """The `view` of a step that may change all of the state."""
-  del key
   return state, lambda state: state
 
 
@@ -55,19 +55,17 @@ class Step(NamedTuple):
     times: how often it runs in a row, with the numbers 0, 1, ...
     every: it runs in the iterations 0, `every`, 2 `every`, ...
     view: `view(state, key) -> (some, put)`, if `run` changes little of the state: it is given this
-      and returns it anew, and `put(new)` is the whole state. Else an iteration in which the step
+      and returns it anew, and `put(new)` is the full state. Else an iteration in which the step
       does not run would copy everything, as branches of XLA do.
   """
 
-  run: Callable[..., tuple[Any, dict[str, Array]]]
+  run: Callable[..., Result]
   draw: Callable[[Dataset, Key, Array], Any] = nothing
   times: int = 1
   every: int = 1
   view: Callable[[Any, Key], tuple[Any, Callable[[Any], Any]]] = entire
 
-  def __call__(
-    self, state: Any, dataset: Dataset, key: Key, number: Array
-  ) -> tuple[Any, dict[str, Array]]:
+  def __call__(self, state: Any, dataset: Dataset, key: Key, number: Array) -> Result:
     """Draws and runs, once."""
     return self.run(state, dataset, self.draw(dataset, key, number), key, number)
 
@@ -90,21 +88,17 @@ class Method(NamedTuple):
     """The initial state; all steps have this key."""
     return _in_memory(self.start, None, dataset, key, 0)[0]
 
-  def update(
-    self, state: Any, dataset: Dataset, key: Key, t: Array | int
-  ) -> tuple[Any, dict[str, Array]]:
+  def update(self, state: Any, dataset: Dataset, key: Key, t: Array | int) -> Result:
     """The state after outer iteration t, all of whose steps have this key, and the metrics."""
     return _in_memory(self.iteration, state, dataset, key, t)
 
 
 def _in_memory(
   steps: tuple[Step, ...], state: Any, dataset: Dataset, key: Key, t: Array | int
-) -> tuple[Any, dict[str, Array]]:
+) -> Result:
   """Runs the steps of iteration t, all images being in memory."""
   metrics: dict[str, Array] = {}
-  for step in steps:
-    if not step.times:
-      continue
+  for step in filter(lambda step: step.times, steps):
     old, put = step.view(state, key)
     run = partial(_in_a_row, step, old, dataset, key)
     if step.every == 1:
@@ -116,7 +110,7 @@ def _in_memory(
   return state, metrics
 
 
-def _in_a_row(step: Step, state: Any, dataset: Dataset, key: Key) -> tuple[Any, dict[str, Array]]:
+def _in_a_row(step: Step, state: Any, dataset: Dataset, key: Key) -> Result:
   """The state, or what a step sees of it, after all its runs in an iteration; and its metrics."""
   if step.times == 1:
     return step(state, dataset, key, jnp.int32(0))
@@ -161,11 +155,10 @@ def initialiser(
     if init == "noise":
       shape = dataset.num_classes, ipc, *dataset.image_shape
       images = formation.store(jax.random.normal(key_of(key), shape))
-    elif init == "real":
-      images = formation.store(dataset.normalise(dataset.images[indices]))
     else:
-      sources = dataset.normalise(dataset.images[indices])
-      images = jax.vmap(lambda images: formation.mosaic(images, ipc))(sources)
+      images = dataset.normalise(dataset.images[indices])
+      tiles = jax.vmap(lambda sources: formation.mosaic(sources, ipc))
+      images = tiles(images) if init == "mix" else formation.store(images)
     stored = Stored(images, formation.init(key_of(key)))
     return State(stored, optimizer.init(stored)), {}
 

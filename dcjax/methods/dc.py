@@ -166,9 +166,8 @@ def gradient_norms(
 def _draw(matching: GradientMatching, inner_loop: int, dataset: Dataset, key: Key) -> Batches:
   """Line 6 for all inner steps, which are a leading axis of the indices."""
   steps_key = jax.random.split(key)[1]
-  return jax.vmap(lambda t: matching.draw(dataset, _step_keys(steps_key, t)[0]))(
-    jnp.arange(inner_loop)
-  )
+  draw = jax.vmap(lambda t: matching.draw(dataset, _step_keys(steps_key, t)[0]))
+  return draw(jnp.arange(inner_loop))
 
 
 def _inner_loop(

@@ -32,15 +32,7 @@ from dcjax.augment import Augmentations
 from dcjax.data import Dataset
 from dcjax.formation import IDENTITY, Formation, Stored
 from dcjax.matching import DISTANCES, on_convolutions
-from dcjax.methods import (
-  Method,
-  Step,
-  first_half,
-  image_optimizer,
-  initialiser,
-  slots,
-  step_images,
-)
+from dcjax.methods import Method, Step, first_half, image_optimizer, initialiser, slots, step_images
 from dcjax.methods.gradient_matching import Batches, GradientMatching
 from dcjax.methods.idc_networks import Networks, Training
 from dcjax.nn import Network
@@ -124,7 +116,7 @@ def idc(
   augmentations: Augmentations = augment.NOTHING,
   formation: Formation = IDENTITY,
 ) -> Method:
-  """IDC (Algorithm 1); IDC-I with a formation that leaves images whole.
+  """IDC (Algorithm 1); IDC-I with a formation that leaves images as they are.
 
   Args:
     network: theta, a network with convolutions.

@@ -111,6 +111,13 @@ def idm(
     queue = networks.pretrain(state.queue, dataset, indices, queue_key, number)
     return state._replace(queue=queue), {}
 
+  def oldest(state: State, key: Key) -> tuple[Queue, Callable[[Queue], State]]:
+    """The queue with but one slot, the next to be filled; and how that is put back."""
+    queue, slot = state.queue, state.queue.pushed % queue_settings.size
+    return queue._replace(slots=slots.at(queue.slots, slot)), lambda new: state._replace(
+      queue=new._replace(slots=slots.put(queue.slots, slot, new.slots))
+    )
+
   def fill_key(key: Key, number: Array) -> Key:
     return jax.random.fold_in(jax.random.split(jax.random.split(key)[1])[1], number)
 
@@ -118,8 +125,8 @@ def idm(
     return networks.draw_to_test(dataset, fill_key(key, number))
 
   def fill(state: State, dataset: Dataset, indices: Array, key: Key, number: Array):
-    old, put = networks.oldest(state.queue)
-    return state._replace(queue=put(networks.new(old, dataset, indices, fill_key(key, number)))), {}
+    old, put = oldest(state, key)
+    return put(networks.new(old, dataset, indices, fill_key(key, number))), {}
 
   # Lines 3 to 6, every iteration.
 
@@ -156,10 +163,6 @@ def idm(
     return networks.train(phi, dataset, indices, train_key), {}
 
   # ... and lines 8 and 9: the new network is in the place of the oldest, if the queue is full.
-
-  def oldest(state: State, key: Key) -> tuple[Queue, Callable[[Queue], State]]:
-    old, put = networks.oldest(state.queue)
-    return old, lambda new: state._replace(queue=put(new))
 
   def draw_to_push(dataset: Dataset, key: Key, number: Array) -> Array:
     return networks.draw_to_test(dataset, jax.random.split(key, 4)[3])

@@ -1,6 +1,5 @@
 """IDM's queue of networks (section 4.2), which real images train for various lengths."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -79,13 +78,6 @@ class Networks(NamedTuple):
     """The slot of a network, each as likely as the others."""
     return jax.random.randint(key, (), 0, jnp.minimum(queue.pushed, self.settings.size))
 
-  def oldest(self, queue: Queue) -> tuple[Queue, Callable[[Queue], Queue]]:
-    """The queue with but one slot, the next to be filled; and how that is put back."""
-    slot = queue.pushed % self.settings.size
-    return queue._replace(slots=slots.at(queue.slots, slot)), lambda new: queue._replace(
-      slots=slots.put(queue.slots, slot, new.slots), pushed=new.pushed
-    )
-
   def draw_to_train(self, dataset: Dataset, key: Key, classes: Array) -> tuple[Array, Array]:
     """Draws the real images of K steps on some classes, and those that measure the accuracy.
 
@@ -110,7 +102,7 @@ class Networks(NamedTuple):
     return _sample(dataset, jax.random.split(key, 4)[1])
 
   def new(self, queue: Queue, dataset: Dataset, indices: Array, key: Key) -> Queue:
-    """Fills the slot of `oldest` with a new network, tested on what `draw_to_test` has drawn."""
+    """A queue of one slot with a new network in it, tested on what `draw_to_test` has drawn."""
     new = self._untested(queue.pretrained, dataset.num_classes, key)
     accuracy = self._accuracy(new.params, dataset, indices)
     return queue._replace(slots=new._replace(accuracy=accuracy), pushed=queue.pushed + 1)
@@ -201,18 +193,11 @@ class Networks(NamedTuple):
     batches = training.Settings(
       batch, self.strategy.blocks(batch), dataset.normalise, self.augmentation
     )
+    carry, optimizer = (before.params, before.optimizer), self._optimizer(before.rate)
     return training.random_steps(
-      self.network,
-      self._optimizer(before.rate),
-      (before.params, before.optimizer),
-      dataset.images,
-      dataset.labels,
-      key,
-      batches,
-      start=start,
-      stop=stop,
-      indices=indices,
-    )
+      self.network, optimizer, carry, dataset.images, dataset.labels, key, batches,
+      start=start, stop=stop, indices=indices,
+    )  # fmt: skip
 
   def _accuracy(self, params: Params, dataset: Dataset, indices: Array) -> Array:
     """The share of some training images that a network classifies right."""

@@ -183,3 +183,18 @@ def test_samples_come_from_the_chosen_classes_alike(dataset):
   sizes = np.bincount(np.asarray(dataset.labels))[[2, 7]]
   np.testing.assert_allclose(counts / counts.sum(), sizes / sizes.sum(), atol=0.02)
   assert len(np.unique(index)) == sizes.sum()  # every image of both
+
+
+def test_an_iteration_copies_no_queue(dataset):
+  """However many networks it holds, whether or not they are trained."""
+
+  def memory(size):
+    loop = Loop(make(QUEUE._replace(size=size)), dataset, jax.random.key(8), STRATEGY, 5)
+    state = jax.eval_shape(loop._method.init, jax.random.key(0), dataset)
+    arguments = state, dataset, jax.random.key(8), jnp.int32(0), jnp.int32(5)
+    compiled = jit(loop._iterations).lower(*arguments).compile()
+    held = sum(leaf.size * 4 for leaf in jax.tree.leaves(state.queue.slots))
+    return np.array([compiled.memory_analysis().temp_size_in_bytes, held])
+
+  temporary, held = memory(64) - memory(4)
+  assert temporary < 0.1 * held
