@@ -32,7 +32,7 @@ class Matching:
     self._formation = jax_parts.decoder(setting, self._dataset)
     self._stored = Stored(jnp.asarray(problem.synthetic_images(setting)), weights={})
     self._params = self._network.init(jax.random.key(problem.SEED))
-    self._state = self._initial_state()
+    self._state, self._iteration = self._initial_state(), 0
     jax.block_until_ready((self._state, self._params))
 
   def parameters(self) -> list[np.ndarray]:
@@ -66,14 +66,17 @@ class Matching:
 
   def compile(self) -> float:
     """Compiles the step; returns the seconds that it took."""
-    arguments = (self._state, self._params, self._dataset, jax.random.key(problem.SEED))
+    key, first = jax.random.key(problem.SEED), np.int32(0)
+    arguments = (self._state, self._params, self._dataset, key, first)
     start = time.perf_counter()
     self._step = jax.jit(self._update, donate_argnums=0).lower(*arguments).compile()
     return time.perf_counter() - start
 
   def __call__(self, key: Key) -> float:
     """One image step; returns the mean distance."""
-    self._state, loss = self._step(self._state, self._params, self._dataset, key)
+    arguments = (self._state, self._params, self._dataset, key, np.int32(self._iteration))
+    self._state, loss = self._step(*arguments)
+    self._iteration += 1
     jax.block_until_ready(self._state)
     return float(loss)
 
@@ -100,7 +103,9 @@ class Matching:
     """The distances and their gradient, with `real` images of each class."""
     raise NotImplementedError
 
-  def _update(self, state: Any, params: Params, dataset: Dataset, key: Key) -> tuple[Any, Array]:
+  def _update(
+    self, state: Any, params: Params, dataset: Dataset, key: Key, t: Array
+  ) -> tuple[Any, Array]:
     """One step: the new state and the mean distance."""
     raise NotImplementedError
 
@@ -120,9 +125,9 @@ class Dc(Matching):
       lr_network=problem.LR_NETWORK,
     )
     matching = dc.gradient_matching(self._network, settings, self._strategy, augmentations)
-    return matching.match(params, stored, dataset, key)
+    return matching.match(params, stored, dataset, matching.draw(dataset, key), key)
 
-  def _update(self, state, params, dataset, key):
+  def _update(self, state, params, dataset, key, t):
     found = self._match(
       self._setting.real, self._augmentations(), params, state.stored, dataset, key
     )
@@ -134,9 +139,9 @@ class Dm(Matching):
 
   def _match(self, real, augmentations, params, stored, dataset, key):
     matching = FeatureMatching(self._network, real, self._strategy, augmentations)
-    return matching.match(params, stored, dataset, key)
+    return matching.match(params, stored, dataset, matching.draw(dataset, key), key)
 
-  def _update(self, state, params, dataset, key):
+  def _update(self, state, params, dataset, key, t):
     del params
     settings = dm.Settings(
       ipc=self._setting.ipc,
@@ -146,7 +151,7 @@ class Dm(Matching):
       lr_image=problem.LR_IMAGE["dm"],
     )
     method = dm.dm(self._network, settings, self._strategy, self._augmentations())
-    return _one(method, state, dataset, key)
+    return _one(method, state, dataset, key, t)
 
 
 class Idc(Matching):
@@ -157,16 +162,16 @@ class Idc(Matching):
     matching = GradientMatching(
       self._network, distance, real, self._strategy, augmentations, self._formation
     )
-    return matching.match(params, stored, dataset, key)
+    return matching.match(params, stored, dataset, matching.draw(dataset, key), key)
 
   def _initial_state(self):
     key = jax.random.key(problem.SEED)
     state = jax.jit(self._method().init)(key, self._dataset)
     return state._replace(stored=self._stored)
 
-  def _update(self, state, params, dataset, key):
+  def _update(self, state, params, dataset, key, t):
     del params
-    return _one(self._method(), state, dataset, key)
+    return _one(self._method(), state, dataset, key, t)
 
   def _augmentations(self):
     siamese = augment.augmentations(
@@ -206,7 +211,7 @@ class Idm(Idc):
   def _match(self, real, augmentations, params, stored, dataset, key):
     matching = FeatureMatching(self._network, real, self._strategy, augmentations, self._formation)
     weight = jnp.float32(problem.IDM_REGULARISATION * problem.CHECK_ACCURACY)
-    return matching.match(params, stored, dataset, key, weight)
+    return matching.match(params, stored, dataset, matching.draw(dataset, key), key, weight)
 
   def _augmentations(self):
     return Matching._augmentations(self)
@@ -235,9 +240,9 @@ class Idm(Idc):
     )
 
 
-def _one(method: Method, state: Any, dataset: Dataset, key: Key) -> tuple[Any, Array]:
+def _one(method: Method, state: Any, dataset: Dataset, key: Key, t: Array) -> tuple[Any, Array]:
   """One iteration of a method: the new state and the loss."""
-  state, metrics = method.update(state, dataset, key)
+  state, metrics = method.update(state, dataset, key, t)
   return state, metrics["loss"]
 
 

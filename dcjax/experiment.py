@@ -208,7 +208,7 @@ class Evaluation:
     """A random real subset for each network: `[networks, N, H, W, C]`, and their labels."""
     keys = jax.random.split(self._keys.subset, self._settings.networks)
     if isinstance(self._dataset.images, data.OnDisk):
-      draw = jax.vmap(partial(data.subset_places, ipc=self._config.ipc), in_axes=(None, 0))
+      draw = jax.vmap(partial(data.subset_indices, ipc=self._config.ipc), in_axes=(None, 0))
       places = np.asarray(jax.jit(draw)(self._dataset, keys))
       classes = jnp.arange(self._dataset.num_classes, dtype=jnp.int32)
       labels = jnp.repeat(classes, self._config.ipc)

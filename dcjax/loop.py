@@ -39,11 +39,11 @@ class Loop:
     def iterations(state, dataset, key, start, stop):
       def body(t, carry):
         state, buffers = carry
-        state, metrics = method.update(state, dataset, jax.random.fold_in(key, t))
+        state, metrics = method.update(state, dataset, jax.random.fold_in(key, t), t)
         buffers = jax.tree.map(lambda b, m: b.at[t - start].set(m), buffers, metrics)
         return state, buffers
 
-      metrics = jax.eval_shape(method.update, state, dataset, key)[1]
+      metrics = jax.eval_shape(method.update, state, dataset, key, start)[1]
       buffers = jax.tree.map(lambda m: jnp.zeros((LONGEST_CHUNK,), m.dtype), metrics)
       return jax.lax.fori_loop(start, stop, body, (state, buffers))
 
@@ -65,7 +65,7 @@ class Loop:
     """Compiles for states of this shape, after `start` iterations; returns the seconds it took."""
     del start  # images that stay on disk are read from there on
     began = time.monotonic()
-    shardings = sharding.state_shardings(self._layout, state), sharding.whole(self._layout)
+    shardings = sharding.state_shardings(self._layout, state), sharding.replicated(self._layout)
     arguments = (self._place(state), self._dataset, self._key, *_bounds(0, 0))
     self._compiled = jax.jit(self._iterations, out_shardings=shardings).lower(*arguments).compile()
     return time.monotonic() - began
@@ -119,7 +119,7 @@ def abstract_state(method: Method, layout: Strategy, key: Key, dataset: Dataset)
 
 def put_key(layout: Strategy, key: Key) -> Key:
   """A key on all devices."""
-  data = sharding.put(jax.random.key_data(key), sharding.whole(layout))
+  data = sharding.put(jax.random.key_data(key), sharding.replicated(layout))
   return jax.random.wrap_key_data(data)
 
 

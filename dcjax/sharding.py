@@ -35,11 +35,11 @@ class Part:
   """The images of some classes, seen from a device that holds them."""
 
   rows: Array  # [longest, H, W, C] uint8
-  first: Array  # int32, the place of the first one among all images
+  first: Array  # int32, the index of the first one among all images
 
-  def __getitem__(self, places: Array) -> jax.Array:
-    """Images by their places among all images; those of other devices are not here."""
-    return self.rows[places - self.first]
+  def __getitem__(self, indices: Array) -> jax.Array:
+    """Images by their indices among all images; those of other devices are not here."""
+    return self.rows[indices - self.first]
 
 
 @struct.dataclass
@@ -50,7 +50,7 @@ class Spread:
   """
 
   rows: Array  # [shards * longest, H, W, C] uint8: shard d has those from d * longest on
-  bounds: Array  # int32 [shards + 1]: shard d holds the places bounds[d]:bounds[d + 1]
+  bounds: Array  # int32 [shards + 1]: shard d holds the indices bounds[d]:bounds[d + 1]
   count: int = struct.field(pytree_node=False)  # of images
   mesh: Mesh = struct.field(pytree_node=False)
 
@@ -59,20 +59,20 @@ class Spread:
     """`[N, H, W, C]`, as of the array that this stands for."""
     return self.count, *self.rows.shape[1:]
 
-  def __getitem__(self, places: Array) -> jax.Array:
-    """Images by their places, on every device: each is given by the one that holds it."""
+  def __getitem__(self, indices: Array) -> jax.Array:
+    """Images by their indices, on every device: each is given by the one that holds it."""
 
-    def found(spread, places):
+    def found(spread, indices):
       part = spread.part()
-      here = (places >= part.first) & (places < part.first + spread.size())
-      rows = part[jnp.clip(places, part.first, part.first + len(part.rows) - 1)]
+      here = (indices >= part.first) & (indices < part.first + spread.size())
+      rows = part[jnp.clip(indices, part.first, part.first + len(part.rows) - 1)]
       # int32, since not every backend adds bytes up.
       mine = jnp.where(here[..., None, None, None], rows, 0).astype(jnp.int32)
       return jax.lax.psum(mine, CLASS).astype(rows.dtype)
 
     specs = self.specs(), P()
     return jax.shard_map(found, mesh=self.mesh, in_specs=specs, out_specs=P(), check_vma=False)(
-      self, places
+      self, indices
     )
 
   def part(self) -> Part:
@@ -118,7 +118,7 @@ def spread(strategy: Strategy, dataset: Dataset) -> Dataset:
     test_images=dataset.test_images[:0],
     test_labels=dataset.test_labels[:0],
   )
-  rest, bounds = put((rest, bounds.astype(np.int32)), whole(strategy))
+  rest, bounds = put((rest, bounds.astype(np.int32)), replicated(strategy))
   return replace(rest, images=cast(Array, Spread(placed, bounds, len(images), mesh(strategy))))
 
 
@@ -162,8 +162,8 @@ def state_shardings(strategy: Strategy, state: Any) -> Any:
   )
 
 
-def whole(strategy: Strategy) -> NamedSharding:
-  """The sharding of what every device holds whole."""
+def replicated(strategy: Strategy) -> NamedSharding:
+  """The sharding of what every device holds in full."""
   return NamedSharding(mesh(strategy), P())
 
 

@@ -1,4 +1,4 @@
-"""The outer loop where the training images stay on disk: stage by stage, each given its images."""
+"""The outer loop where the training images stay on disk: each step is given what it has drawn."""
 
 import concurrent.futures
 import time
@@ -18,20 +18,20 @@ from dcjax.data.on_disk import Drawn
 from dcjax.data.stream import Stream
 from dcjax.errors import UserError
 from dcjax.loop import CHUNK_SECONDS, abstract_state, put_key
-from dcjax.methods import Method, Stage, Stages
+from dcjax.methods import Method, Step, unknown
 from dcjax.strategy import Strategy
 from dcjax.types import Array, Key
 
-PLANNED = 32  # steps whose draws are computed together
+PLANNED = 32  # runs of steps whose draws are computed together
 READY = 2  # draws that are on the device, or on the way, before they are needed
 
 
-class Step(NamedTuple):
-  """One run of a stage."""
+class Run(NamedTuple):
+  """One run of a step."""
 
-  stage: Stage
+  step: Step
   iteration: int
-  number: int  # among the runs of the stage
+  number: int  # among the runs of the step in a row
 
 
 class StreamingLoop:
@@ -55,53 +55,54 @@ class StreamingLoop:
       total: iterations of the run; beyond them nothing is read.
 
     Raises:
-      UserError: the images of a stage do not fit in memory, or the method needs all of them there.
+      UserError: what a step draws does not fit in memory, or the method needs all images there.
     """
     self._method, self._layout, self._total = method, layout, total
     self._images = cast(OnDisk, dataset.images)
-    self._stages = _stages(method)
+    _check_draws(method)
     # Draws are computed by this process for itself, while all share the work of an iteration.
     self._sizes = replace(
       dataset,
-      images=jnp.zeros((0, *dataset.image_shape), jnp.uint8),
+      images=jnp.zeros((1, *dataset.image_shape), jnp.uint8),  # for the shape alone
       test_images=dataset.test_images[:0],
       test_labels=dataset.test_labels[:0],
     )
-    self._dataset = sharding.put(self._sizes, sharding.whole(layout))
+    self._dataset = sharding.put(self._sizes, sharding.replicated(layout))
     self._key, self._placed_key = key, put_key(layout, key)
-    self._programs: dict[Stage, Any] = {}
-    self._planners: dict[Stage, Any] = {}
+    self._programs: dict[Step, Any] = {}
+    self._planners: dict[Step, Any] = {}
     self._feed: _Feed | None = None
     self.seconds_per_iteration = CHUNK_SECONDS  # until the first is done, a guess
     self.waited = 0.0
-    for stage in (*self._stages.start, *self._of_iterations()):
-      if stage.times:
-        self._images.check_fits(self._rows(stage))
+    for step in (*method.start, *method.iteration):
+      if step.times:
+        self._black(step)
 
   def start(self, key: Key, wait: Callable[[Any], Any] = jax.block_until_ready) -> Any:
     """The initial state; `wait` returns arrays once they are computed."""
-    steps = list(_steps(self._stages.start, 0))
-    feed = self._reading(key, steps)
+    runs, placed_key = list(_runs(self._method.start, 0)), put_key(self._layout, key)
+    feed = self._reading(key, runs)
     try:
       state = None
-      for step in steps:
-        state = self._take(step, state, put_key(self._layout, key), feed, wait)
+      for run in runs:
+        state, _ = self._take(run, state, placed_key, feed, wait)
       return state
     finally:
       feed.close()
 
   def abstract(self, key: Key) -> Any:
     """The shapes and the layout of a state."""
-    return abstract_state(self._method, self._layout, key, self._with_rows(self._sizes, 1))
+    return abstract_state(self._method, self._layout, key, self._sizes)
 
   def compile(self, state: Any, start: int) -> float:
-    """As `Loop.compile`, for all stages; meanwhile the images of iteration `start` are read."""
+    """As `Loop.compile`, for all steps; meanwhile the images of iteration `start` are read."""
     began = time.monotonic()
     self._read_from(start)
-    for stage in self._of_iterations():
-      dataset = self._with_rows(self._dataset, self._rows(stage))
-      arguments = self._place(state), dataset, self._placed_key, *_numbers(0, 0)
-      self._programs[stage] = self._program(stage, arguments).lower(*arguments).compile()
+    for step in self._method.iteration:
+      if step.times:
+        drawn = sharding.put(self._black(step), sharding.replicated(self._layout))
+        arguments = self._place(state), drawn, self._dataset, self._placed_key, *_numbers(0, 0)
+        self._programs[step] = self._program(step, arguments).lower(*arguments).compile()
     return time.monotonic() - began
 
   def run(
@@ -111,10 +112,10 @@ class StreamingLoop:
     del limit
     feed = self._read_from(start)
     began = time.monotonic()
-    state = self._place(state)
-    for step in _steps(self._stages.iteration(start), start):
-      state = self._take(step, state, self._placed_key, feed, wait)
-    state, metrics = state
+    state, metrics = self._place(state), dict[str, Array]()
+    for run in _runs(self._method.iteration, start):
+      state, found = self._take(run, state, self._placed_key, feed, wait)
+      metrics |= found
     self.seconds_per_iteration = processes.highest(time.monotonic() - began)
     return state, start + 1, {name: np.asarray(value)[None] for name, value in metrics.items()}
 
@@ -122,8 +123,8 @@ class StreamingLoop:
     """What reads the images of an iteration and of all after it; begun once."""
     if self._feed is None:
       left = range(start, self._total)
-      steps = (step for t in left for step in _steps(self._stages.iteration(t), t))
-      self._feed = self._reading(self._key, steps)
+      runs = (run for t in left for run in _runs(self._method.iteration, t))
+      self._feed = self._reading(self._key, runs)
     return self._feed
 
   def close(self) -> None:
@@ -132,81 +133,79 @@ class StreamingLoop:
       self._feed.close()
       self._feed = None
 
-  def _of_iterations(self) -> tuple[Stage, ...]:
-    return tuple(dict.fromkeys(self._stages.iteration(0) + self._stages.iteration(1)))
-
   def _take(
-    self, step: Step, state: Any, key: Key, feed: "_Feed", wait: Callable[[Any], Any]
-  ) -> Any:
-    """Takes one step, as soon as its images are there."""
+    self, run: Run, state: Any, key: Key, feed: "_Feed", wait: Callable[[Any], Any]
+  ) -> tuple[Any, dict[str, Array]]:
+    """The state after a run, and its metrics; begins as soon as its images are there."""
     began = time.monotonic()
-    images = feed.next(wait)
+    drawn = feed.next(wait)
     self.waited += time.monotonic() - began
-    dataset = replace(self._dataset, images=cast(Array, images))
-    arguments = state, dataset, key, *_numbers(step.iteration, step.number)
-    if step.stage not in self._programs:
-      self._programs[step.stage] = self._program(step.stage, arguments)
-    return wait(self._programs[step.stage](*arguments))
+    arguments = state, drawn, self._dataset, key, *_numbers(run.iteration, run.number)
+    if run.step not in self._programs:
+      self._programs[run.step] = self._program(run.step, arguments)
+    return cast(tuple[Any, dict[str, Array]], wait(self._programs[run.step](*arguments)))
 
-  def _program(self, stage: Stage, arguments: tuple[Any, ...]) -> Any:
-    """A stage as a program that is compiled for these arguments, or others of the same shapes."""
+  def _program(self, step: Step, arguments: tuple[Any, ...]) -> Any:
+    """A step as a program that is compiled for these arguments, or others of the same shapes."""
+    like = self._drawn(step)
 
-    def run(state, dataset, key, iteration, number):
-      return stage.run(state, dataset, self._key_of(stage, key, iteration), number)
+    def run(state, drawn, dataset, key, iteration, number):
+      key = self._key_of(step, key, iteration)
+      indices, (old, put) = _shaped(drawn.indices, like), step.view(state, key)
+      new, metrics = step.run(old, _only(dataset, drawn), indices, key, number)
+      return put(new), metrics
 
-    results = jax.eval_shape(run, *arguments)
-    ends = not hasattr(results, "stored")  # an iteration, with metrics beside the state
-    shardings = sharding.state_shardings(self._layout, results[0] if ends else results)
-    if ends:
-      shardings = shardings, sharding.whole(self._layout)
+    state, _ = jax.eval_shape(run, *arguments)
+    shardings = sharding.state_shardings(self._layout, state), sharding.replicated(self._layout)
     return jax.jit(run, out_shardings=shardings)
 
-  def _reading(self, key: Key, steps: Iterable[Step]) -> "_Feed":
-    return _Feed(self._images, self._draws(key, iter(steps)), self._layout)
+  def _reading(self, key: Key, runs: Iterable[Run]) -> "_Feed":
+    return _Feed(self._images, self._draws(key, iter(runs)), self._layout)
 
-  def _draws(self, key: Key, steps: Iterator[Step]) -> Iterator[np.ndarray]:
-    """The places that each step draws, int32 `[n]`."""
-    while window := list(islice(steps, PLANNED)):
+  def _draws(self, key: Key, runs: Iterator[Run]) -> Iterator[np.ndarray]:
+    """What each run draws, int32 `[m]`."""
+    while window := list(islice(runs, PLANNED)):
       planned = {
-        stage: iter(self._plan(stage, key, [step for step in window if step.stage == stage]))
-        for stage in {step.stage for step in window}
+        step: iter(self._plan(step, key, [run for run in window if run.step == step]))
+        for step in {run.step for run in window}
       }
-      yield from (next(planned[step.stage]) for step in window)
+      yield from (next(planned[run.step]) for run in window)
 
-  def _plan(self, stage: Stage, key: Key, steps: list[Step]) -> np.ndarray:
-    """What steps of one stage draw, `[steps, n]`; always compiled for `PLANNED` steps."""
-    if stage not in self._planners:
+  def _plan(self, step: Step, key: Key, runs: list[Run]) -> np.ndarray:
+    """What runs of one step draw, `[runs, m]`; always compiled for `PLANNED` runs."""
+    if step not in self._planners:
 
-      def places(dataset, key, iteration, number):
-        return stage.places(dataset, self._key_of(stage, key, iteration), number)
+      def draw(dataset, key, iteration, number):
+        return _flat(step.draw(dataset, self._key_of(step, key, iteration), number))
 
-      self._planners[stage] = jax.jit(jax.vmap(places, (None, None, 0, 0)))
+      self._planners[step] = jax.jit(jax.vmap(draw, (None, None, 0, 0)))
     iterations, numbers = (
       np.resize(np.asarray(column, np.int32), PLANNED)
-      for column in ([step.iteration for step in steps], [step.number for step in steps])
+      for column in ([run.iteration for run in runs], [run.number for run in runs])
     )
-    return np.asarray(self._planners[stage](self._sizes, key, iterations, numbers))[: len(steps)]
+    return np.asarray(self._planners[step](self._sizes, key, iterations, numbers))[: len(runs)]
 
-  def _key_of(self, stage: Stage, key: Key, iteration: Array) -> Key:
-    return key if stage in self._stages.start else jax.random.fold_in(key, iteration)
+  def _key_of(self, step: Step, key: Key, iteration: Array) -> Key:
+    return key if step in self._method.start else jax.random.fold_in(key, iteration)
 
-  def _rows(self, stage: Stage) -> int:
-    """How many images a stage is given."""
-    places = jax.eval_shape(stage.places, self._sizes, self._key, *_numbers(0))
-    return min(places.shape[0], self._images.shape[0])
+  def _drawn(self, step: Step) -> Any:
+    """The shapes of what a step draws."""
+    return jax.eval_shape(step.draw, self._sizes, self._key, *_numbers(0))
 
-  def _with_rows(self, dataset: Dataset, rows: int) -> Dataset:
-    """A dataset with black images, for programs that are not run."""
-    black = np.zeros((rows, *dataset.image_shape), np.uint8)
-    drawn = Drawn(black, np.zeros(rows, np.int32), self._images.shape[0])
-    return replace(dataset, images=cast(Array, sharding.put(drawn, sharding.whole(self._layout))))
+  def _black(self, step: Step) -> Drawn:
+    """Images as a step is given them, for programs that are not run; `UserError` if too many."""
+    drawn = sum(leaf.size for leaf in jax.tree.leaves(self._drawn(step)))
+    rows = min(drawn, self._images.shape[0])
+    self._images.check_fits(rows)
+    images = np.zeros((rows, *self._images.image_shape), np.uint8)
+    return Drawn(images, np.zeros(rows, np.int32), np.zeros(drawn, np.int32))
 
   def _place(self, state: Any) -> Any:
     return sharding.put(state, sharding.state_shardings(self._layout, state))
 
 
 class _Feed:
-  """The images of one step after another, put on the devices while earlier steps run."""
+  """The images of one run after another, put on the devices while earlier ones run."""
 
   def __init__(self, images: OnDisk, draws: Iterator[np.ndarray], layout: Strategy):
     self._images, self._draws, self._layout = images, draws, layout
@@ -215,7 +214,7 @@ class _Feed:
     self._coming = deque(self._thread.submit(self._load) for _ in range(READY))
 
   def next(self, wait: Callable[[Any], Any]) -> Drawn:
-    """The images of the next step; `wait` returns when they have come."""
+    """The images of the next run; `wait` returns when they have come."""
     coming = self._coming.popleft()
     wait(_Pending(coming))
     self._coming.append(self._thread.submit(self._load))
@@ -225,7 +224,7 @@ class _Feed:
     if self._stream is None:
       self._stream = Stream(self._images, self._draws)
     drawn = next(self._stream, None)
-    return None if drawn is None else sharding.put(drawn, sharding.whole(self._layout))
+    return None if drawn is None else sharding.put(drawn, sharding.replicated(self._layout))
 
   def close(self) -> None:
     """Ends the reading."""
@@ -248,21 +247,40 @@ class _Pending:
     return self
 
 
-def _stages(method: Method) -> Stages:
-  if method.stages is None:
+def _check_draws(method: Method) -> None:
+  if any(step.draw is unknown for step in (*method.start, *method.iteration)):
     raise UserError(
       "compute.streaming: networks that begin with an accuracy (trained.low), or that some classes "
       "have trained (queue.classes), need all images in memory; leave these fields out, or raise "
       "compute.memory_limit"
     )
-  return method.stages
 
 
-def _steps(stages: tuple[Stage, ...], iteration: int) -> Iterator[Step]:
-  """Stages with each of their runs."""
-  for stage in stages:
-    for number in range(stage.times):
-      yield Step(stage, iteration, number)
+def _runs(steps: tuple[Step, ...], iteration: int) -> Iterator[Run]:
+  """The runs of an iteration, in their order."""
+  for step in steps:
+    if iteration % step.every == 0:
+      yield from (Run(step, iteration, number) for number in range(step.times))
+
+
+def _only(dataset: Dataset, drawn: Drawn) -> Dataset:
+  """A dataset of the images that were drawn; without classes, so that no others can be drawn."""
+  images, labels = cast(Array, drawn.images), dataset.labels[cast(Array, drawn.source)]
+  return replace(dataset, images=images, labels=labels, offsets=dataset.offsets[:0])
+
+
+def _flat(indices: Any) -> Array:
+  """A tree of indices as one array, int32 `[m]`."""
+  leaves = [leaf.ravel() for leaf in jax.tree.leaves(indices)]
+  return jnp.concatenate([jnp.zeros(0, jnp.int32), *leaves])
+
+
+def _shaped(flat: Array, like: Any) -> Any:
+  """The tree, shaped like another one, of which `_flat` has made an array."""
+  leaves, tree = jax.tree.flatten(like)
+  ends = np.cumsum([leaf.size for leaf in leaves], dtype=int)
+  each = zip(leaves, ends, strict=True)
+  return jax.tree.unflatten(tree, [flat[e - x.size : e].reshape(x.shape) for x, e in each])
 
 
 def _numbers(*numbers: int) -> tuple[np.ndarray, ...]:

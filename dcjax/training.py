@@ -11,18 +11,18 @@ from dcjax.augment import cutmix
 from dcjax.nn import Network
 from dcjax.types import Array, Key, Params
 
-PART = 16  # steps on real images at a time, where not all images are in memory
+CHUNK = 16  # steps on real images whose batches are drawn together, hence fit in memory
 
 
-def parts(steps: int) -> int:
-  """How many parts so many steps are cut into."""
-  return -(-steps // PART)
+def chunks(steps: int) -> int:
+  """How many chunks so many steps are cut into."""
+  return -(-steps // CHUNK)
 
 
-def part_bounds(part: Array, steps: int) -> tuple[Array, Array]:
-  """The first of the steps of a part, and the one after its last."""
-  start = part * PART
-  return start, jnp.minimum(start + PART, steps)
+def chunk_bounds(chunk: Array, steps: int) -> tuple[Array, Array]:
+  """The first of the steps of a chunk, and the one after its last."""
+  start = chunk * CHUNK
+  return start, jnp.minimum(start + CHUNK, steps)
 
 
 def as_it_is(images: Array) -> Array:
@@ -270,7 +270,7 @@ def random_steps(
   *,
   start: Array | int,
   stop: Array | int,
-  draw: Callable[[Key], Array] | None = None,
+  indices: Array | None = None,
 ) -> tuple[Params, Any]:
   """Takes steps `start` to `stop` on batches that are drawn at random, with replacement.
 
@@ -286,17 +286,18 @@ def random_steps(
     settings: batches, blocks, augmentation, CutMix.
     start: number of the first step; may be traced.
     stop: number of the step after the last.
-    draw: `draw(key) -> int32 [batch]`, places in `images`; any at all by default.
+    indices: int32 `[steps, batch]` in `images`, from `start` on, as `step_indices` draws them;
+      None: each step draws its own, among all images.
 
   Returns:
     The new `(params, optimizer state)`.
   """
   weights = jnp.full(settings.batch, 1 / settings.batch, jnp.float32)
-  draw = draw or anywhere(images.shape[0], settings.batch)
+  draw = anywhere(images.shape[0], settings.batch)
 
   def body(number, carry):
     step_key = jax.random.fold_in(key, number)
-    index = draw(step_key)
+    index = draw(step_key) if indices is None else indices[number - start]
     keys = jax.random.fold_in(step_key, 1), jax.random.fold_in(step_key, 2)
     inputs = images[index], labels[index], weights
     return _step(network, optimizer, carry, inputs, keys, settings)
@@ -305,14 +306,16 @@ def random_steps(
 
 
 def anywhere(count: int, batch: int) -> Callable[[Key], Array]:
-  """`draw(key) -> int32 [batch]`, each of `count` places as likely as the others."""
+  """`draw(key) -> int32 [batch]`, each of `count` indices as likely as the others."""
   return lambda key: jax.random.randint(key, (batch,), 0, count)
 
 
-def step_places(draw: Callable[[Key], Array], key: Key, *, start: Array | int, steps: int) -> Array:
-  """What `random_steps` draws in so many steps from `start` on: int32 `[steps * batch]`."""
+def step_indices(
+  draw: Callable[[Key], Array], key: Key, *, start: Array | int, steps: int
+) -> Array:
+  """What `random_steps` draws in so many steps from `start` on, int32 `[steps, batch]`."""
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, start + jnp.arange(steps))
-  return jax.vmap(draw)(keys).ravel()
+  return jax.vmap(draw)(keys)
 
 
 def epochs(

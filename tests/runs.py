@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
 import dcjax.config
-from dcjax import presets
+from dcjax import methods, presets
+from dcjax.formation import IDENTITY
 
 
 def tiny(method="dc", **changes) -> ConfigDict:
@@ -53,3 +55,10 @@ def killed_again_and_again(monkeypatch: pytest.MonkeyPatch, start: Callable[[], 
       return start()
     except Killed:
       continue
+
+
+def initial_images(key, dataset, *, ipc, init, formation=IDENTITY):
+  """The images that a run starts with."""
+  optimizer = methods.image_optimizer(1.0)
+  step = methods.initialiser(optimizer, ipc=ipc, init=init, formation=formation)
+  return step(None, dataset, key, jnp.int32(0))[0].stored.images

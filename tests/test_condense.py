@@ -246,8 +246,10 @@ def test_traces_the_iteration_once_for_all_chunks(tmp_path, monkeypatch):
 
   def counted(*arguments):
     made = method(*arguments)
+    (step,) = made.iteration
     # Once for the shapes of the metrics, once for the program.
-    return made._replace(update=chex.assert_max_traces(made.update, n=2))
+    counted = step._replace(run=chex.assert_max_traces(step.run, n=2))
+    return made._replace(iteration=(counted,))
 
   monkeypatch.setattr(experiment, "method", counted)
   condense(tiny(compute__chunk=1), tmp_path)

@@ -10,11 +10,12 @@ import pytest
 from dcjax import UserError, augment
 from dcjax.data import digits
 from dcjax.formation import NAMES, Formation, Stored, create
-from dcjax.methods import dc, dm, initial_images
+from dcjax.methods import dc, dm
 from dcjax.methods.feature_matching import FeatureMatching
 from dcjax.strategy import Strategy
 from dcjax.synthetic import SyntheticSet
 from tests.networks import two_layers
+from tests.runs import initial_images
 
 SHAPE = (9, 12, 3)  # 9 is not a multiple of 2, and 12 not of 5
 MEAN, STD = (0.5, 0.25, 0.125), (0.25, 0.5, 0.125)
@@ -210,7 +211,7 @@ def test_methods_move_what_is_stored(dataset, method, name):
   assert start.stored.images.shape == (10, 2, 8, 8, 1)
   update, state, losses = jit(chosen.update), start, []
   for seed in range(8):
-    state, metrics = update(state, dataset, jax.random.key(seed))
+    state, metrics = update(state, dataset, jax.random.key(seed), 0)
     losses.append(metrics["loss"])
   assert np.abs(state.stored.images - start.stored.images).max() > 1e-3
   moved = [
@@ -227,10 +228,12 @@ def test_dm_through_a_formation_is_dm_of_the_decoded_images(dataset):
   params = network.init(jax.random.key(4))
   stored = Stored(initial_images(key, dataset, ipc=2, init="real"), {})
   through = FeatureMatching(network, 6, STRATEGY, formation=formation)
-  losses, gradients = jit(through.match)(params, stored, dataset, key)
+  indices = through.draw(dataset, key)
+  losses, gradients = jit(through.match)(params, stored, dataset, indices, key)
   decoded, pull_back = jax.vjp(formation.decode_classes, stored)
   plain = FeatureMatching(network, 6, STRATEGY)
-  expected, image_gradients = jit(plain.match)(params, Stored(decoded, {}), dataset, key)
+  match = jit(plain.match)
+  expected, image_gradients = match(params, Stored(decoded, {}), dataset, indices, key)
   np.testing.assert_allclose(losses, expected, rtol=1e-4)
   np.testing.assert_allclose(
     gradients.images, pull_back(image_gradients.images)[0].images, atol=1e-4

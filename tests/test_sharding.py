@@ -89,14 +89,14 @@ def dataset():
 
 
 @pytest.mark.parametrize("mesh", MESHES)
-def test_spread_images_are_found_by_their_places(dataset, mesh):
+def test_spread_images_are_found_by_their_indices(dataset, mesh):
   spread_images = spread(Strategy(mesh=mesh), dataset).images
-  places = jnp.array([[10, 0, 5], [6, 4, 7]])
+  indices = jnp.array([[10, 0, 5], [6, 4, 7]])
   assert spread_images.shape == dataset.images.shape
-  found = jax.jit(lambda images, places: images[places])(spread_images, places)
-  np.testing.assert_array_equal(found, dataset.images[places])
-  each = jax.jit(jax.vmap(lambda place: spread_images[place]))(places.ravel())
-  np.testing.assert_array_equal(each, dataset.images[places.ravel()])
+  found = jax.jit(lambda images, indices: images[indices])(spread_images, indices)
+  np.testing.assert_array_equal(found, dataset.images[indices])
+  each = jax.jit(jax.vmap(lambda index: spread_images[index]))(indices.ravel())
+  np.testing.assert_array_equal(each, dataset.images[indices.ravel()])
 
 
 def test_a_device_holds_the_images_of_its_classes_alone(dataset):

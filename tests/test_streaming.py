@@ -76,7 +76,7 @@ def iterations(config, memory, count=3):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_the_same_images_are_drawn(folder, monkeypatch, name):
-  monkeypatch.setattr(training, "PART", 4)
+  monkeypatch.setattr(training, "CHUNK", 4)
   config = of_folder(folder, name.partition("_")[0], **RUNS[name])
   losses, images = iterations(config, ON_DISK)
   expected_losses, expected_images = iterations(config, IN_MEMORY)

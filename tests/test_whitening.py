@@ -13,9 +13,8 @@ from dcjax.condense import condense
 from dcjax.data.dataset import from_arrays
 from dcjax.evaluate import evaluate
 from dcjax.formation import Formation, Stored
-from dcjax.methods import initial_images
 from dcjax.whitening import fit
-from tests.runs import tiny
+from tests.runs import initial_images, tiny
 
 SHAPE = (4, 3, 1)
 
@@ -291,7 +290,7 @@ def test_methods_say_how_what_they_decode_is_whitened(waves, monkeypatch, method
   monkeypatch.setattr(Formation, "decode", recording)
   key = jax.random.key(0)
   state = jax.eval_shape(made.init, key, whitened)
-  jax.eval_shape(made.update, state, whitened, key)
+  jax.eval_shape(made.update, state, whitened, key, 0)
   assert len(given) >= {"dc": 2, "dm": 1, "idc": 2}[method] and None not in given
 
 

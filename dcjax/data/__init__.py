@@ -19,7 +19,7 @@ from dcjax.data.dataset import (
   random_subset,
   sample,
   sample_of_classes,
-  subset_places,
+  subset_indices,
   take,
   warn_small_classes,
 )
@@ -45,7 +45,7 @@ __all__ = [
   "random_subset",
   "sample",
   "sample_of_classes",
-  "subset_places",
+  "subset_indices",
   "take",
   "warn_small_classes",
 ]

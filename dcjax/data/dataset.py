@@ -236,10 +236,10 @@ def random_subset(dataset: Dataset, key: Key, *, ipc: int) -> jax.Array:
   Returns:
     float32 `[classes, ipc, H, W, C]`, normalised.
   """
-  return dataset.normalise(dataset.images[subset_places(dataset, key, ipc=ipc)])
+  return dataset.normalise(dataset.images[subset_indices(dataset, key, ipc=ipc)])
 
 
-def subset_places(dataset: Dataset, key: Key, *, ipc: int) -> jax.Array:
+def subset_indices(dataset: Dataset, key: Key, *, ipc: int) -> jax.Array:
   """Which images `random_subset` draws with these arguments.
 
   Class k is drawn with `fold_in(key, k)`, hence does not depend on the other classes.

@@ -1,15 +1,13 @@
-"""Training images that stay on disk, and those of them that are in memory for one stage.
+"""Training images that stay on disk, and those of them that are in memory for one step.
 
-A method asks for images by their places, which follow from a key alone. So they can be read before
-it asks, and what is computed does not depend on where the images are.
+What a step draws follows from a key alone. So it can be read before the step runs, and what is
+computed does not depend on where the images are.
 """
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
@@ -25,8 +23,8 @@ class Reader(Protocol):
   def __len__(self) -> int:
     """How many images there are."""
 
-  def __getitem__(self, place: int) -> np.ndarray:
-    """An image by its place, uint8 `[H, W, C]`."""
+  def __getitem__(self, index: int) -> np.ndarray:
+    """An image by its index, uint8 `[H, W, C]`."""
 
 
 class Memory(NamedTuple):
@@ -34,7 +32,7 @@ class Memory(NamedTuple):
 
   Attributes:
     streaming: whether training images stay on disk; None: where they do not fit.
-    memory_limit: bytes that fit, of the training images and of those that one stage takes.
+    memory_limit: bytes that fit, of the training images and of those that one step draws.
     workers: processes that decode; 0: none but this one; None: one for each core but one.
   """
 
@@ -70,12 +68,12 @@ class OnDisk:
       return self.memory.workers
     return max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1))
 
-  def read(self, places: Array | np.ndarray) -> np.ndarray:
-    """Images by their places `[...]`, uint8 `[..., H, W, C]`, decoded in threads."""
-    places = np.asarray(places)
+  def read(self, indices: Array | np.ndarray) -> np.ndarray:
+    """Images by their indices `[...]`, uint8 `[..., H, W, C]`, decoded in threads."""
+    indices = np.asarray(indices)
     with ThreadPoolExecutor() as pool:
-      images = list(pool.map(self.reader.__getitem__, places.ravel().tolist()))
-    return np.stack(images).reshape(*places.shape, *self.image_shape)
+      images = list(pool.map(self.reader.__getitem__, indices.ravel().tolist()))
+    return np.stack(images).reshape(*indices.shape, *self.image_shape)
 
   def check_fits(self, images: int) -> None:
     """Checks that so many images fit in memory.
@@ -87,23 +85,13 @@ class OnDisk:
     if size > self.memory.memory_limit:
       raise UserError(
         f"compute.memory_limit: {self.memory.memory_limit} bytes are too few for the {images} real "
-        f"images of one stage, {size} bytes; raise it, or lower batch_real, or else ipc"
+        f"images of one step, {size} bytes; raise it, or lower batch_real, or else ipc"
       )
 
 
-@struct.dataclass
-class Drawn:
-  """The images that one stage takes. It stands for `Dataset.images` there, also in jit."""
+class Drawn(NamedTuple):
+  """The images that one step has drawn, each of them once."""
 
-  rows: Array | np.ndarray  # [n, H, W, C] uint8
-  places: Array | np.ndarray  # int32 [n], of the rows among all images; sorted
-  count: int = struct.field(pytree_node=False)  # of all images
-
-  @property
-  def shape(self) -> tuple[int, ...]:
-    """`[N, H, W, C]`, as of the array that this stands for."""
-    return self.count, *self.rows.shape[1:]
-
-  def __getitem__(self, places: Array) -> jax.Array:
-    """Images by their places among all images; they must be among those drawn."""
-    return jnp.asarray(self.rows)[jnp.searchsorted(self.places, places)]
+  images: Array | np.ndarray  # [n, H, W, C] uint8; black where there are fewer
+  source: Array | np.ndarray  # int32 [n], their indices in the full dataset; there 0
+  indices: Array | np.ndarray  # int32 [m], of what was drawn, in its order, in `images`

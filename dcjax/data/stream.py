@@ -13,14 +13,13 @@ from dcjax.data.on_disk import Drawn, OnDisk
 
 BLOCK = 16  # images that a process hands over at a time
 AHEAD = 4  # blocks that a process has ready
-SEGMENT = 2**18  # images of one pipeline, whose places go to each process as it starts
-NOWHERE = np.iinfo(np.int32).max  # the place of a row that no image fills
+SEGMENT = 2**18  # images of one pipeline, whose indices go to each process as it starts
 
 
 class Stream:
   """Reads one draw after another, in their order, and always some images ahead.
 
-  Grain's processes are given places when they start. So the stream is a chain of pipelines, each
+  Grain's processes are given indices when they start. So the stream is a chain of pipelines, each
   of which reads many draws, and the next one starts before the last one ends.
   """
 
@@ -29,13 +28,13 @@ class Stream:
 
     Args:
       images: from which draws are read.
-      draws: places int32 `[n]` each, in any order, some perhaps twice.
+      draws: indices int32 `[m]` each, in any order, some perhaps twice.
     """
     self._images, self._draws = images, draws
     self._segments = deque([_Segment(images, draws)])
 
   def __next__(self) -> Drawn:
-    """The images of the next draw, as arrays of NumPy: n rows, but no more than there are images.
+    """The images of the next draw, as arrays of NumPy: m rows, but no more than there are images.
 
     Raises:
       StopIteration: there are no more draws.
@@ -63,17 +62,17 @@ class _Segment:
   """
 
   def __init__(self, images: OnDisk, draws: Iterator[np.ndarray]):
-    self._images, self._draws = images, deque[tuple[np.ndarray, int]]()
+    self._images, self._draws = images, deque[tuple[np.ndarray, np.ndarray]]()
     wanted = 0
     for draw in draws:
-      places = np.unique(draw)  # what is drawn twice is read once
-      self._draws.append((places, min(len(draw), len(images.reader))))
-      wanted += len(places)
+      source, indices = np.unique(draw, return_inverse=True)  # what is drawn twice is read once
+      self._draws.append((source, indices.astype(np.int32)))
+      wanted += len(source)
       if wanted >= SEGMENT:
         break
     self.size = len(self._draws)
     self._rest = np.empty((0, *images.image_shape), np.uint8)
-    distinct = [places for places, _ in self._draws]
+    distinct = [source for source, _ in self._draws]
     self._blocks: Any = _pipeline(images, distinct) if wanted else None
 
   @property
@@ -84,9 +83,10 @@ class _Segment:
     """The images of one draw."""
     if not self._draws:
       raise StopIteration
-    found, count = self._draws.popleft()
-    places = np.full(count, NOWHERE, np.int32)
-    places[: len(found)] = found
+    found, indices = self._draws.popleft()
+    count = min(len(indices), len(self._images.reader))
+    source = np.zeros(count, np.int32)
+    source[: len(found)] = found
     rows = np.zeros((count, *self._images.image_shape), np.uint8)
     done = 0
     while done < len(found):
@@ -96,7 +96,7 @@ class _Segment:
       rows[done : done + len(some)] = some
       self._rest = self._rest[len(some) :]
       done += len(some)
-    return Drawn(rows, places, len(self._images.reader))
+    return Drawn(rows, source, indices)
 
   def close(self) -> None:
     if self._blocks is not None:

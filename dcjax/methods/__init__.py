@@ -1,6 +1,7 @@
-"""Methods of dataset condensation: each a pair of pure functions over one state."""
+"""Methods of dataset condensation: each a tuple of steps over one state."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,9 @@ MOMENTUM_IMAGE = 0.5  # of every method's image optimiser
 RATE_WEIGHTS = 1e-3  # of RMSprop, which a learnable formation's weights move by
 
 
+Result = tuple[Any, dict[str, Array]]  # a state and metrics
+
+
 class State(NamedTuple):
   """What a method carries from one outer iteration to the next: arrays, and nothing else."""
 
@@ -24,145 +28,146 @@ class State(NamedTuple):
   optimizer: Any  # the image optimiser's state: momentum shaped as the images
 
 
-class Stage(NamedTuple):
-  """A part of an iteration, or of the start, that takes real images which are known beforehand.
+def nothing(dataset: Dataset, key: Key, number: Array) -> Any:
+  """The `draw` of a step that uses no real images."""
+  return ()
+
+
+def unknown(dataset: Dataset, key: Key, number: Array) -> None:
+  """The `draw` of a step whose images depend on the state: `run` draws, from the full dataset."""
+
+
+def entire(state: Any, key: Key) -> tuple[Any, Callable[[Any], Any]]:
+  """The `view` of a step that may change all of the state."""
+  return state, lambda state: state
+
+
+class Step(NamedTuple):
+  """A part of an iteration, or of the start: it draws real images, and computes with these.
 
   Attributes:
-    run: `run(state, dataset, key, number) -> state`.
-    places: `places(dataset, key, number) -> int32 [n]`, which training images it may take; a
-      function of the class sizes and the key alone.
+    run: `run(state, dataset, indices, key, number) -> (state, metrics)`; the images are
+      `dataset.images[indices]`, and `dataset.labels[indices]` their labels.
+    draw: `draw(dataset, key, number) -> indices`, an int32 array or a tree of them, from the sizes
+      of the classes and the key alone. So images on disk are read before `run` needs them: it is
+      then given a dataset that holds nothing else, and indices into that. After `unknown` this
+      cannot be, and all images must be in memory.
     times: how often it runs in a row, with the numbers 0, 1, ...
+    every: it runs in the iterations 0, `every`, 2 `every`, ...
+    view: `view(state, key) -> (some, put)`, if `run` changes little of the state: it is given this
+      and returns it anew, and `put(new)` is the full state. Else an iteration in which the step
+      does not run would copy everything, as branches of XLA do.
   """
 
-  run: Callable[[Any, Dataset, Key, Array], Any]
-  places: Callable[[Dataset, Key, Array], Array]
+  run: Callable[..., Result]
+  draw: Callable[[Dataset, Key, Array], Any] = nothing
   times: int = 1
+  every: int = 1
+  view: Callable[[Any, Key], tuple[Any, Callable[[Any], Any]]] = entire
 
-
-class Stages(NamedTuple):
-  """A method cut into stages whose real images fit in memory, where the training set does not.
-
-  Attributes:
-    start: those of the initial state, all with the key of `Method.init`; the first is given None.
-    iteration: `iteration(t)`, those of iteration t, all with its key; the last returns
-      `(state, metrics)`. Iterations 0 and 1 have all stages that there are.
-  """
-
-  start: tuple[Stage, ...]
-  iteration: Callable[[int], tuple[Stage, ...]]
+  def __call__(self, state: Any, dataset: Dataset, key: Key, number: Array) -> Result:
+    """Draws and runs, once."""
+    return self.run(state, dataset, self.draw(dataset, key, number), key, number)
 
 
 class Method(NamedTuple):
-  """A method of dataset condensation.
+  """A method of dataset condensation: its steps, one after another.
 
   Attributes:
-    init: `init(key, dataset) -> state`.
-    update: `update(state, dataset, key) -> (state, metrics)`, one outer iteration; `metrics` is
-      a dict of scalars that holds `loss`.
+    start: the steps that make the initial state; the first is given None.
+    iteration: the steps of one outer iteration. Together their metrics are a dict of scalars that
+      holds `loss`; a step that runs more or less than once in each iteration has none.
     check: `check(state)` raises `UserError` for an initial state that is of no use; not for jit.
-    stages: the same in stages; None for a method that needs all images in memory.
   """
 
-  init: Callable[[Key, Dataset], Any]
-  update: Callable[[Any, Dataset, Key], tuple[Any, dict[str, Array]]]
+  start: tuple[Step, ...]
+  iteration: tuple[Step, ...]
   check: Callable[[Any], None] = lambda state: None
-  stages: Stages | None = None
+
+  def init(self, key: Key, dataset: Dataset) -> Any:
+    """The initial state; all steps have this key."""
+    return _in_memory(self.start, None, dataset, key, 0)[0]
+
+  def update(self, state: Any, dataset: Dataset, key: Key, t: Array | int) -> Result:
+    """The state after outer iteration t, all of whose steps have this key, and the metrics."""
+    return _in_memory(self.iteration, state, dataset, key, t)
 
 
-def at_once(start: tuple[Stage, ...]) -> Callable[[Key, Dataset], Any]:
-  """`init(key, dataset) -> state` of a method, from the stages of its start."""
-
-  def init(key: Key, dataset: Dataset) -> Any:
-    first, *others = start
-    state = first.run(None, dataset, key, jnp.int32(0))
-    for stage in others:
-      state = _repeated(stage, state, dataset, key)
-    return state
-
-  return init
-
-
-def _repeated(stage: Stage, state: Any, dataset: Dataset, key: Key) -> Any:
-  """The state after all the times that a stage runs in a row."""
-  if not stage.times:
-    return state
-  return jax.lax.fori_loop(
-    0, stage.times, lambda number, state: stage.run(state, dataset, key, number), state
-  )
+def _in_memory(
+  steps: tuple[Step, ...], state: Any, dataset: Dataset, key: Key, t: Array | int
+) -> Result:
+  """Runs the steps of iteration t, all images being in memory."""
+  metrics: dict[str, Array] = {}
+  for step in filter(lambda step: step.times, steps):
+    old, put = step.view(state, key)
+    run = partial(_in_a_row, step, old, dataset, key)
+    if step.every == 1:
+      new, found = run()
+    else:  # with metrics the branches would differ, which is an error
+      new, found = jax.lax.cond(t % step.every == 0, run, lambda old=old: (old, {}))
+    state = put(new)
+    metrics |= found
+  return state, metrics
 
 
-def in_one_stage(
-  method: Method,
-  of_start: Callable[[Dataset, Key], Array],
-  of_iteration: Callable[[Dataset, Key], Array],
-) -> Method:
-  """A method whose start, and each of whose iterations, is a stage of its own.
+def _in_a_row(step: Step, state: Any, dataset: Dataset, key: Key) -> Result:
+  """The state, or what a step sees of it, after all its runs in an iteration; and its metrics."""
+  if step.times == 1:
+    return step(state, dataset, key, jnp.int32(0))
 
-  Args:
-    method: without stages.
-    of_start: `of_start(dataset, key)`, the places of the images that `init` takes.
-    of_iteration: `of_iteration(dataset, key)`, of those that `update` takes.
-  """
-  start = Stage(
-    lambda state, dataset, key, number: method.init(key, dataset),
-    lambda dataset, key, number: of_start(dataset, key),
-  )
-  iteration = Stage(
-    lambda state, dataset, key, number: method.update(state, dataset, key),
-    lambda dataset, key, number: of_iteration(dataset, key),
-  )
-  return method._replace(stages=Stages((start,), lambda t: (iteration,)))
+  def once(number, carry):
+    return step(carry[0], dataset, key, number)
+
+  return jax.lax.fori_loop(0, step.times, once, (state, {}))
 
 
-def initial_images(
-  key: Key, dataset: Dataset, *, ipc: int, init: str, formation: Formation = IDENTITY
-) -> Array:
-  """The synthetic images before the first iteration, in the range of the set.
+def initialiser(
+  optimizer: optax.GradientTransformation,
+  *,
+  ipc: int,
+  init: str,
+  formation: Formation = IDENTITY,
+  key_of: Callable[[Key], Key] = lambda key: key,
+) -> Step:
+  """The step that a run starts with: synthetic images, in the range of the set, and an optimiser.
 
   Args:
-    key: of the noise or of the draw.
-    dataset: the real images.
+    optimizer: of the images.
     ipc: images per class.
     init: 'noise' (standard normal, in normalised or whitened space), 'real' (random training
       images) or 'mix' (random training images made smaller, one for each tile of the formation).
     formation: of the set.
+    key_of: the key of this step, from that of the start.
 
   Returns:
-    float32 `[classes, ipc, H, W, C]`.
-  """
-  if formation.unit:  # pixels, which are whitened when they are decoded
-    dataset = dataset.whitened(None)
-  if init == "mix":
-    images = data.random_subset(dataset, key, ipc=formation.sources(ipc))
-    return jax.vmap(lambda images: formation.mosaic(images, ipc))(images)
-  if init == "real":
-    return formation.store(data.random_subset(dataset, key, ipc=ipc))
-  noise = jax.random.normal(key, (dataset.num_classes, ipc, *dataset.image_shape), jnp.float32)
-  return formation.store(noise)
-
-
-def initialiser(
-  optimizer: optax.GradientTransformation, *, ipc: int, init: str, formation: Formation
-) -> tuple[Callable[[Key, Dataset], State], Callable[[Dataset, Key], Array]]:
-  """How a run starts: with `initial_images` and a fresh optimiser.
-
-  Returns:
-    `initialise(key, dataset) -> state`, and `places(dataset, key) -> int32 [n]`, which training
-    images it draws.
+    The step, after which the state is a `State`.
   """
 
-  def initialise(key: Key, dataset: Dataset) -> State:
-    images = initial_images(key, dataset, ipc=ipc, init=init, formation=formation)
-    stored = Stored(images, formation.init(key))
-    return State(stored, optimizer.init(stored))
-
-  def places(dataset: Dataset, key: Key) -> Array:
+  def draw(dataset: Dataset, key: Key, number: Array) -> Any:
     if init == "noise":
-      return jnp.zeros(0, jnp.int32)
+      return nothing(dataset, key, number)
     count = formation.sources(ipc) if init == "mix" else ipc
-    return data.subset_places(dataset, key, ipc=count).ravel()
+    return data.subset_indices(dataset, key_of(key), ipc=count)
 
-  return initialise, places
+  def run(state: None, dataset: Dataset, indices: Any, key: Key, number: Array):
+    if formation.unit:  # pixels, which are whitened when they are decoded
+      dataset = dataset.whitened(None)
+    if init == "noise":
+      shape = dataset.num_classes, ipc, *dataset.image_shape
+      images = formation.store(jax.random.normal(key_of(key), shape, jnp.float32))
+    else:
+      images = dataset.normalise(dataset.images[indices])
+      tiles = jax.vmap(lambda sources: formation.mosaic(sources, ipc))
+      images = tiles(images) if init == "mix" else formation.store(images)
+    stored = Stored(images, formation.init(key_of(key)))
+    return State(stored, optimizer.init(stored)), {}
+
+  return Step(run, draw)
+
+
+def first_half(key: Key) -> Key:
+  """The first of two keys: that of the images, where a method starts with more than images."""
+  return jax.random.split(key)[0]
 
 
 def image_optimizer(learning_rate: float) -> optax.GradientTransformation:

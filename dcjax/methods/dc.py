@@ -3,10 +3,19 @@
 And DSA, which is DC with differentiable siamese augmentation (Zhao and Bilen, ICML 2021): its
 Algorithm 1 differs from DC's in the augmentations A_omega of line 7 and A of line 9 alone.
 
-The papers' symbols: synthetic images S, which a formation makes of those stored, network
-parameters theta, `inner_loop` T, `network_epochs` (opt-alg_theta's steps, as passes over S),
-`lr_image` eta_S, `lr_network` eta_theta, and D, the distance of two gradients
-(`dcjax.matching`). The outer loop of K iterations belongs to the caller.
+Algorithm 1, in the names of this file:
+
+  1  S: `ipc` images of each class
+  2  for k = 0 .. K-1:                             an iteration, see `dcjax.loop`
+  3    theta_0: network parameters, drawn anew
+  4    for t = 0 .. T-1:                           `inner_loop`
+  5      for each class c:
+  6        draw real images of c, all synthetic ones
+  7        their mean losses at theta_t            under A_omega
+  8        move S_c against the gradient of D      one step of SGD, rate eta_S: `lr_image`
+  9      theta_{t+1}: train theta_t on S           `network_epochs` passes, rate eta_theta:
+                                                   `lr_network`
+D is the distance of two gradients (`dcjax.matching`).
 """
 
 from collections.abc import Callable
@@ -22,15 +31,8 @@ from dcjax.augment import Augmentations
 from dcjax.data import Dataset
 from dcjax.formation import IDENTITY, Formation, Stored
 from dcjax.matching import DISTANCES
-from dcjax.methods import (
-  Method,
-  State,
-  image_optimizer,
-  in_one_stage,
-  initialiser,
-  step_images,
-)
-from dcjax.methods.gradient_matching import GradientMatching
+from dcjax.methods import Method, State, Step, image_optimizer, initialiser, step_images
+from dcjax.methods.gradient_matching import Batches, GradientMatching
 from dcjax.nn import Network
 from dcjax.strategy import Strategy
 from dcjax.types import Array, Key, Params
@@ -84,31 +86,25 @@ def dc(
     The method; its metrics are `loss`, the distance D averaged over classes and inner steps.
   """
   optimizer = image_optimizer(settings.lr_image)
-  initialise, initial_places = initialiser(
-    optimizer, ipc=settings.ipc, init=settings.init, formation=formation
-  )
+  start = initialiser(optimizer, ipc=settings.ipc, init=settings.init, formation=formation)
   matching = gradient_matching(network, settings, strategy, augmentations, formation)
   train = _network_training(network, settings, strategy, augmentations.network, formation)
 
-  def update(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
-    def step(state, params, key):
-      losses, gradients = matching.match(params, state.stored, dataset, key)
+  def draw(dataset: Dataset, key: Key, number: Array) -> Batches:
+    return _draw(matching, settings.inner_loop, dataset, key)
+
+  def match_and_train(state: State, dataset: Dataset, batches: Batches, key: Key, number: Array):
+    def match(state, params, batches, key):  # lines 5 to 8
+      losses, gradients = matching.match(params, state.stored, dataset, batches, key)
       return step_images(optimizer, state, gradients), losses.mean()
 
-    state, losses = _inner_loop(
-      network, settings.inner_loop, partial(train, dataset), step, state, key
-    )
+    state, losses = _inner_loop(network, partial(train, dataset), match, state, batches, key)
     return state, {"loss": losses.mean()}
 
-  def places(dataset: Dataset, key: Key) -> Array:
-    _, steps_key = jax.random.split(key)
-
-    def of_step(t):
-      return matching.places(dataset, _step_keys(steps_key, t)[0])
-
-    return jax.vmap(of_step)(jnp.arange(settings.inner_loop)).ravel()
-
-  return in_one_stage(Method(initialise, update), initial_places, places)
+  return Method(
+    start=(start,),  # line 1
+    iteration=(Step(match_and_train, draw),),  # lines 3 to 9
+  )
 
 
 def gradient_matching(
@@ -118,7 +114,7 @@ def gradient_matching(
   augmentations: Augmentations = augment.NOTHING,
   formation: Formation = IDENTITY,
 ) -> GradientMatching:
-  """Steps 5 to 8 of Algorithm 1, with the arguments of `dc`."""
+  """Lines 5 to 8 of Algorithm 1, with the arguments of `dc`."""
   distance = DISTANCES[settings.distance]
   return GradientMatching(
     network, distance, settings.batch_real, strategy, augmentations, formation
@@ -158,43 +154,52 @@ def gradient_norms(
   def norms(stored, ours, target):
     return optax.tree.norm(target), optax.tree.norm(ours(stored))
 
-  def step(state, params, key):
-    return state, matching.map(norms, params, state.stored, dataset, key)
+  def match(state, params, batches, key):
+    return state, matching.map(norms, params, state.stored, dataset, batches, key)
 
   train = _network_training(network, settings, strategy, augmentations.network, formation)
   state = State(stored, optimizer=())
-  return _inner_loop(network, settings.inner_loop, partial(train, dataset), step, state, key)[1]
+  batches = _draw(matching, settings.inner_loop, dataset, key)
+  return _inner_loop(network, partial(train, dataset), match, state, batches, key)[1]
+
+
+def _draw(matching: GradientMatching, inner_loop: int, dataset: Dataset, key: Key) -> Batches:
+  """Line 6 for all inner steps, which are a leading axis of the indices."""
+  steps_key = jax.random.split(key)[1]
+  draw = jax.vmap(lambda t: matching.draw(dataset, _step_keys(steps_key, t)[0]))
+  return draw(jnp.arange(inner_loop))
 
 
 def _inner_loop(
   network: Network,
-  inner_loop: int,
   train: Callable[[Params, Stored, Key], Params],
-  step: Callable[[State, Params, Key], tuple[State, Any]],
+  match: Callable[[State, Params, Batches, Key], tuple[State, Any]],
   state: State,
+  batches: Batches,
   key: Key,
 ) -> tuple[State, Any]:
   """Lines 3 to 9 of Algorithm 1: a network is drawn, and trained after each step but the last.
 
   Args:
     network: phi.
-    inner_loop: T.
     train: `train(params, stored, key) -> params`, line 9.
-    step: `step(state, params, key) -> (state, results)`, lines 5 to 8.
+    match: `match(state, params, batches, key) -> (state, results)`, lines 5 to 8.
     state: with S.
+    batches: of `_draw` with the same key.
     key: of one outer iteration.
 
   Returns:
     The last state, and the results of all steps along a leading axis.
   """
   network_key, steps_key = jax.random.split(key)
-  params = network.init(network_key)  # theta_0 ~ P
+  params = network.init(network_key)  # line 3: theta_0 ~ P
+  inner_loop = len(batches.matched)
 
-  def step_and_train(carry, t):
-    state, params = carry
+  def step(carry, each):
+    (state, params), (t, batches) = carry, each
     match_key, train_key = _step_keys(steps_key, t)
-    state, results = step(state, params, match_key)
-    # The last inner step needs no trained network: the next iteration draws a new one.
+    state, results = match(state, params, batches, match_key)
+    # Line 9. The last network would not be used: line 3 draws a new one (DC, Appendix A).
     params = jax.lax.cond(
       t < inner_loop - 1,
       lambda: train(params, state.stored, train_key),
@@ -202,7 +207,8 @@ def _inner_loop(
     )
     return (state, params), results
 
-  (state, _), results = jax.lax.scan(step_and_train, (state, params), jnp.arange(inner_loop))
+  # Line 4.
+  (state, _), results = jax.lax.scan(step, (state, params), (jnp.arange(inner_loop), batches))
   return state, results
 
 
@@ -219,7 +225,7 @@ def _network_training(
   augmentation: augment.Augmentation,
   formation: Formation,
 ) -> Callable[[Dataset, Params, Stored, Key], Params]:
-  """Step 9 of Algorithm 1: `train(dataset, params, stored, key) -> params`, on the whole of S."""
+  """Line 9 of Algorithm 1: `train(dataset, params, stored, key) -> params`, on all of S."""
   optimizer = optax.sgd(settings.lr_network)
 
   def train(dataset: Dataset, params: Params, stored: Stored, key: Key) -> Params:

@@ -1,14 +1,15 @@
 """DM: dataset condensation with distribution matching (Zhao and Bilen, WACV 2023).
 
-In every iteration a network is drawn, and the synthetic images S `[classes, ipc, H, W, C]` move
-so that the mean of their features comes closer to that of real images, class by class:
+In each iteration (restated in IDM, section 3; the connection to gradient matching is in the
+supplement), with numbers of our own:
 
-  loss = sum over classes c of || mean psi(A_omega(T_c)) - mean psi(A_omega(S_c)) ||^2
-
-with the features before the last layer as the embedding psi, and DSA's siamese augmentation
-A_omega (restated in IDM, section 3; the connection to gradient matching is in the supplement).
+  1  psi: a network, drawn anew, without its last layer
+  2  for each class c: draw real images T_c, and the parameters omega of an augmentation
+  3    loss_c = || mean psi(A_omega(T_c)) - mean psi(A_omega(S_c)) ||^2
+  4  move the synthetic images S, `[classes, ipc, H, W, C]`, against the gradient of the sum
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,12 +21,14 @@ from dcjax.formation import IDENTITY, Formation, Stored
 from dcjax.methods import (
   Method,
   State,
+  Step,
+  first_half,
   image_optimizer,
-  in_one_stage,
   initialiser,
   pool,
   slots,
   step_images,
+  unknown,
 )
 from dcjax.methods.feature_matching import FeatureMatching
 from dcjax.nn import Network
@@ -84,38 +87,38 @@ def dm(
     The method; its metrics are `loss`, the squared distance of the means averaged over classes.
   """
   optimizer = image_optimizer(settings.lr_image)
-  initialise, initial_places = initialiser(
-    optimizer, ipc=settings.ipc, init=settings.init, formation=formation
+  initial = partial(
+    initialiser, optimizer, ipc=settings.ipc, init=settings.init, formation=formation
   )
   matching = FeatureMatching(
     network, settings.batch_real, strategy, augmentations, formation, settings.embedding
   )
 
-  def step(state, params, dataset, key):
-    losses, gradients = matching.match(params, state.stored, dataset, key)
-    return step_images(optimizer, state, gradients), {"loss": losses.mean()}
+  def draw(dataset: Dataset, key: Key, number: Array) -> Array:
+    return matching.draw(dataset, jax.random.split(key)[1])
 
-  def update(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
+  def match(state: Any, dataset: Dataset, indices: Array, key: Key, number: Array):
     network_key, match_key = jax.random.split(key)
-    return step(state, network.init(network_key), dataset, match_key)
+    params = choose(state, network_key)  # 1
+    losses, gradients = matching.match(params, state.stored, dataset, indices, match_key)  # 2, 3
+    return step_images(optimizer, state, gradients), {"loss": losses.mean()}  # 4
 
-  def places(dataset: Dataset, key: Key) -> Array:
-    return matching.places(dataset, jax.random.split(key)[1])
+  def choose(state: Any, key: Key) -> Params:
+    if trained is None:
+      return network.init(key)
+    return slots.at(state.networks, jax.random.randint(key, (), 0, trained.networks))
 
+  iteration = (Step(match, draw),)
   if trained is None:
-    return in_one_stage(Method(initialise, update), initial_places, places)
+    return Method((initial(),), iteration)
 
-  def initialise_pool(key: Key, dataset: Dataset) -> PoolState:
-    images_key, networks_key = jax.random.split(key)
-    networks, accuracies = pool.train(network, dataset, networks_key, trained, strategy)
-    return PoolState(*initialise(images_key, dataset), networks, accuracies)
-
-  def update_by_pool(state: PoolState, dataset: Dataset, key: Key):
-    network_key, match_key = jax.random.split(key)
-    choice = jax.random.randint(network_key, (), 0, trained.networks)
-    params = slots.at(state.networks, choice)
-    return step(state, params, dataset, match_key)
+  # Networks up to an accuracy: what they draw depends on when they reach it, hence is unknown.
+  def train(state: State, dataset: Dataset, indices: None, key: Key, number: Array):
+    networks_key = jax.random.split(key)[1]
+    return PoolState(*state, *pool.train(network, dataset, networks_key, trained, strategy)), {}
 
   return Method(
-    initialise_pool, update_by_pool, lambda state: pool.check(state.accuracies, trained)
+    start=(initial(key_of=first_half), Step(train, unknown)),
+    iteration=iteration,
+    check=lambda state: pool.check(state.accuracies, trained),
   )

@@ -38,11 +38,18 @@ class FeatureMatching(NamedTuple):
   formation: Formation = IDENTITY
   embedding: str = "network"
 
+  def draw(self, dataset: Dataset, key: Key) -> Array:
+    """Draws the real images of a matching, int32 `[classes, batch_real]` indices."""
+    labels = jnp.arange(dataset.num_classes)
+    draw = jax.vmap(partial(data.sample, n=self.batch_real), (None, 0, 0))
+    return draw(dataset, _class_keys(key, labels)[0], labels)
+
   def match(
     self,
     params: Params,
     stored: Stored,
     dataset: Dataset,
+    indices: Array,
     key: Key,
     regularisation: Array | None = None,
   ) -> tuple[Array, Stored]:
@@ -55,7 +62,8 @@ class FeatureMatching(NamedTuple):
       params: theta.
       stored: S, images `[classes, ipc, H, W, C]`.
       dataset: the real images T.
-      key: of the real batches and their augmentation; each class draws its own.
+      indices: of the real batches, `[classes, batch_real]`, from `draw` with the same key.
+      key: of their augmentation; each class draws its own.
       regularisation: weight of the mean cross-entropy of a class' synthetic images (IDM, Eq. 5);
         None: without.
 
@@ -63,21 +71,13 @@ class FeatureMatching(NamedTuple):
       The squared distance of the means of each class, regularised, `[classes]`; and the gradient
       of their sum, shaped as `stored`.
     """
-    labels, keys = _class_keys(dataset, key)
+    labels = jnp.arange(dataset.num_classes)
+    each = labels, indices, _class_keys(key, labels)[1]
     if self.network.batch_norm and self.embedding == "network":
-      return self._together(params, stored, dataset, labels, keys, regularisation)
+      return self._together(params, stored, dataset, each, regularisation)
     shared = (params, stored.weights, dataset, regularisation)
-    losses, gradients = map_classes(
-      self.strategy, self._one_class, shared, (labels, keys, stored.images)
-    )
+    losses, gradients = map_classes(self.strategy, self._one_class, shared, (*each, stored.images))
     return losses, over_classes(gradients)
-
-  def places(self, dataset: Dataset, key: Key) -> Array:
-    """Which real images `match` takes with this key, int32 `[n]` places in `dataset.images`."""
-    labels, keys = _class_keys(dataset, key)
-    return jax.vmap(lambda label, key: self._draw_places(dataset, label, key)[0])(
-      labels, keys
-    ).ravel()
 
   def _embed(self, params: Params, images: Array) -> tuple[Array, Array]:
     """Logits and features, `[N, classes]` and `[N, D]`, of images `[N, H, W, C]`."""
@@ -86,25 +86,21 @@ class FeatureMatching(NamedTuple):
       return jnp.zeros((len(images), 1), jnp.float32), features
     return self.network.apply(params, images)
 
-  def _draw(self, dataset: Dataset, label: Array, key: Key) -> tuple[Array, Key]:
-    """A batch of real images of a class under A_omega, and the key that stands for omega."""
-    index, omega = self._draw_places(dataset, label, key)
-    return self.augmentations.real(omega, dataset.normalise(dataset.images[index])), omega
-
-  def _draw_places(self, dataset: Dataset, label: Array, key: Key) -> tuple[Array, Key]:
-    batch_key, omega = jax.random.split(key)
-    return data.sample(dataset, batch_key, label, n=self.batch_real), omega
+  def _real(self, dataset: Dataset, indices: Array, omega: Key) -> Array:
+    """A batch of real images of a class under A_omega."""
+    return self.augmentations.real(omega, dataset.normalise(dataset.images[indices]))
 
   def _one_class(
     self,
     shared: tuple[Params, Params, Dataset, Array | None],
     label: Array,
-    key: Key,
+    indices: Array,
+    omega: Key,
     images: Array,
   ) -> tuple[Array, Stored]:
     """The loss of one class, and its gradient to what is stored of it."""
     params, weights, dataset, regularisation = shared
-    real, omega = self._draw(dataset, label, key)
+    real = self._real(dataset, indices, omega)
 
     def weighted(images, weights):
       block = self.strategy.blocks(len(images))
@@ -129,17 +125,17 @@ class FeatureMatching(NamedTuple):
     params: Params,
     stored: Stored,
     dataset: Dataset,
-    labels: Array,
-    keys: Key,
+    each: tuple[Array, Array, Key],
     regularisation: Array | None,
   ) -> tuple[Array, Stored]:
     """The losses of all classes in one batch, and the gradient of their sum."""
+    labels, indices, omegas = each
 
     def embed(batches):
       outputs = self._embed(params, batches.reshape(-1, *batches.shape[2:]))
       return jax.tree.map(lambda x: x.reshape(*batches.shape[:2], -1), outputs)
 
-    real, omegas = jax.vmap(self._draw, (None, 0, 0))(dataset, labels, keys)
+    real = jax.vmap(self._real, (None, 0, 0))(dataset, indices, omegas)
     target = embed(real)[1].mean(1)
 
     def total(stored):
@@ -154,10 +150,11 @@ class FeatureMatching(NamedTuple):
     return losses, gradients
 
 
-def _class_keys(dataset: Dataset, key: Key) -> tuple[Array, Key]:
-  """All labels, and a key for each class."""
-  labels = jnp.arange(dataset.num_classes)
-  return labels, jax.vmap(jax.random.fold_in, (None, 0))(key, labels)
+def _class_keys(key: Key, labels: Array) -> tuple[Key, Key]:
+  """Two keys for each class: of its real batch, and omega, that of both augmentations."""
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, labels)
+  pairs = jax.vmap(jax.random.split)(keys)
+  return pairs[:, 0], pairs[:, 1]
 
 
 def _regulariser(logits: Array, label: Array, weight: Array | None) -> Array | float:

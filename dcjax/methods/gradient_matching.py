@@ -19,6 +19,13 @@ from dcjax.types import Array, Key, Params
 STATISTICS_BATCH = 16  # real images a class that freeze batch norm's statistics
 
 
+class Batches(NamedTuple):
+  """The real images of one matching, as indices into those of the dataset."""
+
+  matched: Array  # [classes, batch_real] int32
+  statistics: Array | None  # [classes, STATISTICS_BATCH] int32, with batch norm; else None
+
+
 class GradientMatching(NamedTuple):
   """What is compared, and how.
 
@@ -40,8 +47,15 @@ class GradientMatching(NamedTuple):
   formation: Formation = IDENTITY
   batch_synthetic: int | None = None
 
+  def draw(self, dataset: Dataset, key: Key) -> Batches:
+    """Draws the real images of a matching; each class draws its own."""
+    batch_key, statistics_key, _ = jax.random.split(key, 3)
+    draw = partial(data.subset_indices, dataset)
+    of_all = draw(statistics_key, ipc=STATISTICS_BATCH) if self.network.batch_norm else None
+    return Batches(draw(batch_key, ipc=self.batch_real), of_all)
+
   def match(
-    self, params: Params, stored: Stored, dataset: Dataset, key: Key
+    self, params: Params, stored: Stored, dataset: Dataset, batches: Batches, key: Key
   ) -> tuple[Array, Stored]:
     """The distances of all classes and the gradient of their sum to what is stored.
 
@@ -49,7 +63,8 @@ class GradientMatching(NamedTuple):
       params: theta.
       stored: S, images `[classes, ipc, H, W, C]`.
       dataset: the real images T.
-      key: of the real batches and their augmentation; each class draws its own.
+      batches: those that `draw` has drawn, with the same key.
+      key: of their augmentation; each class draws its own.
 
     Returns:
       D of each class `[classes]`, and the gradient of their sum, shaped as `stored`.
@@ -58,7 +73,7 @@ class GradientMatching(NamedTuple):
     def compare(stored, ours, target):
       return jax.value_and_grad(lambda stored: self.distance(ours(stored), target))(stored)
 
-    distances, gradients = self.map(compare, params, stored, dataset, key)
+    distances, gradients = self.map(compare, params, stored, dataset, batches, key)
     return distances, over_classes(gradients)
 
   def map(
@@ -67,6 +82,7 @@ class GradientMatching(NamedTuple):
     params: Params,
     stored: Stored,
     dataset: Dataset,
+    batches: Batches,
     key: Key,
   ) -> Any:
     """Calls `compare(stored, ours, target)` for every class; the arguments are those of `match`.
@@ -78,14 +94,13 @@ class GradientMatching(NamedTuple):
     Returns:
       The results, stacked along a leading class axis.
     """
-    batch_key, statistics_key, augment_key = jax.random.split(key, 3)
-    stats = self._frozen_statistics(params, dataset, statistics_key)
+    augment_key = jax.random.split(key, 3)[2]
+    stats = self._frozen_statistics(params, dataset, batches.statistics)
 
-    def one_class(shared, label, images):
-      params, stats, weights, dataset, batch_key, augment_key = shared
-      batch_key, omega = (jax.random.fold_in(key, label) for key in (batch_key, augment_key))
-      index = data.sample(dataset, batch_key, label, n=self.batch_real)
-      real = self.augmentations.real(omega, dataset.normalise(dataset.images[index]))
+    def one_class(shared, label, indices, images):
+      params, stats, weights, dataset, augment_key = shared
+      omega = jax.random.fold_in(augment_key, label)  # the same one for both batches: siamese
+      real = self.augmentations.real(omega, dataset.normalise(dataset.images[indices]))
       gradient = partial(self._gradient, params, label, stats)
       target = over_batch(self.strategy, partial(gradient, self.strategy.blocks), real)
 
@@ -98,17 +113,9 @@ class GradientMatching(NamedTuple):
       return compare(Stored(images, weights), ours, target)
 
     labels = jnp.arange(dataset.num_classes)
-    shared = (params, stats, stored.weights, dataset, batch_key, augment_key)
-    return map_classes(self.strategy, one_class, shared, (labels, stored.images))
-
-  def places(self, dataset: Dataset, key: Key) -> Array:
-    """Which real images `match` takes with this key, int32 `[n]` places in `dataset.images`."""
-    batch_key, statistics_key, _ = jax.random.split(key, 3)
-    found = data.subset_places(dataset, batch_key, ipc=self.batch_real).ravel()
-    if not self.network.batch_norm:
-      return found
-    of_statistics = data.subset_places(dataset, statistics_key, ipc=STATISTICS_BATCH)
-    return jnp.concatenate([found, of_statistics.ravel()])
+    shared = (params, stats, stored.weights, dataset, augment_key)
+    each = (labels, batches.matched, stored.images)
+    return map_classes(self.strategy, one_class, shared, each)
 
   def _draw_synthetic(self, images: Array, key: Key) -> Array:
     """No more than `batch_synthetic` of the images."""
@@ -132,9 +139,9 @@ class GradientMatching(NamedTuple):
       self.network, params, images, labels, weights, block=block, stats=stats
     )
 
-  def _frozen_statistics(self, params: Params, dataset: Dataset, key: Key) -> Params:
+  def _frozen_statistics(self, params: Params, dataset: Dataset, indices: Array | None) -> Params:
     """Statistics of batch norm from real images of all classes, frozen while gradients match."""
-    if not self.network.batch_norm:
+    if indices is None:
       return {}
-    images = data.random_subset(dataset, key, ipc=STATISTICS_BATCH)
+    images = dataset.normalise(dataset.images[indices])
     return self.network.statistics(params, images.reshape(-1, *dataset.image_shape))

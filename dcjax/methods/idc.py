@@ -1,13 +1,23 @@
 """IDC: condensation by efficient synthetic-data parameterization (Kim et al., ICML 2022).
 
-The gradients of synthetic images f(S), which a formation f makes of the stored S, and of real
-ones are matched class by class as in DSA, with three differences (Algorithm 1): the networks are
-trained on real images between the matchings, with strong augmentation and CutMix; the distance is
-the L1 norm or the squared L2 norm of the gradients of convolutions; and S holds pixels in [0, 1],
-but of speech normalised spectrograms (authors' code).
+Algorithm 1, with its lines counted, since the paper does not number them:
 
-An iteration here is one pass of the inner loop: all classes are matched, S takes one step, and
-the network is trained. After `inner_loop` (M) of them a new network begins.
+   1  S: stored images of each class             pixels in [0, 1], but of speech normalised
+   2  repeat                                     spectrograms (authors' code)
+   3    theta_1: a new or a pretrained network
+   4    for i = 1 .. M:                          `inner_loop`; one pass is an iteration here
+   5      for each class c:
+   6        draw real images T_c, and some of S_c
+   7        S_c -= lambda * gradient of D(a_omega(f(S_c)), a_omega(T_c); theta_i)
+   8      (next class)
+   9      draw real images T
+  10      theta_{i+1} = theta_i - eta * gradient of loss(theta_i; h(a_omega'(T)))
+  11    (next i)
+  12  until convergence
+
+A formation f makes synthetic images of those stored. D is the L1 norm or the squared L2 norm of a
+difference of gradients, here of convolutions alone. a_omega is DSA's siamese augmentation;
+a_omega' is a strong one and h is CutMix. Lines 9 and 10 take `training.steps` steps.
 """
 
 from collections.abc import Mapping
@@ -22,17 +32,8 @@ from dcjax.augment import Augmentations
 from dcjax.data import Dataset
 from dcjax.formation import IDENTITY, Formation, Stored
 from dcjax.matching import DISTANCES, on_convolutions
-from dcjax.methods import (
-  Method,
-  Stage,
-  Stages,
-  at_once,
-  image_optimizer,
-  initialiser,
-  slots,
-  step_images,
-)
-from dcjax.methods.gradient_matching import GradientMatching
+from dcjax.methods import Method, Step, first_half, image_optimizer, initialiser, slots, step_images
+from dcjax.methods.gradient_matching import Batches, GradientMatching
 from dcjax.methods.idc_networks import Networks, Training
 from dcjax.nn import Network
 from dcjax.strategy import Strategy
@@ -104,7 +105,6 @@ class State(NamedTuple):
   stored: Stored  # images [classes, ipc, H, W, C] float32, and a formation's weights
   optimizer: Any  # the image optimiser's state: momentum shaped as the images
   network: tuple[Params, Any]  # theta_i, and its optimiser's state: momentum shaped as theta
-  matchings: Array  # int32, done with this network
   pool: Params  # pretrained networks, each leaf with a leading axis [networks]; or empty
 
 
@@ -116,7 +116,7 @@ def idc(
   augmentations: Augmentations = augment.NOTHING,
   formation: Formation = IDENTITY,
 ) -> Method:
-  """IDC (Algorithm 1); IDC-I with a formation that leaves images whole.
+  """IDC (Algorithm 1); IDC-I with a formation that leaves images as they are.
 
   Args:
     network: theta, a network with convolutions.
@@ -130,8 +130,8 @@ def idc(
     The method; its metrics are `loss`, the distance averaged over classes.
   """
   optimizer = image_optimizer(settings.lr_image)
-  initialise, initial_places = initialiser(
-    optimizer, ipc=settings.ipc, init=settings.init, formation=formation
+  images = initialiser(
+    optimizer, ipc=settings.ipc, init=settings.init, formation=formation, key_of=first_half
   )
   matching = GradientMatching(
     network,
@@ -144,72 +144,73 @@ def idc(
   )
   networks = Networks(network, training_settings, strategy, augmentations.network, formation)
 
-  def start(state: None, dataset: Dataset, key: Key, number: Array) -> State:
-    images_key, pool_key = jax.random.split(key)
-    stored, state = initialise(images_key, dataset)
-    network, pool = networks.fresh(pool_key), networks.empty_pool()
-    return State(stored, state, network, jnp.int32(0), pool)
+  # The start. If there is a pool of networks for line 3, they are pretrained now.
 
-  def start_places(dataset: Dataset, key: Key, number: Array) -> Array:
-    return initial_places(dataset, jax.random.split(key)[0])
+  def begin(state: Any, dataset: Dataset, indices: Any, key: Key, number: Array):
+    network_key = jax.random.split(key)[1]
+    network, pool = networks.fresh(network_key), networks.empty_pool()
+    return State(state.stored, state.optimizer, network, pool), {}
 
-  def fill_pool(state: State, dataset: Dataset, key: Key, number: Array) -> State:
-    which, part = jnp.divmod(number, networks.parts)
-    network_key = networks.pool_keys(jax.random.split(key)[1])[which]
-    network = networks.pretrain_part(state.network, state.stored, dataset, network_key, part)
-    return state._replace(network=network, pool=slots.put(state.pool, which, network[0]))
+  def of_pool(key: Key, number: Array) -> tuple[Array, Array, Key]:
+    """Which network run `number` pretrains, which chunk of its steps, and the network's key."""
+    which, chunk = jnp.divmod(number, networks.chunks)
+    keys = jax.random.split(jax.random.split(key)[1], training_settings.networks)
+    return which, chunk, keys[which]
 
-  def pool_places(dataset: Dataset, key: Key, number: Array) -> Array:
-    which, part = jnp.divmod(number, networks.parts)
-    return networks.part_places(dataset, networks.pool_keys(jax.random.split(key)[1])[which], part)
+  def draw_for_pool(dataset: Dataset, key: Key, number: Array) -> Array | None:
+    _, chunk, network_key = of_pool(key, number)
+    return networks.draw_chunk(dataset, network_key, chunk)
 
-  def clipped(stored: Stored) -> Stored:
-    return stored._replace(images=jnp.clip(stored.images, 0, 1)) if formation.unit else stored
-
-  def begin(state: State, dataset: Dataset, key: Key) -> State:
-    stored = clipped(state.stored)
-    network = networks.start(state.pool, stored, dataset, jax.random.split(key, 3)[0])
-    return state._replace(stored=stored, network=network)
-
-  def go_on(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
-    _, match_key, train_key = jax.random.split(key, 3)
-    losses, gradients = matching.match(state.network[0], state.stored, dataset, match_key)
-    state = step_images(optimizer, state, gradients)
-    steps = training_settings.steps
-    network = networks.train(state.network, state.stored, dataset, train_key, 0, steps)
-    matchings = (state.matchings + 1) % settings.inner_loop
-    return state._replace(network=network, matchings=matchings), {"loss": losses.mean()}
-
-  def update(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
-    state = jax.lax.cond(
-      state.matchings == 0, lambda state: begin(state, dataset, key), lambda state: state, state
+  def fill_pool(state: State, dataset: Dataset, indices: Array | None, key: Key, number: Array):
+    which, chunk, network_key = of_pool(key, number)
+    # A network's first chunk begins with random weights.
+    network = jax.lax.cond(
+      chunk == 0, lambda: networks.fresh(first_half(network_key)), lambda: state.network
     )
-    return go_on(state, dataset, key)
+    network = networks.pretrain(network, state.stored, dataset, indices, network_key, chunk)
+    return state._replace(network=network, pool=slots.put(state.pool, which, network[0])), {}
 
-  def places(dataset: Dataset, key: Key, number: Array) -> Array:
+  # Line 3, every M iterations: a network of the pool, or a new one that is then pretrained.
+
+  def renew(state: State, dataset: Dataset, indices: Any, key: Key, number: Array):
+    stored = state.stored
+    if formation.unit:  # only here are pixels brought back into [0, 1]
+      stored = stored._replace(images=jnp.clip(stored.images, 0, 1))
+    network = networks.choose(state.pool, jax.random.split(key, 3)[0])
+    return state._replace(stored=stored, network=network), {}
+
+  def draw_to_pretrain(dataset: Dataset, key: Key, number: Array) -> Array | None:
+    return networks.draw_chunk(dataset, jax.random.split(key, 3)[0], number)
+
+  def pretrain(state: State, dataset: Dataset, indices: Array | None, key: Key, number: Array):
+    network_key = jax.random.split(key, 3)[0]
+    network = networks.pretrain(state.network, state.stored, dataset, indices, network_key, number)
+    return state._replace(network=network), {}
+
+  # Lines 5 to 10, every iteration.
+
+  def draw(dataset: Dataset, key: Key, number: Array) -> tuple[Batches, Array | None]:
     _, match_key, train_key = jax.random.split(key, 3)
-    of_training = networks.places(dataset, train_key, 0, training_settings.steps)
-    return jnp.concatenate([matching.places(dataset, match_key), of_training])
+    batches = matching.draw(dataset, match_key)  # line 6
+    return batches, networks.draw(dataset, train_key, 0, training_settings.steps)  # line 9
 
-  def pretrain(state: State, dataset: Dataset, key: Key, number: Array) -> State:
-    stored, start_key = clipped(state.stored), jax.random.split(key, 3)[0]
-    network = networks.pretrain_part(state.network, stored, dataset, start_key, number)
-    return state._replace(stored=stored, network=network)
+  def match_and_train(state: State, dataset: Dataset, indices: Any, key: Key, number: Array):
+    _, match_key, train_key = jax.random.split(key, 3)
+    batches, of_training = indices
+    theta = state.network[0]
+    losses, gradients = matching.match(theta, state.stored, dataset, batches, match_key)
+    state = step_images(optimizer, state, gradients)  # line 7, of all classes
+    network = networks.train(  # line 10
+      state.network, state.stored, dataset, of_training, train_key, 0, training_settings.steps
+    )
+    return state._replace(network=network), {"loss": losses.mean()}
 
-  def pretrain_places(dataset: Dataset, key: Key, number: Array) -> Array:
-    return networks.part_places(dataset, jax.random.split(key, 3)[0], number)
-
-  starting = (
-    Stage(start, start_places),
-    Stage(fill_pool, pool_places, times=training_settings.networks * networks.parts),
+  every, chunks, pooled = settings.inner_loop, networks.chunks, training_settings.networks
+  return Method(
+    start=(images, Step(begin), Step(fill_pool, draw_for_pool, times=pooled * chunks)),
+    iteration=(
+      Step(renew, every=every),
+      Step(pretrain, draw_to_pretrain, times=0 if pooled else chunks, every=every),
+      Step(match_and_train, draw),
+    ),
   )
-  whole = (Stage(lambda state, dataset, key, number: update(state, dataset, key), places),)
-  later = (Stage(lambda state, dataset, key, number: go_on(state, dataset, key), places),)
-  first = (Stage(pretrain, pretrain_places, times=networks.parts), *later)
-
-  def iteration(t: int) -> tuple[Stage, ...]:
-    if training_settings.networks or not networks.parts:
-      return whole
-    return later if t % settings.inner_loop else first
-
-  return Method(at_once(starting), update, stages=Stages(starting, iteration))

@@ -60,66 +60,63 @@ class Networks(NamedTuple):
     params = self.network.init(key)
     return params, self.optimizer().init(params)
 
+  def draw(self, dataset: Dataset, key: Key, start: Array | int, steps: int) -> Array | None:
+    """Draws real images of so many steps, int32 `[steps, batch]` indices; None if S is used."""
+    if self.settings.data == "synthetic":
+      return None
+    draw = training.anywhere(len(dataset.labels), self.settings.batch)
+    return training.step_indices(draw, key, start=start, steps=steps)
+
   def train(
     self,
     carry: tuple[Params, Any],
     stored: Stored,
     dataset: Dataset,
+    indices: Array | None,
     key: Key,
     start: Array | int,
     stop: Array | int,
   ) -> tuple[Params, Any]:
-    """Steps `start` to `stop` of SGD on real images, or on f(S)."""
+    """Steps `start` to `stop` of SGD on the real images that `draw` has drawn, or on f(S)."""
     batch = self.settings.batch
     images, labels, decode = dataset.images, dataset.labels, dataset.normalise
-    if self.settings.data == "synthetic":
+    if self.settings.data == "synthetic":  # (Table 5)
       images, labels = data.as_batch(self.formation.decode_classes(stored, dataset.whitening))
       decode = training.as_it_is
     batches = training.Settings(
       batch, self.strategy.blocks(batch), decode, self.augmentation, self.settings.cutmix
     )
     return training.random_steps(
-      self.network, self.optimizer(), carry, images, labels, key, batches, start=start, stop=stop
-    )
-
-  def places(self, dataset: Dataset, key: Key, start: Array | int, steps: int) -> Array:
-    """Which training images `train` takes in so many steps, int32 `[n]`."""
-    if self.settings.data == "synthetic":
-      return jnp.zeros(0, jnp.int32)
-    draw = training.anywhere(len(dataset.labels), self.settings.batch)
-    return training.step_places(draw, key, start=start, steps=steps)
-
-  def pretrained(self, stored: Stored, dataset: Dataset, key: Key) -> Params:
-    """A network that has been trained for a few epochs (section 4.3)."""
-    init_key, train_key = jax.random.split(key)
-    steps = self.settings.pretraining
-    return self.train(self.fresh(init_key), stored, dataset, train_key, 0, steps)[0]
+      self.network, self.optimizer(), carry, images, labels, key, batches,
+      start=start, stop=stop, indices=indices,
+    )  # fmt: skip
 
   @property
-  def parts(self) -> int:
-    """In how many parts a network is pretrained where all its images do not fit in memory."""
-    return training.parts(self.settings.pretraining)
+  def chunks(self) -> int:
+    """In how many chunks of steps a network is pretrained."""
+    return training.chunks(self.settings.pretraining)
 
-  def pretrain_part(
-    self, carry: tuple[Params, Any], stored: Stored, dataset: Dataset, key: Key, part: Array
+  def draw_chunk(self, dataset: Dataset, key: Key, chunk: Array) -> Array | None:
+    """Draws the real images of a chunk, as `draw`; the key is that of `pretrain`."""
+    start, _ = training.chunk_bounds(chunk, self.settings.pretraining)
+    return self.draw(dataset, jax.random.split(key)[1], start, training.CHUNK)
+
+  def pretrain(
+    self,
+    carry: tuple[Params, Any],
+    stored: Stored,
+    dataset: Dataset,
+    indices: Array | None,
+    key: Key,
+    chunk: Array,
   ) -> tuple[Params, Any]:
-    """A part of `pretrained`: the first begins with new weights, the last ends as `start` does."""
-    init_key, train_key = jax.random.split(key)
-    carry = jax.lax.cond(part == 0, lambda _: self.fresh(init_key), lambda carry: carry, carry)
-    bounds = training.part_bounds(part, self.settings.pretraining)
-    params, state = self.train(carry, stored, dataset, train_key, *bounds)
-    unused = self.optimizer().init(params)
-    last = part == self.parts - 1
-    return params, jax.tree.map(lambda new, old: jnp.where(last, new, old), unused, state)
-
-  def part_places(self, dataset: Dataset, key: Key, part: Array) -> Array:
-    """Which training images `pretrain_part` takes, int32 `[n]`."""
+    """A chunk of the few epochs before a network's first matching (section 4.3)."""
+    bounds = training.chunk_bounds(chunk, self.settings.pretraining)
     train_key = jax.random.split(key)[1]
-    return self.places(dataset, train_key, part * training.PART, training.PART)
-
-  def pool_keys(self, key: Key) -> Key:
-    """A key for each network of the pool."""
-    return jax.random.split(key, self.settings.networks)
+    params, state = self.train(carry, stored, dataset, indices, train_key, *bounds)
+    # Between the matchings it is trained by an optimiser that has seen nothing.
+    unused, last = self.optimizer().init(params), chunk == self.chunks - 1
+    return params, jax.tree.map(lambda new, old: jnp.where(last, new, old), unused, state)
 
   def empty_pool(self) -> Params:
     """A pool of zeros, or empty if there is to be none."""
@@ -128,11 +125,9 @@ class Networks(NamedTuple):
     one = jax.eval_shape(self.network.init, jax.random.key(0))
     return slots.zeros(one, self.settings.networks)
 
-  def start(self, pool: Params, stored: Stored, dataset: Dataset, key: Key) -> tuple[Params, Any]:
-    """The network of the next matchings, with an optimiser that has seen nothing."""
-    if self.settings.networks:
-      choice = jax.random.randint(key, (), 0, self.settings.networks)
-      params = slots.at(pool, choice)
-    else:
-      params = self.pretrained(stored, dataset, key)
+  def choose(self, pool: Params, key: Key) -> tuple[Params, Any]:
+    """A network of the pool, or a new one; with an optimiser that has seen nothing."""
+    if not self.settings.networks:
+      return self.fresh(jax.random.split(key)[0])
+    params = slots.at(pool, jax.random.randint(key, (), 0, self.settings.networks))
     return params, self.optimizer().init(params)

@@ -1,11 +1,20 @@
 """IDM: improved distribution matching (Zhao, Li, Qin and Yu, CVPR 2023).
 
-DM with three changes (Algorithm 1): a formation makes more images of those stored (section 4.1);
-the embedding is a network from a queue of networks that real images have trained for various
-lengths (section 4.2); and the cross-entropy of the synthetic images, weighted by the accuracy of
-that network on real ones, is added to the loss (section 4.3, Eq. 5).
+Algorithm 1, in the names of this file; what is new beside DM is a formation, which makes more
+images of those stored (section 4.1), and what stands behind the bars:
+
+  1  Q: N random networks                          | `queue.initial` (section 4.2)
+  2  for m = 0 .. M-1:
+  3    phi: one of Q, and its accuracy             | on real images, when last trained
+  4    loss of DM with phi
+  5    cross-entropy of S at phi                   | (section 4.3, Eq. 4)
+  6    move S against the gradient of both         | lambda_reg * accuracy * line 5 (Eq. 5)
+  7    train phi for K steps, put it back          | `queue.steps`
+  8    push a new network                          | lines 7 to 9 every `queue.interval` iterations
+  9    pop the oldest if there are more than N_max | `queue.size`
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,16 +26,16 @@ from dcjax.data import Dataset
 from dcjax.formation import IDENTITY, Formation, Stored
 from dcjax.methods import (
   Method,
-  Stage,
-  Stages,
-  at_once,
+  Step,
+  first_half,
   image_optimizer,
   initialiser,
   slots,
   step_images,
+  unknown,
 )
 from dcjax.methods.feature_matching import FeatureMatching
-from dcjax.methods.idm_queue import Networks, Queue, QueueSettings
+from dcjax.methods.idm_queue import Networks, Queue, QueueSettings, Trained
 from dcjax.nn import Network
 from dcjax.strategy import Strategy
 from dcjax.types import Array, Key
@@ -56,7 +65,7 @@ class State(NamedTuple):
   stored: Stored  # images [classes, ipc, H, W, C] float32, and a formation's weights
   optimizer: Any  # the image optimiser's state: momentum shaped as the images
   queue: Queue
-  iterations: Array  # int32, so far
+  sampled: Array  # int32, the slot of phi
 
 
 def idm(
@@ -82,64 +91,96 @@ def idm(
     network that was sampled.
   """
   optimizer = image_optimizer(settings.lr_image)
-  initialise, initial_places = initialiser(
-    optimizer, ipc=settings.ipc, init=settings.init, formation=formation
+  images = initialiser(
+    optimizer, ipc=settings.ipc, init=settings.init, formation=formation, key_of=first_half
   )
   matching = FeatureMatching(network, settings.batch_real, strategy, augmentations, formation)
   networks = Networks(network, queue_settings, strategy, augmentations.network)
 
-  def start(state: None, dataset: Dataset, key: Key, number: Array) -> State:
-    images_key, _ = jax.random.split(key)
+  # The start, line 1. If networks are copies of pretrained ones, these come first.
+
+  def begin(state: Any, dataset: Dataset, indices: Any, key: Key, number: Array):
     queue = networks.empty(dataset.num_classes)
-    return State(*initialise(images_key, dataset), queue, jnp.int32(0))
+    return State(state.stored, state.optimizer, queue, jnp.int32(0)), {}
 
-  def start_places(dataset: Dataset, key: Key, number: Array) -> Array:
-    return initial_places(dataset, jax.random.split(key)[0])
+  def draw_to_pretrain(dataset: Dataset, key: Key, number: Array) -> Array:
+    return networks.draw_chunk(dataset, jax.random.split(key)[1], number)
 
-  def pretrain(state: State, dataset: Dataset, key: Key, number: Array) -> State:
+  def pretrain(state: State, dataset: Dataset, indices: Array, key: Key, number: Array):
     queue_key = jax.random.split(key)[1]
-    return state._replace(queue=networks.pretrain_part(state.queue, dataset, queue_key, number))
+    queue = networks.pretrain(state.queue, dataset, indices, queue_key, number)
+    return state._replace(queue=queue), {}
 
-  def pretrain_places(dataset: Dataset, key: Key, number: Array) -> Array:
-    return networks.part_places(dataset, jax.random.split(key)[1], number)
+  def oldest(state: State, key: Key) -> tuple[Queue, Callable[[Queue], State]]:
+    """The queue with but one slot, the next to be filled; and how that is put back."""
+    queue, slot = state.queue, state.queue.pushed % queue_settings.size
+    return queue._replace(slots=slots.at(queue.slots, slot)), lambda new: state._replace(
+      queue=new._replace(slots=slots.put(queue.slots, slot, new.slots))
+    )
 
-  def fill(state: State, dataset: Dataset, key: Key, number: Array) -> State:
-    push_key = networks.push_key(jax.random.split(key)[1], number)
-    return state._replace(queue=networks.push(state.queue, dataset, push_key, due=True))
+  def fill_key(key: Key, number: Array) -> Key:
+    return jax.random.fold_in(jax.random.split(jax.random.split(key)[1])[1], number)
 
-  def fill_places(dataset: Dataset, key: Key, number: Array) -> Array:
-    return networks.push_places(dataset, networks.push_key(jax.random.split(key)[1], number))
+  def draw_to_fill(dataset: Dataset, key: Key, number: Array) -> Array:
+    return networks.draw_to_test(dataset, fill_key(key, number))
 
-  def update(state: State, dataset: Dataset, key: Key) -> tuple[State, dict[str, Array]]:
-    sample_key, match_key, train_key, push_key = jax.random.split(key, 4)
-    slot = networks.sample(state.queue, sample_key)
+  def fill(state: State, dataset: Dataset, indices: Array, key: Key, number: Array):
+    old, put = oldest(state, key)
+    return put(networks.new(old, dataset, indices, fill_key(key, number))), {}
+
+  # Lines 3 to 6, every iteration.
+
+  def draw(dataset: Dataset, key: Key, number: Array) -> Array:
+    return matching.draw(dataset, jax.random.split(key, 4)[1])
+
+  def match(state: State, dataset: Dataset, indices: Array, key: Key, number: Array):
+    sample_key, match_key, _, _ = jax.random.split(key, 4)
+    slot = networks.sample(state.queue, sample_key)  # line 3
     phi = slots.at(state.queue.slots, slot)
     weight = settings.regularisation * phi.accuracy if settings.regularisation else None
-    losses, gradients = matching.match(phi.params, state.stored, dataset, match_key, weight)
-    state = step_images(optimizer, state, gradients)
-    due = state.iterations % queue_settings.interval == 0
-    queue = networks.train(state.queue, slot, dataset, train_key, due)
-    queue = networks.push(queue, dataset, push_key, due)
-    state = state._replace(queue=queue, iterations=state.iterations + 1)
-    return state, {"loss": losses.mean(), "accuracy": phi.accuracy}
+    losses, gradients = matching.match(  # lines 4 and 5
+      phi.params, state.stored, dataset, indices, match_key, weight
+    )
+    state = step_images(optimizer, state, gradients)  # line 6
+    return state._replace(sampled=slot), {"loss": losses.mean(), "accuracy": phi.accuracy}
 
-  def places(dataset: Dataset, key: Key, number: Array) -> Array:
-    return matching.places(dataset, jax.random.split(key, 4)[1])
+  # Every `interval` iterations, line 7 ...
 
-  def places_when_due(dataset: Dataset, key: Key, number: Array) -> Array:
-    _, _, train_key, push_key = jax.random.split(key, 4)
-    of_networks = networks.train_places(dataset, train_key), networks.push_places(dataset, push_key)
-    return jnp.concatenate([places(dataset, key, number), *of_networks])
+  def phi(state: State, key: Key) -> tuple[Trained, Callable[[Trained], State]]:
+    queue, slot = state.queue, state.sampled
+    return slots.at(queue.slots, slot), lambda phi: state._replace(
+      queue=queue._replace(slots=slots.put(queue.slots, slot, phi))
+    )
 
-  def run(state: State, dataset: Dataset, key: Key, number: Array):
-    return update(state, dataset, key)
+  def draw_to_train(dataset: Dataset, key: Key, number: Array) -> tuple[Array, Array]:
+    classes = jnp.ones(dataset.num_classes, bool)
+    return networks.draw_to_train(dataset, jax.random.split(key, 4)[2], classes)
 
-  starting = (
-    Stage(start, start_places),
-    Stage(pretrain, pretrain_places, times=queue_settings.pretrained * networks.parts),
-    Stage(fill, fill_places, times=queue_settings.initial),
+  def train(phi: Trained, dataset: Dataset, indices: Any, key: Key, number: Array):
+    train_key = jax.random.split(key, 4)[2]
+    if indices is None:  # phi knows which classes it is trained on
+      indices = networks.draw_to_train(dataset, train_key, phi.classes)
+    return networks.train(phi, dataset, indices, train_key), {}
+
+  # ... and lines 8 and 9: the new network is in the place of the oldest, if the queue is full.
+
+  def draw_to_push(dataset: Dataset, key: Key, number: Array) -> Array:
+    return networks.draw_to_test(dataset, jax.random.split(key, 4)[3])
+
+  def push(old: Queue, dataset: Dataset, indices: Array, key: Key, number: Array):
+    return networks.new(old, dataset, indices, jax.random.split(key, 4)[3]), {}
+
+  every, all_classes = queue_settings.interval, queue_settings.classes == 1
+  return Method(
+    start=(
+      images,
+      Step(begin),
+      Step(pretrain, draw_to_pretrain, times=queue_settings.pretrained * networks.chunks),
+      Step(fill, draw_to_fill, times=queue_settings.initial),
+    ),
+    iteration=(
+      Step(match, draw),
+      Step(train, draw_to_train if all_classes else unknown, every=every, view=phi),
+      Step(push, draw_to_push, every=every, view=oldest),
+    ),
   )
-  usual, due = (Stage(run, places),), (Stage(run, places_when_due),)
-  stages = Stages(starting, lambda t: usual if t % queue_settings.interval else due)
-  # Which classes a network is trained on does not follow from a key alone.
-  return Method(at_once(starting), update, stages=stages if queue_settings.classes == 1 else None)

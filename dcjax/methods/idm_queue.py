@@ -74,54 +74,38 @@ class Networks(NamedTuple):
     pretrained = slots.zeros(one.params, settings.pretrained) if settings.pretrained else {}
     return Queue(slots.zeros(one, settings.size), jnp.int32(0), pretrained)
 
-  def push_key(self, key: Key, number: Array) -> Key:
-    """The key of one of the first networks, from that of the queue."""
-    return jax.random.fold_in(jax.random.split(key)[1], number)
-
-  def push_places(self, dataset: Dataset, key: Key) -> Array:
-    """Which training images `push` takes, int32 `[n]`."""
-    return _sample(dataset, jax.random.split(key, 4)[1])
-
-  def train_places(self, dataset: Dataset, key: Key) -> Array:
-    """Which training images `train` takes, int32 `[n]`, of networks trained on all classes."""
-    steps_key, sample_key = jax.random.split(key)
-    of_steps = self._places(dataset, steps_key, 0, self.settings.steps)
-    return jnp.concatenate([of_steps, _sample(dataset, sample_key)])
-
   def sample(self, queue: Queue, key: Key) -> Array:
     """The slot of a network, each as likely as the others."""
     return jax.random.randint(key, (), 0, jnp.minimum(queue.pushed, self.settings.size))
 
-  def train(self, queue: Queue, slot: Array, dataset: Dataset, key: Key, due: Array) -> Queue:
-    """Trains a network for K steps, if that is due, and puts it back."""
+  def draw_to_train(self, dataset: Dataset, key: Key, classes: Array) -> tuple[Array, Array]:
+    """Draws the real images of K steps on some classes, and those that measure the accuracy.
 
-    def train(before):
-      steps_key, sample_key = jax.random.split(key)
-      params, state = self._steps(before, dataset, steps_key, 0, self.settings.steps)
-      accuracy = self._accuracy(params, dataset, sample_key)
-      return before._replace(params=params, optimizer=state, accuracy=accuracy)
+    Returns:
+      Indices, int32 `[steps, batch]` and `[sample]`.
+    """
+    steps_key, sample_key = jax.random.split(key)
+    of_steps = self._draw_steps(dataset, steps_key, classes, 0, self.settings.steps)
+    return of_steps, _sample(dataset, sample_key)
 
-    after = jax.lax.cond(due, train, lambda before: before, slots.at(queue.slots, slot))
-    return queue._replace(slots=slots.put(queue.slots, slot, after))
+  def train(
+    self, before: Trained, dataset: Dataset, indices: tuple[Array, Array], key: Key
+  ) -> Trained:
+    """Trains a network for K steps, on what `draw_to_train` has drawn with the same key."""
+    steps_key = jax.random.split(key)[0]
+    params, state = self._steps(before, dataset, indices[0], steps_key, 0, self.settings.steps)
+    accuracy = self._accuracy(params, dataset, indices[1])
+    return before._replace(params=params, optimizer=state, accuracy=accuracy)
 
-  def push(self, queue: Queue, dataset: Dataset, key: Key, due: Array | bool) -> Queue:
-    """Adds a network, if that is due, in the place of the oldest one if the queue is full."""
-    slot = queue.pushed % self.settings.size
-    after = jax.lax.cond(
-      due,
-      lambda _: self._fresh(queue.pretrained, dataset, key),
-      lambda before: before,
-      slots.at(queue.slots, slot),
-    )
-    return queue._replace(
-      slots=slots.put(queue.slots, slot, after), pushed=queue.pushed + jnp.int32(due)
-    )
+  def draw_to_test(self, dataset: Dataset, key: Key) -> Array:
+    """Draws the real images that measure the accuracy of a new network, int32 `[sample]`."""
+    return _sample(dataset, jax.random.split(key, 4)[1])
 
-  def _fresh(self, pretrained: Params, dataset: Dataset, key: Key) -> Trained:
-    """A new network."""
-    new = self._untested(pretrained, dataset.num_classes, key)
-    sample_key = jax.random.split(key, 4)[1]
-    return new._replace(accuracy=self._accuracy(new.params, dataset, sample_key))
+  def new(self, queue: Queue, dataset: Dataset, indices: Array, key: Key) -> Queue:
+    """A queue of one slot with a new network in it, tested on what `draw_to_test` has drawn."""
+    new = self._untested(queue.pretrained, dataset.num_classes, key)
+    accuracy = self._accuracy(new.params, dataset, indices)
+    return queue._replace(slots=new._replace(accuracy=accuracy), pushed=queue.pushed + 1)
 
   def _untested(self, pretrained: Params, classes: int, key: Key) -> Trained:
     """A new network whose accuracy has not been measured."""
@@ -138,86 +122,92 @@ class Networks(NamedTuple):
     return Trained(params, self._optimizer(rate).init(params), jnp.float32(0), rate, chosen)
 
   @property
-  def parts(self) -> int:
-    """In how many parts a network is pretrained where all its images do not fit in memory."""
-    return training.parts(self.settings.pretraining)
+  def chunks(self) -> int:
+    """In how many chunks of steps a network is pretrained."""
+    return training.chunks(self.settings.pretraining)
 
-  def pretrain_part(self, queue: Queue, dataset: Dataset, key: Key, number: Array) -> Queue:
-    """A part of the training of a network to start from (supplement, section 3).
+  def draw_chunk(self, dataset: Dataset, key: Key, number: Array) -> Array:
+    """Draws the real images of `pretrain`, int32 `[steps, batch]`."""
+    _, chunk, _, steps_key = self._chunk(key, number)
+    start, _ = training.chunk_bounds(chunk, self.settings.pretraining)
+    classes = jnp.ones(dataset.num_classes, bool)
+    return self._draw_steps(dataset, steps_key, classes, start, training.CHUNK)
+
+  def pretrain(
+    self, queue: Queue, dataset: Dataset, indices: Array, key: Key, number: Array
+  ) -> Queue:
+    """A chunk of the training of a network to start from (supplement, section 3).
 
     Slot 0 holds the network meanwhile.
 
     Args:
+      queue: without networks.
+      dataset: the real images.
+      indices: of `draw_chunk` with the same key and number.
       key: of the queue.
-      number: of the part, among those of all networks.
+      number: of the chunk, among those of all networks.
     """
-    which, part, init_key, steps_key = self._part(key, number)
+    which, chunk, init_key, steps_key = self._chunk(key, number)
     first = self._random(dataset.num_classes, init_key)
     before = jax.tree.map(
-      lambda new, old: jnp.where(part == 0, new, old), first, slots.at(queue.slots, 0)
+      lambda new, old: jnp.where(chunk == 0, new, old), first, slots.at(queue.slots, 0)
     )
-    bounds = training.part_bounds(part, self.settings.pretraining)
-    params, state = self._steps(before, dataset, steps_key, *bounds)
+    bounds = training.chunk_bounds(chunk, self.settings.pretraining)
+    params, state = self._steps(before, dataset, indices, steps_key, *bounds)
     kept = slots.put(queue.slots, 0, before._replace(params=params, optimizer=state))
     return queue._replace(slots=kept, pretrained=slots.put(queue.pretrained, which, params))
 
-  def part_places(self, dataset: Dataset, key: Key, number: Array) -> Array:
-    """Which training images `pretrain_part` takes, int32 `[n]`."""
-    _, part, _, steps_key = self._part(key, number)
-    return self._places(dataset, steps_key, part * training.PART, training.PART)
-
-  def _part(self, key: Key, number: Array) -> tuple[Array, Array, Key, Key]:
-    """Which network a part is of, which part it is, and the network's two keys."""
-    which, part = jnp.divmod(number, self.parts)
+  def _chunk(self, key: Key, number: Array) -> tuple[Array, Array, Key, Key]:
+    """Which network a chunk is of, which chunk it is, and the network's two keys."""
+    which, chunk = jnp.divmod(number, self.chunks)
     keys = jax.random.split(jax.random.split(key)[0], self.settings.pretrained)
     init_key, steps_key = jax.random.split(keys[which])
-    return which, part, init_key, steps_key
+    return which, chunk, init_key, steps_key
 
   def _random(self, classes: int, key: Key) -> Trained:
     """A network of random weights to pretrain."""
     random = self._replace(settings=self.settings._replace(pretrained=0))
     return random._untested({}, classes, key)
 
+  def _draw_steps(
+    self, dataset: Dataset, key: Key, classes: Array, start: Array | int, steps: int
+  ) -> Array:
+    """Draws the real images of so many `_steps` on some classes, int32 `[steps, batch]`."""
+
+    def draw(key):
+      return data.sample_of_classes(dataset, key, classes, n=self.settings.batch)
+
+    return training.step_indices(draw, key, start=start, steps=steps)
+
   def _steps(
-    self, before: Trained, dataset: Dataset, key: Key, start: Array | int, stop: Array | int
+    self,
+    before: Trained,
+    dataset: Dataset,
+    indices: Array,
+    key: Key,
+    start: Array | int,
+    stop: Array | int,
   ) -> tuple[Params, Any]:
     """The parameters and the optimiser's state after steps `start` to `stop` on real images."""
     batch = self.settings.batch
     batches = training.Settings(
       batch, self.strategy.blocks(batch), dataset.normalise, self.augmentation
     )
+    carry, optimizer = (before.params, before.optimizer), self._optimizer(before.rate)
     return training.random_steps(
-      self.network,
-      self._optimizer(before.rate),
-      (before.params, before.optimizer),
-      dataset.images,
-      dataset.labels,
-      key,
-      batches,
-      start=start,
-      stop=stop,
-      draw=lambda key: data.sample_of_classes(dataset, key, before.classes, n=batch),
-    )
+      self.network, optimizer, carry, dataset.images, dataset.labels, key, batches,
+      start=start, stop=stop, indices=indices,
+    )  # fmt: skip
 
-  def _places(self, dataset: Dataset, key: Key, start: Array | int, steps: int) -> Array:
-    """What so many `_steps` take of all classes, int32 `[n]`."""
-    every = jnp.ones(dataset.num_classes, bool)
-
-    def draw(key):
-      return data.sample_of_classes(dataset, key, every, n=self.settings.batch)
-
-    return training.step_places(draw, key, start=start, steps=steps)
-
-  def _accuracy(self, params: Params, dataset: Dataset, key: Key) -> Array:
-    """The share of a sample of training images that a network classifies right."""
-    index = _sample(dataset, key)
-    block = self.strategy.blocks(len(index))
-    return pool.accuracy(self.network, params, dataset, index, block=block)
+  def _accuracy(self, params: Params, dataset: Dataset, indices: Array) -> Array:
+    """The share of some training images that a network classifies right."""
+    block = self.strategy.blocks(len(indices))
+    return pool.accuracy(self.network, params, dataset, indices, block=block)
 
   def _optimizer(self, rate: Array) -> optax.GradientTransformation:
     return training.sgd(rate, momentum=pool.MOMENTUM, weight_decay=pool.WEIGHT_DECAY)
 
 
 def _sample(dataset: Dataset, key: Key) -> Array:
-  """The training images that an accuracy is measured on, int32 `[n]`."""
+  """The training images that an accuracy is measured on, int32 `[sample]`."""
   return jax.random.permutation(key, len(dataset.labels))[: pool.SAMPLE]

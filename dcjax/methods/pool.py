@@ -84,7 +84,7 @@ def train(
 
 
 def accuracy(
-  network: Network, params: Params, dataset: Dataset, index: Array, *, block: int
+  network: Network, params: Params, dataset: Dataset, indices: Array, *, block: int
 ) -> Array:
   """Fraction of some training images that a network classifies right, a scalar in [0, 1].
 
@@ -92,10 +92,10 @@ def accuracy(
     network: any.
     params: its parameters.
     dataset: whose training images are used.
-    index: int32 `[n]`, their places.
+    indices: int32 `[n]`, theirs.
     block: images that go through together; at most n.
   """
-  images, labels = dataset.images[index], dataset.labels[index]
+  images, labels = dataset.images[indices], dataset.labels[indices]
   return training.correct(
     network, params, images, labels, block=block, decode=dataset.normalise
   ).mean()

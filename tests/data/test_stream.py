@@ -3,13 +3,12 @@
 import logging as std_logging
 from types import SimpleNamespace
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorflow_datasets
 
 from dcjax.data import folder, stream, tfds
-from dcjax.data.on_disk import IN_MEMORY, Drawn, Memory, OnDisk
+from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
 from dcjax.errors import UserError
 from tests.data.test_folder import COLOURS, write_image
 from tests.data.test_tfds import Builder
@@ -18,7 +17,7 @@ ON_DISK = Memory(streaming=True, memory_limit=0, workers=0)
 
 
 class Numbers:
-  """Images whose pixels are their places; the last is broken."""
+  """Images whose pixels are their indices; the last is broken."""
 
   def __len__(self):
     return 50
@@ -50,13 +49,12 @@ def test_draws_come_in_order_from_a_chain_of_pipelines(monkeypatch, workers):
   generator = np.random.default_rng(0)
   draws = [generator.integers(0, 49, count).astype(np.int32) for count in (20, 0, 33, 1, 40, 70)]
   reading = stream.Stream(numbers(workers), iter(draws))
-  for places in draws:
+  for indices in draws:
     drawn = next(reading)
-    assert len(drawn.rows) == len(drawn.places) == min(len(places), 50)
-    assert drawn.shape == (50, 2, 2, 1)
-    np.testing.assert_array_equal(
-      np.asarray(drawn[places])[:, 0, 0, 0] if len(places) else [], places
-    )
+    assert len(drawn.images) == len(drawn.source) == min(len(indices), 50)
+    assert drawn.images.shape[1:] == (2, 2, 1)
+    np.testing.assert_array_equal(drawn.images[drawn.indices][:, 0, 0, 0], indices)
+    np.testing.assert_array_equal(drawn.source[drawn.indices], indices)
   with pytest.raises(StopIteration):
     next(reading)
   reading.close()
@@ -69,10 +67,12 @@ def test_an_image_that_cannot_be_read_any_more_is_named():
   reading.close()
 
 
-def test_images_are_found_by_their_places():
-  drawn = Drawn(jnp.arange(3).reshape(3, 1, 1, 1), jnp.array([4, 7, 9]), count=10)
-  found = drawn[jnp.array([[9, 4], [7, 7]])]
-  assert found.ravel().tolist() == [2, 0, 1, 1]
+def test_images_that_were_drawn_twice_are_there_once():
+  reading = stream.Stream(numbers(), iter([np.array([9, 4, 7, 7], np.int32)]))
+  drawn = next(reading)
+  assert drawn.images[:, 0, 0, 0].tolist() == [4, 7, 9, 0]  # the last one is a filler
+  assert drawn.indices.tolist() == [2, 0, 1, 1]
+  reading.close()
 
 
 def test_a_folder_on_disk_is_the_same_dataset(root, tmp_path):
@@ -124,7 +124,7 @@ def test_size_decides_unless_the_user_does(root, tmp_path, streaming, limit, on_
   assert isinstance(dataset.images, OnDisk) == on_disk
 
 
-def test_what_a_stage_takes_must_fit():
+def test_what_a_step_draws_must_fit():
   images = OnDisk(Numbers(), (2, 2, 1), Memory(True, 40, 0))
   images.check_fits(10)
   with pytest.raises(UserError, match=r"compute.memory_limit: 40 bytes .* 11 real .* 44 bytes"):

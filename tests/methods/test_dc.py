@@ -171,7 +171,7 @@ def trace_of(state):
 
 
 def assert_equals_naive(update, before, dataset, norm):
-  after, metrics = update(before, dataset, jax.random.key(2))
+  after, metrics = update(before, dataset, jax.random.key(2), 0)
   phi = network("lax", norm)  # with XLA's own convolution
   images, momentum, loss = naive_update(phi, before, dataset, jax.random.key(2))
   assert np.abs(after.stored.images - before.stored.images).max() > 0.01
@@ -181,7 +181,7 @@ def assert_equals_naive(update, before, dataset, norm):
 
 def test_an_update_equals_a_naive_reading_of_algorithm_1(update, start, dataset):
   # From a state whose momentum is not zero: what came before an iteration counts.
-  before, _ = update(start, dataset, jax.random.key(1))
+  before, _ = update(start, dataset, jax.random.key(1), 0)
   assert_equals_naive(update, before, dataset, "instance")
 
 
@@ -202,13 +202,14 @@ def test_images_move_by_sgd_with_momentum_kept_across_updates(dataset, start):
     match_key, _ = jax.random.split(jax.random.fold_in(steps_key, 0))
     params = phi.init(network_key)
     matching = gradient_matching(phi, settings, STRATEGY)
-    return matching.match(params, Stored(images, {}), dataset, match_key)[1].images
+    batches = matching.draw(dataset, match_key)
+    return matching.match(params, Stored(images, {}), dataset, batches, match_key)[1].images
 
   state, images, velocity = start, np.array(start.stored.images), 0
   for seed in range(3):
     velocity = 0.5 * velocity + np.asarray(gradient(images, jax.random.key(seed)))
     images = images - 0.3 * velocity
-    state, _ = update(state, dataset, jax.random.key(seed))
+    state, _ = update(state, dataset, jax.random.key(seed), 0)
     assert_states_close((state.stored.images, trace_of(state)), (images, velocity), 1e-4)
 
 
@@ -233,7 +234,8 @@ def test_match_compares_the_gradients_of_mean_losses(start, dataset, distance, b
   params = np.asarray(phi.init(jax.random.key(10)))
   settings = SETTINGS._replace(distance=distance)
   matching = gradient_matching(phi, settings, STRATEGY)
-  run = jax.jit(lambda stored: matching.match(params, stored, dataset, key)[0])
+  drawn = matching.draw(dataset, key)
+  run = jax.jit(lambda stored: matching.match(params, stored, dataset, drawn, key)[0])
   batch_key, _ = jax.random.split(key)
   expected = []
   for label, synthetic in enumerate(start.stored.images):
@@ -255,10 +257,10 @@ def test_match_compares_the_gradients_of_mean_losses(start, dataset, distance, b
 )
 def test_every_layout_gives_the_same_update(update, start, dataset, convolution, layout):
   key = jax.random.key(3)
-  expected, metrics = update(start, dataset, key)
+  expected, metrics = update(start, dataset, key, 0)
   other = dc(network(convolution), SETTINGS, layout).update
   other = jax.jit(other, compiler_options=QUICK)
-  actual, other_metrics = other(start, dataset, key)
+  actual, other_metrics = other(start, dataset, key, 0)
   assert_states_close(actual, expected, 1e-3)
   np.testing.assert_allclose(other_metrics["loss"], metrics["loss"], rtol=1e-4)
 
@@ -272,11 +274,11 @@ def test_a_second_update_does_not_trace_again(dataset):
   state = jax.jit(method.init)(jax.random.key(0), dataset)
   update = jax.jit(chex.assert_max_traces(method.update, n=1), compiler_options=QUICK)
   for seed in range(3):
-    state, _ = update(state, dataset, jax.random.key(seed))
+    state, _ = update(state, dataset, jax.random.key(seed), 0)
 
 
 def test_an_update_is_a_function_of_its_key(update, start, dataset):
-  first, again, other = (update(start, dataset, jax.random.key(seed))[0] for seed in (7, 7, 8))
+  first, again, other = (update(start, dataset, jax.random.key(seed), 0)[0] for seed in (7, 7, 8))
   np.testing.assert_array_equal(first.stored.images, again.stored.images)
   assert np.abs(first.stored.images - other.stored.images).max() > 1e-3
 
@@ -284,7 +286,7 @@ def test_an_update_is_a_function_of_its_key(update, start, dataset):
 def test_the_loss_falls(update, start, dataset):
   state, losses = start, []
   for number in range(40):
-    state, metrics = update(state, dataset, jax.random.fold_in(jax.random.key(9), number))
+    state, metrics = update(state, dataset, jax.random.fold_in(jax.random.key(9), number), 0)
     losses.append(float(metrics["loss"]))
   assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
   assert np.isfinite(state.stored.images).all()
@@ -297,7 +299,7 @@ def test_the_network_is_trained_between_inner_steps_only(dataset, start, inner_l
   layout = Strategy(image_block=0)
   update = dc(linear_network(runs.append), settings, layout).update
   update = jax.jit(update, compiler_options=QUICK)
-  jax.block_until_ready(update(start, dataset, jax.random.key(0)))
+  jax.block_until_ready(update(start, dataset, jax.random.key(0), 0))
   jax.effects_barrier()
   whole = CLASSES * SETTINGS.ipc
   # One pass over S is one run of the network on all of it.

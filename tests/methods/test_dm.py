@@ -50,6 +50,11 @@ def matching(phi, augmentations=augment.NOTHING, **fields):
   return FeatureMatching(phi, SETTINGS.batch_real, STRATEGY, augmentations, **fields)
 
 
+def match(found, params, images, dataset, key):
+  """Matches what a key draws."""
+  return found.match(params, Stored(images, {}), dataset, found.draw(dataset, key), key)
+
+
 def by_hand(psi, augmentations, images, dataset, key):
   """The squared distances of the means of `psi` of each class; psi maps all classes at once."""
   real, omegas = batches(dataset, key)
@@ -75,9 +80,7 @@ def embedding(phi, params):
 def test_match_is_the_squared_distance_of_mean_features(images, dataset, norm, augmentations):
   phi, key = network(norm), jax.random.key(5)
   params = jax.jit(phi.init)(jax.random.key(6))
-  run = jax.jit(
-    lambda images: matching(phi, augmentations).match(params, Stored(images, {}), dataset, key)
-  )
+  run = jax.jit(lambda images: match(matching(phi, augmentations), params, images, dataset, key))
   losses, gradients = run(images)
 
   @jax.jit
@@ -93,7 +96,7 @@ def test_match_is_the_squared_distance_of_mean_features(images, dataset, norm, a
 
 def test_pixels_are_the_linear_kernel_of_mmd(images, dataset):
   pixels, key = matching(network(), embedding="pixels"), jax.random.key(5)
-  losses, _ = jax.jit(lambda images: pixels.match({}, Stored(images, {}), dataset, key))(images)
+  losses, _ = jax.jit(lambda images: match(pixels, {}, images, dataset, key))(images)
   real, synthetic = (
     np.asarray(x).reshape(CLASSES, -1, 64) for x in (batches(dataset, key)[0], images)
   )
@@ -110,10 +113,10 @@ def test_an_update_moves_the_images_by_sgd_with_a_fresh_network(images, dataset)
   for seed in range(2):
     network_key, match_key = jax.random.split(jax.random.key(seed))
     params = phi.init(network_key)
-    losses, gradients = matching(phi, CROP).match(params, Stored(expected, {}), dataset, match_key)
+    losses, gradients = match(matching(phi, CROP), params, expected, dataset, match_key)
     velocity = 0.5 * velocity + np.asarray(gradients.images)
     expected = expected - SETTINGS.lr_image * velocity
-    state, metrics = update(state, dataset, jax.random.key(seed))
+    state, metrics = update(state, dataset, jax.random.key(seed), 0)
     np.testing.assert_allclose(metrics["loss"], losses.mean(), rtol=1e-4)
     np.testing.assert_allclose(state.stored.images, expected, atol=1e-4)
 
@@ -130,8 +133,8 @@ def test_every_layout_gives_the_same_update(dataset, norm, layout):
   key = jax.random.key(3)
   method = dm(network(norm), SETTINGS, STRATEGY, CROP)
   start = jax.jit(method.init)(jax.random.key(0), dataset)
-  expected, _ = jax.jit(method.update)(start, dataset, key)
-  actual, _ = jax.jit(dm(network(norm), SETTINGS, layout, CROP).update)(start, dataset, key)
+  expected, _ = jax.jit(method.update)(start, dataset, key, 0)
+  actual, _ = jax.jit(dm(network(norm), SETTINGS, layout, CROP).update)(start, dataset, key, 0)
   np.testing.assert_allclose(actual.stored.images, expected.stored.images, atol=1e-4)
 
 
@@ -172,11 +175,11 @@ def test_an_update_draws_one_of_the_trained_networks(dataset):
   chosen = set()
   for seed in range(8):
     key = jax.random.key(seed)
-    after, metrics = update(state, dataset, key)
+    after, metrics = update(state, dataset, key, 0)
     match_key = jax.random.split(key)[1]
     for i in range(2):
       params = jax.tree.map(lambda leaf, i=i: leaf[i], state.networks)
-      losses, _ = matching(phi).match(params, state.stored, dataset, match_key)
+      losses, _ = match(matching(phi), params, state.stored.images, dataset, match_key)
       if np.isclose(losses.mean(), metrics["loss"], rtol=1e-4):
         chosen.add(i)
     jax.tree.map(np.testing.assert_array_equal, after.networks, state.networks)

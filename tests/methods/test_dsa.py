@@ -81,7 +81,7 @@ def test_match_augments_by_the_scheme(phi, images, dataset, name):
   @partial(jax.jit, compiler_options=QUICK)
   def both(images):
     matching = gradient_matching(phi, SETTINGS, STRATEGY, scheme)
-    ours = matching.match(params, Stored(images, {}), dataset, key)
+    ours = matching.match(params, Stored(images, {}), dataset, matching.draw(dataset, key), key)
     return ours, jax.value_and_grad(
       lambda images: by_hand(phi, params, images, dataset, key, scheme).sum()
     )(images)
@@ -105,9 +105,9 @@ def test_layouts_give_the_same_update(phi, dataset, class_map):
   scheme, key = SCHEMES["siamese"], jax.random.key(3)
   method = dc(phi, SETTINGS, STRATEGY, scheme)
   start = jax.jit(method.init)(jax.random.key(0), dataset)
-  expected, _ = jax.jit(method.update, compiler_options=QUICK)(start, dataset, key)
+  expected, _ = jax.jit(method.update, compiler_options=QUICK)(start, dataset, key, 0)
   other = dc(phi, SETTINGS, Strategy(class_map=class_map, image_block=0, mesh=(2, 1)), scheme)
-  actual, _ = jax.jit(other.update, compiler_options=QUICK)(start, dataset, key)
+  actual, _ = jax.jit(other.update, compiler_options=QUICK)(start, dataset, key, 0)
   np.testing.assert_allclose(actual.stored.images, expected.stored.images, atol=1e-3)
 
 
@@ -122,6 +122,6 @@ def test_the_network_is_trained_on_augmented_images(phi, images, dataset):
   method = dc(phi, SETTINGS, STRATEGY)
   start = jax.jit(method.init)(jax.random.key(0), dataset)
   plain, augmented = (
-    update(start, dataset, jax.random.key(1))[0].stored.images for update in updates
+    update(start, dataset, jax.random.key(1), 0)[0].stored.images for update in updates
   )
   assert np.abs(plain - augmented).max() > 1e-4

@@ -2,6 +2,7 @@
 
 from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ def make(forming, layout=STRATEGY, augmentations=augment.NOTHING, training=TRAIN
 @pytest.fixture(scope="module")
 def method(forming):
   found = make(forming)
-  return found._replace(init=jit(found.init), update=jit(found.update))
+  return SimpleNamespace(init=jit(found.init), update=jit(found.update))
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +81,9 @@ def decode_by_hand(images, dataset):
 @pytest.mark.parametrize("distance", ["mse", "l1"])
 def test_an_update_equals_a_naive_reading_of_algorithm_1(forming, start, dataset, distance):
   update = jit(make(forming, distance=distance).update)
-  state, _ = update(start, dataset, jax.random.key(1))  # a network and momentum that have moved
+  state, _ = update(start, dataset, jax.random.key(1), 0)  # a network and momentum that have moved
   key = jax.random.key(2)
-  after, metrics = update(state, dataset, key)
+  after, metrics = update(state, dataset, key, 1)
   _, match_key, train_key = jax.random.split(key, 3)
   batch_key = jax.random.split(match_key, 3)[0]
   power = {"mse": jnp.square, "l1": jnp.abs}[distance]
@@ -138,18 +139,16 @@ def test_stored_images_are_pixels_and_mosaics_of_real_ones(start, dataset):
 def test_a_new_network_begins_after_the_inner_loop(method, start, dataset):
   state, networks = start, []
   for number in range(4):
-    state, _ = method.update(state, dataset, jax.random.key(number))
+    state, _ = method.update(state, dataset, jax.random.key(number), number)
     networks.append(np.asarray(state.network[0]["Linear_0"]["Dense_0"]["kernel"]))
-    assert int(state.matchings) == (number + 1) % 2
   apart = [np.abs(a - b).max() for a, b in pairwise(networks)]
   assert apart[0] < 0.1 and apart[2] < 0.1 < apart[1]
 
 
 def test_pixels_are_clipped_where_a_network_begins(method, start, dataset):
   far = start._replace(stored=start.stored._replace(images=start.stored.images * 4 - 1))
-  first, _ = method.update(far, dataset, jax.random.key(0))
-  middle = far._replace(matchings=jnp.int32(1))
-  second, _ = method.update(middle, dataset, jax.random.key(0))
+  first, _ = method.update(far, dataset, jax.random.key(0), 0)
+  second, _ = method.update(far, dataset, jax.random.key(0), 1)
   assert first.stored.images.min() > -0.5 and first.stored.images.max() < 1.5
   assert second.stored.images.max() > 2
 
@@ -159,7 +158,9 @@ def test_networks_are_trained_on_what_is_asked_for(forming, start, dataset):
   other = start._replace(stored=start.stored._replace(images=1 - start.stored.images))
   for kind, changes in (("real", False), ("synthetic", True)):
     update = jit(make(forming, training=TRAINING._replace(data=kind)).update)
-    networks = [update(state, dataset, jax.random.key(0))[0].network[0] for state in (start, other)]
+    networks = [
+      update(state, dataset, jax.random.key(0), 0)[0].network[0] for state in (start, other)
+    ]
     one, two = (network["Linear_0"]["Dense_0"]["kernel"] for network in networks)
     assert np.array_equal(one, two) != changes
 
@@ -171,7 +172,7 @@ def test_a_network_begins_as_one_of_those_pretrained(forming, dataset):
   update, kernels = jit(chosen.update), state.pool["Linear_0"]["Dense_0"]["kernel"]
   found = set()
   for seed in range(8):
-    after, _ = update(state, dataset, jax.random.key(seed))
+    after, _ = update(state, dataset, jax.random.key(seed), 0)
     same = [np.array_equal(after.network[0]["Linear_0"]["Dense_0"]["kernel"], k) for k in kernels]
     assert sum(same) == 1
     found.add(same.index(True))
@@ -181,7 +182,7 @@ def test_a_network_begins_as_one_of_those_pretrained(forming, dataset):
 def test_no_more_synthetic_images_than_asked_for_are_matched(forming, start, dataset):
   """Of eight decoded images four are drawn: other draws for other keys, hence other gradients."""
   update = jit(make(forming, batch_synthetic=4, lr_image=1.0).update)
-  after, _ = update(start, dataset, jax.random.key(1))
+  after, _ = update(start, dataset, jax.random.key(1), 0)
   moved = np.abs(after.stored.images - start.stored.images).reshape(10, 2, 2, 4, 2, 4)
   tiles = (moved.max((3, 5)) > 0).reshape(10, -1).sum(1)
   np.testing.assert_array_equal(tiles, np.full(10, 4))
@@ -189,8 +190,8 @@ def test_no_more_synthetic_images_than_asked_for_are_matched(forming, start, dat
 
 def test_another_layout_gives_the_same_update(forming, method, start, dataset):
   layout = Strategy(class_map="vmap", image_block=5, synthetic_block=3, mesh=(2, 1))
-  expected, _ = method.update(start, dataset, jax.random.key(3))
-  actual, _ = jit(make(forming, layout).update)(start, dataset, jax.random.key(3))
+  expected, _ = method.update(start, dataset, jax.random.key(3), 0)
+  actual, _ = jit(make(forming, layout).update)(start, dataset, jax.random.key(3), 0)
   np.testing.assert_allclose(actual.stored.images, expected.stored.images, atol=1e-5)
 
 
@@ -205,7 +206,9 @@ def test_blocks_of_synthetic_images_bound_the_memory(dataset):
     )
     params = jax.eval_shape(network().init, jax.random.key(0))
     stored = formation.Stored(jax.ShapeDtypeStruct((10, ipc, 8, 8, 1), jnp.float32), {})
-    compiled = jit(matching.match).lower(params, stored, dataset, jax.random.key(0)).compile()
+    key = jax.random.key(0)
+    batches = jax.eval_shape(matching.draw, dataset, key)
+    compiled = jit(matching.match).lower(params, stored, dataset, batches, key).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
   assert memory(64, 0) > 3 * memory(16, 0)

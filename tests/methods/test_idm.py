@@ -2,6 +2,7 @@
 
 from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ def make(queue=QUEUE, **settings):
 @pytest.fixture(scope="module")
 def method():
   found = make()
-  return found._replace(init=jit(found.init), update=jit(found.update))
+  return SimpleNamespace(init=jit(found.init), update=jit(found.update))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def states(method, start, dataset):
   """The states of 20 iterations, the initial one first."""
   found = [start]
   for number in range(20):
-    found.append(method.update(found[-1], dataset, jax.random.key(number))[0])
+    found.append(method.update(found[-1], dataset, jax.random.key(number), number)[0])
   return found
 
 
@@ -90,7 +91,7 @@ def test_only_networks_in_the_queue_are_sampled(method, start, dataset):
   """Each iteration's accuracy is that of one of the two networks, and both occur."""
   found = set()
   for seed in range(10):
-    _, metrics = method.update(start, dataset, jax.random.key(seed))
+    _, metrics = method.update(start, dataset, jax.random.key(seed), 0)
     found.add(float(metrics["accuracy"]))
   assert found == {float(a) for a in start.queue.slots.accuracy[:2]}
 
@@ -99,7 +100,7 @@ def test_training_is_sgd_with_momentum_and_weight_decay(method, start, dataset):
   key = jax.random.key(5)
   sample_key, _, train_key, _ = jax.random.split(key, 4)
   slot = int(jax.random.randint(sample_key, (), 0, 2))
-  after, _ = method.update(start, dataset, key)
+  after, _ = method.update(start, dataset, key, 0)
   params = jax.tree.map(lambda leaf: leaf[slot], start.queue.slots.params)
   trace = jax.tree.map(jnp.zeros_like, params)
   steps_key = jax.random.split(train_key)[0]
@@ -143,7 +144,7 @@ def test_the_loss_is_that_of_equation_5(method, states, dataset):
     return jnp.stack(losses).sum(), jnp.stack(losses).mean()
 
   (_, mean), gradient = jit(jax.value_and_grad(by_hand, has_aux=True))(state.stored.images)
-  after, metrics = method.update(state, dataset, key)
+  after, metrics = method.update(state, dataset, key, 20)
   np.testing.assert_allclose(metrics["loss"], mean, rtol=1e-4)
   momentum = optax.tree.get(state.optimizer, "trace").images
   expected = state.stored.images - 0.5 * (0.5 * momentum + gradient)
@@ -182,3 +183,18 @@ def test_samples_come_from_the_chosen_classes_alike(dataset):
   sizes = np.bincount(np.asarray(dataset.labels))[[2, 7]]
   np.testing.assert_allclose(counts / counts.sum(), sizes / sizes.sum(), atol=0.02)
   assert len(np.unique(index)) == sizes.sum()  # every image of both
+
+
+def test_an_iteration_copies_no_queue(dataset):
+  """However many networks it holds, whether or not they are trained."""
+
+  def memory(size):
+    loop = Loop(make(QUEUE._replace(size=size)), dataset, jax.random.key(8), STRATEGY, 5)
+    state = jax.eval_shape(loop._method.init, jax.random.key(0), dataset)
+    arguments = state, dataset, jax.random.key(8), jnp.int32(0), jnp.int32(5)
+    compiled = jit(loop._iterations).lower(*arguments).compile()
+    held = sum(leaf.size * 4 for leaf in jax.tree.leaves(state.queue.slots))
+    return np.array([compiled.memory_analysis().temp_size_in_bytes, held])
+
+  temporary, held = memory(64) - memory(4)
+  assert temporary < 0.1 * held
