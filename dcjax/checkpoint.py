@@ -104,8 +104,8 @@ class Checkpoints:
     older = [step for step in self._manager.all_steps() if step != self.latest]
     onward = f"from iteration {max(older)}" if older else "from the beginning"
     raise UserError(
-      f"{self._folder / str(self.latest)}: corrupt checkpoint ({problem}); "
-      f"delete this folder to go on {onward}"
+      f"{self._folder / str(self.latest)}: corrupt checkpoint (or one of another version of dcjax: "
+      f"{problem}); delete this folder to go on {onward}"
     ) from None
 
 
