@@ -292,6 +292,8 @@ def random_steps(
   Returns:
     The new `(params, optimizer state)`.
   """
+  if indices is not None and not len(indices):
+    return carry  # there is no step, of which no batch could be traced
   weights = jnp.full(settings.batch, 1 / settings.batch, jnp.float32)
   draw = anywhere(images.shape[0], settings.batch)
 

@@ -462,7 +462,8 @@ def test_a_disk_without_room_is_seen_before_anything_is_written(tmp_path, monkey
   assert not list((tmp_path / "checkpoints").iterdir())
 
 
-def test_loss_that_is_not_finite_stops_the_run(tmp_path):
+def test_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
+  monkeypatch.setattr("dcjax.config.numbers.MOST", 1e31)
   with pytest.raises(UserError, match=r"iteration \d: the loss or the images are not finite"):
     condense(tiny(lr_image=1e30), tmp_path)
   assert not (tmp_path / "synthetic.npz").exists()

@@ -60,7 +60,7 @@ def test_methods(dataset, method, fields):
   config = dcjax.config.resolve(tiny(method, **fields))
   bound = experiment.method(config, dataset, experiment.strategy(config, dataset))
   state = shapes(bound.init, key(), dataset)
-  after, _ = shapes(bound.update, state, dataset, key())
+  after, _ = shapes(bound.update, state, dataset, key(), jnp.int32(0))
   assert jax.tree.leaves(after) == jax.tree.leaves(state)
 
 

@@ -76,7 +76,7 @@ class Networks(NamedTuple):
 
   def sample(self, queue: Queue, key: Key) -> Array:
     """The slot of a network, each as likely as the others."""
-    return jax.random.randint(key, (), 0, jnp.minimum(queue.pushed, self.settings.size))
+    return jax.random.randint(key, (), 0, jnp.minimum(queue.pushed, self.settings.size), jnp.int32)
 
   def draw_to_train(self, dataset: Dataset, key: Key, classes: Array) -> tuple[Array, Array]:
     """Draws the real images of K steps on some classes, and those that measure the accuracy.

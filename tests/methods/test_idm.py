@@ -15,6 +15,7 @@ from dcjax.data import digits
 from dcjax.loop import Loop
 from dcjax.methods import idm
 from dcjax.strategy import Strategy
+from tests.networks import two_layers
 
 SETTINGS = idm.Settings(ipc=2, init="real", batch_real=6, lr_image=0.5, regularisation=0.5)
 QUEUE = idm.QueueSettings(
@@ -189,8 +190,9 @@ def test_an_iteration_copies_no_queue(dataset):
   """However many networks it holds, whether or not they are trained."""
 
   def memory(size):
-    loop = Loop(make(QUEUE._replace(size=size)), dataset, jax.random.key(8), STRATEGY, 5)
-    state = jax.eval_shape(loop._method.init, jax.random.key(0), dataset)
+    method = idm.idm(two_layers(), SETTINGS, QUEUE._replace(size=size), STRATEGY)
+    loop = Loop(method, dataset, jax.random.key(8), STRATEGY, 5)
+    state = jax.eval_shape(method.init, jax.random.key(0), dataset)
     arguments = state, dataset, jax.random.key(8), jnp.int32(0), jnp.int32(5)
     compiled = jit(loop._iterations).lower(*arguments).compile()
     held = sum(leaf.size * 4 for leaf in jax.tree.leaves(state.queue.slots))
