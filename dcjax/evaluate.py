@@ -197,7 +197,7 @@ def load(
   try:
     return data.load(config.dataset, memory)
   except UserError as error:
-    raise UserError(f"{error}, such as {hint}, which its run had") from None
+    raise UserError(f"{error} (its run had {hint})") from None
 
 
 def _is_shown(text: Any) -> bool:

@@ -33,11 +33,12 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
   dcjax COMMAND --help
       Shows the flags of a command.
 
-Presets: configs/quickstart.py (handwritten digits, a minute on two cores), and
+Presets: configs/quickstart.py (handwritten digits, half a minute on two cores), and
 configs/dc.py, dsa.py, dm.py, idc.py, idm.py and coreset.py:DATASET,ipc=N with mnist,
-fashion_mnist, svhn, cifar10, cifar100, tiny_imagenet or usps (downloaded once), and
-configs/speech.py:METHOD,ipc=N for spoken words; add `smoke` to try one in seconds. For the
-applications, configs/continual.py and configs/nas.py likewise.
+fashion_mnist, svhn, cifar10, cifar100, tiny_imagenet or usps (downloaded once),
+configs/speech.py:METHOD,ipc=N for spoken words, configs/imagenet.py:idc10,ipc=N for
+folders of ImageNet; add `smoke` to try one within a minute. For the applications,
+configs/continual.py and configs/nas.py likewise.
 Outside a checkout the same names mean the presets of the package.
 """
 COMMANDS = (
@@ -109,7 +110,10 @@ def _log_plainly() -> None:
   logging.basicConfig(handlers=[Lines()])
   absl_logging.set_verbosity(absl_logging.WARNING)
   # Orbax' threads and tasks log with a traceback what Orbax raises as well.
-  absl_logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
+  # TensorFlow Datasets recommends OpenCV, which changes pixels of JPEG files.
+  absl_logging.get_absl_logger().addFilter(
+    lambda record: "orbax" not in record.pathname and "OpenCV" not in record.getMessage()
+  )
   logging.getLogger("asyncio").setLevel(logging.CRITICAL)
   shown = sys.unraisablehook
   # What tensorstore's threads say of a loop that Orbax has closed at the first error.

@@ -64,7 +64,7 @@ def test_the_user_says_where_the_data_are(saved, toy):
 def test_what_the_run_had_is_quoted_but_not_followed(saved, toy):
   message = error_of(saved())
   assert message.startswith("dataset.data_dir: empty, but dataset.name=npz needs it")
-  assert message.endswith(f"such as --data_dir='{toy}', which its run had")
+  assert message.endswith(f"(its run had --data_dir='{toy}')")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_pictures_of_gradients_do_not_follow_the_config_of_a_run(toy, tmp_path, 
   (tmp_path / "run").mkdir()
   (tmp_path / "run" / "config.json").write_text(json.dumps(fields))
   touched.clear()
-  with pytest.raises(UserError, match=r"empty, .* such as --data_dir=.*trap, which its run had"):
+  with pytest.raises(UserError, match=r"empty, .* \(its run had --data_dir=.*trap\)"):
     plot.gradients([tmp_path / "run"])
   assert not any("trap" in path for path in touched)
 

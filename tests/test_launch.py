@@ -318,6 +318,15 @@ def test_ctrl_c_before_a_run_begins_is_one_line(tmp_path, seconds):
   assert process.returncode == 130
 
 
+def test_a_network_that_there_is_not_is_said_before_the_data_are_read(
+  run, monkeypatch, capsys, tmp_path
+):
+  monkeypatch.setattr("dcjax.data.load", None)
+  flags = ["--architectures=convnet,foo", f"--synthetic={run / 'synthetic.npz'}"]
+  message = mistake(monkeypatch, capsys, "evaluate", *flags)
+  assert "evaluation.architectures: 'foo': " in message
+
+
 def test_output_that_cannot_be_written_is_one_line(run, monkeypatch, capsys, tmp_path):
   monkeypatch.setattr(command, "records", lambda path, unfinished, **options: [])
   output, precious = tmp_path / "records.json", tmp_path / "precious"

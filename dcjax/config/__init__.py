@@ -16,6 +16,7 @@ from dcjax.data import check_fields, originals
 from dcjax.data.pixels import as_range
 from dcjax.errors import UserError, check_least, check_name, nearest
 from dcjax.loop import LONGEST_CHUNK
+from dcjax.nn import pools
 from dcjax.protocols import PROTOCOLS
 
 __all__ = [
@@ -131,6 +132,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config.evaluation.architectures = names(config.evaluation.architectures)
     config.dataset.range = as_range(config.dataset.range) or ()
   check_fields(config.dataset)
+  _check_architectures(config.evaluation.architectures)
   resolve_method(config)
   with config.unlocked():
     fill_evaluation(config)
@@ -144,6 +146,15 @@ def resolve(config: ConfigDict) -> ConfigDict:
       raise UserError(f"compute.chunk: {config.compute.chunk} is too long; {LONGEST_CHUNK} at most")
   numbers.check_negative(config)
   return config
+
+
+def _check_architectures(architectures: tuple[str, ...]) -> None:
+  """Raises `UserError` for a network that there is not; whether it takes the images comes later."""
+  for text in pools.expand(architectures):
+    try:
+      pools.parse(text)
+    except UserError as error:
+      raise UserError(f"evaluation.architectures: '{text}': {error}") from None
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

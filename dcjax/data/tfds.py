@@ -402,4 +402,4 @@ def _records(source: Any) -> Iterator[tuple[int, Any]]:
       indices = range(start, min(start + _BATCH, len(source)))
       yield from zip(indices, source.__getitems__(indices), strict=True)
 
-  return counted(read(), "decoding", len(source))
+  return counted(read(), "decoding images", len(source))

@@ -187,8 +187,9 @@ def _cannot(
   base = mirror or files[0].url.rpartition("/")[0]
   return UserError(
     f"dataset.name: {name} cannot be downloaded ({_reason(error)}); put {names} "
-    f"({_size(sum(file.size for file in files))}, from {base}) into {folder}, or give the folder "
-    "that has them in dataset.data_dir, or another host in dataset.mirror"
+    f"({_size(sum(file.size for file in files))}, from {base}) into {folder}, or give a folder "
+    f"with {'them' if len(files) > 1 else 'it'} in dataset.data_dir, or another host in "
+    "dataset.mirror"
   )
 
 
