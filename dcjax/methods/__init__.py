@@ -56,7 +56,7 @@ class Step(NamedTuple):
     every: it runs in the iterations 0, `every`, 2 `every`, ...
     view: `view(state, key) -> (some, put)`, if `run` changes little of the state: it is given this
       and returns it anew, and `put(new)` is the full state. Else an iteration in which the step
-      does not run would copy everything, as branches of XLA do.
+      does not run would copy everything, as branches of XLA do. For steps with `times` 1.
   """
 
   run: Callable[..., Result]

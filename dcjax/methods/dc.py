@@ -90,11 +90,13 @@ def dc(
   matching = gradient_matching(network, settings, strategy, augmentations, formation)
   train = _network_training(network, settings, strategy, augmentations.network, formation)
 
+  # Line 6: what all inner steps match is known before the first of them.
   def draw(dataset: Dataset, key: Key, number: Array) -> Batches:
     return _draw(matching, settings.inner_loop, dataset, key)
 
   def match_and_train(state: State, dataset: Dataset, batches: Batches, key: Key, number: Array):
-    def match(state, params, batches, key):  # lines 5 to 8
+    # Lines 5 to 8: the classes do not depend on each other, so that all of S takes one step.
+    def match(state, params, batches, key):
       losses, gradients = matching.match(params, state.stored, dataset, batches, key)
       return step_images(optimizer, state, gradients), losses.mean()
 
@@ -154,6 +156,7 @@ def gradient_norms(
   def norms(stored, ours, target):
     return optax.tree.norm(target), optax.tree.norm(ours(stored))
 
+  # As lines 5 to 8, but norms in place of D, and no step.
   def match(state, params, batches, key):
     return state, matching.map(norms, params, state.stored, dataset, batches, key)
 
@@ -198,6 +201,7 @@ def _inner_loop(
   def step(carry, each):
     (state, params), (t, batches) = carry, each
     match_key, train_key = _step_keys(steps_key, t)
+    # Lines 5 to 8.
     state, results = match(state, params, batches, match_key)
     # Line 9. The last network would not be used: line 3 draws a new one (DC, Appendix A).
     params = jax.lax.cond(
@@ -229,6 +233,7 @@ def _network_training(
   optimizer = optax.sgd(settings.lr_network)
 
   def train(dataset: Dataset, params: Params, stored: Stored, key: Key) -> Params:
+    # All classes in one set, in batches of at most 256 (DSA, hyper-parameters).
     images, labels = data.as_batch(formation.decode_classes(stored, dataset.whitening))
     batch = min(BATCH_SYNTHETIC, len(labels))
     carry, _ = training.epochs(

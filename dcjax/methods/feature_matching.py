@@ -107,8 +107,10 @@ class FeatureMatching(NamedTuple):
       features = training.in_blocks(lambda x: self._embed(params, x)[1], images, block=block)
       return weights @ features
 
+    # The mean embedding of real images, a constant ...
     target = over_batch(self.strategy, weighted, real)
 
+    # ... and of synthetic ones, which the distance is differentiated to (IDM, Eq. 2 and 5).
     def loss(stored):
       decoded = self.formation.decode(stored, dataset.whitening)
       synthetic = self.augmentations.synthetic(omega, decoded)

@@ -70,6 +70,7 @@ class GradientMatching(NamedTuple):
       D of each class `[classes]`, and the gradient of their sum, shaped as `stored`.
     """
 
+    # Line 8, up to the step of SGD: D and its gradient to S_c.
     def compare(stored, ours, target):
       return jax.value_and_grad(lambda stored: self.distance(ours(stored), target))(stored)
 
@@ -99,11 +100,14 @@ class GradientMatching(NamedTuple):
 
     def one_class(shared, label, indices, images):
       params, stats, weights, dataset, augment_key = shared
-      omega = jax.random.fold_in(augment_key, label)  # the same one for both batches: siamese
+      # Line 6 of DC's and DSA's Algorithm 1: one omega for both batches.
+      omega = jax.random.fold_in(augment_key, label)
+      # Line 7: the gradient of the loss of real images, which is a constant ...
       real = self.augmentations.real(omega, dataset.normalise(dataset.images[indices]))
       gradient = partial(self._gradient, params, label, stats)
       target = over_batch(self.strategy, partial(gradient, self.strategy.blocks), real)
 
+      # ... and that of synthetic ones, which line 8 differentiates once more.
       def ours(stored):
         synthetic = self._draw_synthetic(self.formation.decode(stored, dataset.whitening), omega)
         synthetic = self.augmentations.synthetic(omega, synthetic)

@@ -137,6 +137,7 @@ def idm(
     sample_key, match_key, _, _ = jax.random.split(key, 4)
     slot = networks.sample(state.queue, sample_key)  # line 3
     phi = slots.at(state.queue.slots, slot)
+    # The accuracy is that of the last training, not of this iteration.
     weight = settings.regularisation * phi.accuracy if settings.regularisation else None
     losses, gradients = matching.match(  # lines 4 and 5
       phi.params, state.stored, dataset, indices, match_key, weight
