@@ -99,8 +99,8 @@ class Checkpoints:
       problems.setdefault(step, "another process cannot read it")
     newest = max(problems)
     raise UserError(
-      f"{self._folder}: all checkpoints are corrupt ({newest}: {problems[newest]}); put one back, "
-      "or delete this folder to start from the beginning"
+      f"{self._folder}: all checkpoints are corrupt ({newest}: {problems[newest]}), or of another "
+      "version of dcjax; put one back, or delete this folder to start from the beginning"
     )
 
   def _read(self, step: int, like: Any) -> tuple[Any, dict[str, float]]:
