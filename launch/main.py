@@ -52,6 +52,10 @@ COMMANDS = (
   "nas",
 )
 BAD_INPUT = 2  # exit code
+OUT_OF_MEMORY = (  # what `condense` does not say in its own words
+  "compute: out of memory; take fewer or smaller images or networks at a time, for instance by "
+  "compute.image_block or compute.network_block, and start the command again"
+)
 STOPPED = 130  # by Ctrl-C, as shells count
 
 
@@ -69,6 +73,11 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(interrupted.exit_code)  # not waiting for what the device still computes
+  except Exception as error:
+    if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    print(f"dcjax: {OUT_OF_MEMORY}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -318,6 +318,15 @@ def test_ctrl_c_before_a_run_begins_is_one_line(tmp_path, seconds):
   assert process.returncode == 130
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: no room")])
+def test_memory_that_has_run_out_is_one_line(monkeypatch, capsys, error):
+  def fail(arguments):
+    raise error
+
+  monkeypatch.setattr(main, "run", fail)
+  assert "compute: out of memory; take fewer" in mistake(monkeypatch, capsys, "evaluate")
+
+
 def test_a_network_that_there_is_not_is_said_before_the_data_are_read(
   run, monkeypatch, capsys, tmp_path
 ):
