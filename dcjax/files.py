@@ -23,7 +23,14 @@ def expand(field: str, path: str | os.PathLike[str]) -> Path:
     UserError: it begins with the name of a user who does not exist.
   """
   try:
-    return Path(path).expanduser()
+    expanded = Path(path).expanduser()
+    with suppress(ValueError):  # of a NUL, of which its reader says more
+      expanded.exists()
+    return expanded
+  except OSError as error:  # a name that is too long, say
+    raise UserError(
+      f"{field}: {os.fspath(path)[:60]}...: {error.strerror}; give another path"
+    ) from None
   except RuntimeError:
     raise UserError(f"{field}: {path}: there is no such user; write the path in full") from None
 

@@ -4,6 +4,7 @@ A disk may have failed, or a person have written there: whatever a file holds, n
 another way. All of it does without jax, as `dcjax status` does.
 """
 
+import errno
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -134,7 +135,7 @@ def read_json(
     UserError: it cannot be read, or holds something else.
   """
   try:
-    content = _parse(file.read_bytes())
+    content = _parse(_regular(file).read_bytes())
   except OSError as error:
     raise UserError(f"{field}: cannot read {file} ({error.strerror}); {remedy}") from None
   except ValueError:
@@ -142,6 +143,13 @@ def read_json(
   if not shape(content):
     raise UserError(f"{field}: {file} is damaged, not what dcjax writes; {remedy}")
   return content
+
+
+def _regular(file: Path) -> Path:
+  """The file itself; `OSError` for a pipe or the like, which would be waited for."""
+  if file.exists() and not file.is_file():
+    raise OSError(errno.EINVAL, "it is no regular file")
+  return file
 
 
 def _parse(text: bytes) -> Any:
@@ -171,7 +179,7 @@ def read_log(file: Path) -> tuple[list[dict[str, Any]], int]:
     UserError: the file cannot be read.
   """
   try:
-    lines = file.read_bytes().splitlines()
+    lines = _regular(file).read_bytes().splitlines()
   except FileNotFoundError:
     return [], 0
   except OSError as error:
@@ -209,4 +217,4 @@ def newest_checkpoint(folder: Path) -> int:
     names = [path.name for path in (folder / "checkpoints").iterdir()]
   except OSError:
     return 0
-  return max((int(name) for name in names if name.isdecimal()), default=0)
+  return max((int(name) for name in names if name.isdecimal() and len(name) < 16), default=0)

@@ -50,7 +50,7 @@ def as_labels(field: str, labels: np.ndarray, count: int) -> np.ndarray:
     UserError: other type, other shape, or a negative label.
   """
   labels = np.asarray(labels)
-  if not np.issubdtype(labels.dtype, np.integer):
+  if labels.dtype.kind not in "iu":
     raise UserError(f"{field}: expected integer labels, got {labels.dtype}; convert them")
   if labels.shape != (count,):
     raise UserError(

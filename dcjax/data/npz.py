@@ -101,7 +101,10 @@ def _check_keys(path: Path, file: Mapping[str, np.ndarray], keys: tuple[str, ...
 def _array(path: Path, file: Mapping[str, np.ndarray], key: str) -> np.ndarray:
   """Reads one array; object arrays, which would need pickle, are refused."""
   try:
-    return file[key]
+    array = file[key]
+    if not isinstance(array, np.ndarray):
+      raise ValueError("no array")
+    return array
   except Exception as error:  # zipfile, zlib and numpy each raise their own
     raise UserError(
       f"dataset.data_dir: {path}: {key}: cannot be read ({type(error).__name__});"

@@ -43,7 +43,9 @@ def as_range(value: Iterable[Any]) -> Range | None:
     low, high = map(float, given)
   except (TypeError, ValueError):
     low = high = 0.0
-  if not (low < high and np.isfinite([low, high]).all()):
+  with np.errstate(all="ignore"):
+    factor = np.float64(255) / (high - low)
+  if not (low < high and np.isfinite([low, high, high - low, factor]).all()):
     raise UserError(
       f"dataset.range: {tuple(value)} is not two numbers, for black and, higher, for white; "
       "give such as 0,4095"

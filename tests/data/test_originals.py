@@ -1,14 +1,17 @@
 """The papers' data sets from their original files: formats, folders, downloads."""
 
 import hashlib
+import io
 import multiprocessing
 import os
 import pickle
 import signal
+import struct
 import time
 
 import numpy as np
 import pytest
+from scipy import io as scipy_io
 
 from dcjax import data
 from dcjax.config import default
@@ -476,3 +479,75 @@ def test_cifars_copy_has_the_order_of_its_own_numbers(shared):
   places = list(range(0, len(records), 251))
   numbers = [int(record["id"][-5:]) for record in records.__getitems__(places)]
   assert numbers == hashed("train", len(records))[places].tolist()
+
+
+def _archive():
+  return small.tar(small.cifar10_binary(*COLOUR, NAMES), "cifar-10-batches-bin")
+
+
+@pytest.mark.parametrize("place", [0.1, 0.3, 0.5, 0.7, 0.9, 0.999])
+def test_bytes_of_an_archive_that_have_changed_are_noticed(tmp_path, place):
+  archive = bytearray(_archive())
+  at = int(place * len(archive))
+  archive[at] ^= 1
+  small.write(tmp_path, {"cifar-10-binary.tar.gz": bytes(archive)})
+  with pytest.raises(UserError, match=r"dataset.data_dir: .*(damaged|lacks)"):
+    load("cifar10", tmp_path, data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("counts", [(30, 20), (20, 30), (0, 0)])
+def test_as_many_images_as_labels(tmp_path, counts):
+  x_train, y_train, x_test, y_test = DIGIT
+  images, labels = counts
+  files = small.idx_files(x_train[:images], np.resize(y_train, labels), x_test, y_test)
+  small.write(tmp_path, files)
+  with pytest.raises(UserError, match=f"train: {images} images, but {labels} labels"):
+    load("mnist", tmp_path, data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("labels", [[241, 1], [-11, 1], [1.5, 1], ["a", "b"], [1j, 1]])
+def test_labels_of_svhn_are_one_to_ten(labels):
+  file = io.BytesIO()
+  scipy_io.savemat(file, {"X": np.zeros((4, 4, 3, 2), np.uint8), "y": np.array(labels)[:, None]})
+  with pytest.raises(ValueError, match="t: "):
+    formats.svhn({"t": file.getvalue(), "u": file.getvalue()})
+
+
+def test_a_pickle_that_would_take_time_or_memory_is_refused():
+  bomb = [1]
+  for _ in range(60):
+    bomb = [bomb, bomb]
+  memo = b"\x80\x02]r" + struct.pack("<I", 2**31) + b"."
+  for content in (pickle.dumps(bomb, 2), memo):
+    with pytest.raises(ValueError, match="more objects than"):
+      pickles.load("f", content)
+
+
+def test_a_file_that_is_larger_than_published_is_not_received_whole(tmp_path, monkeypatch, server):
+  _, files, _ = published("mnist")
+  found = small.publish(monkeypatch, server, "mnist", files)
+  name = found[0].name
+  server.files[f"/mnist/{name}"] = bytes(10**6)
+  with pytest.raises(UserError, match="is not the published file"):
+    fetch.fetch("mnist", found, tmp_path)
+  assert (tmp_path / fetch.STAGING / f"{name}.partial").stat().st_size < 10**5
+
+
+def test_a_users_file_in_the_folder_of_downloads_is_kept(tmp_path, monkeypatch, server):
+  _, files, _ = published("cifar10")
+  found = small.publish(monkeypatch, server, "cifar10", files)
+  small.write(tmp_path, {found[0].name: b"mine"})
+  fetch.fetch("cifar10", found, tmp_path)
+  assert (tmp_path / f"{found[0].name}.other").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("mirror", ["http://[", "http://", "http://u:secret@h/f", "http://h\nx"])
+def test_an_odd_mirror_is_one_line_without_its_password(tmp_path, mirror):
+  with pytest.raises(UserError, match=r"dataset.mirror: .* is no address") as error:
+    load("mnist", tmp_path, mirror=mirror)
+  assert "\n" not in str(error.value) and "secret" not in str(error.value)
+
+
+def test_a_path_that_is_too_long_is_one_line(tmp_path):
+  with pytest.raises(UserError, match=r"dataset\.data_dir: .*too long"):
+    load("mnist", tmp_path, data_dir=str(tmp_path / ("a" * 300)))

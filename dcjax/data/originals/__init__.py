@@ -7,6 +7,7 @@ downloaded. Nothing here needs TensorFlow.
 import hashlib
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -153,7 +154,7 @@ def _decode(name: str, found: disk.Found) -> Arrays:
 def _order(split: str, count: int) -> np.ndarray:
   """The order of TensorFlow Datasets: by the MD5 of the split's name and the image's number."""
   keys = [hashlib.md5(f"{split}{n}".encode(), usedforsecurity=False).digest() for n in range(count)]
-  return np.array(sorted(range(count), key=keys.__getitem__))
+  return np.array(sorted(range(count), key=keys.__getitem__), np.intp)
 
 
 def speech_folder(
@@ -191,9 +192,11 @@ def _unpack(archive: Path, folder: Path) -> None:
       wanted = [name for name in file.namelist() if name.startswith(f"{SPEECH}/")]
       file.extractall(partial, wanted)  # which keeps to the folder, whatever names say
     os.rename(partial / SPEECH, folder / SPEECH)
-    partial.rmdir()
-  except (OSError, zipfile.BadZipFile) as error:
-    raise UserError(
-      f"dataset.cache_dir: cannot unpack {archive} ({error}); see to the room and the permissions "
-      "there"
-    ) from None
+  except Exception as error:  # of the disk; or another process was faster
+    if not (folder / SPEECH).is_dir():
+      raise UserError(
+        f"dataset.cache_dir: cannot unpack {archive} ({error}); see to the room and the "
+        "permissions there"
+      ) from None
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)

@@ -19,6 +19,7 @@ _PACKED: dict[str, Callable[[bytes], bytes]] = {
 }
 
 _ARCHIVES = (".tar.gz", ".zip")
+_LARGEST = 2**24  # bytes of a file in a zip, where each is one image or a list of names
 
 
 class Found(NamedTuple):
@@ -44,7 +45,7 @@ class Found(NamedTuple):
         found = {name: _unpacked(path) for name, path in _files(self.layout, self.path)}
       else:
         found = dict(_members(self.path, self.layout.wanted))
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
+    except Exception as error:  # a damaged file may raise anything
       raise UserError(
         f"dataset.data_dir: cannot unpack {self.path} ({_one_line(error)}); it was cut short or "
         "damaged, get it again"
@@ -115,14 +116,19 @@ def _members(archive: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, byte
 
   if zipfile.is_zipfile(archive):
     with zipfile.ZipFile(archive) as file:
-      for entry in file.namelist():
-        if name := inner(entry):
+      for entry in file.infolist():
+        if name := inner(entry.filename):
+          if entry.file_size > _LARGEST:
+            raise ValueError(f"{name} would take {entry.file_size} bytes of memory")
           yield name, file.read(entry)
     return
-  with tarfile.open(archive) as tar:
-    for member in tar:
-      if member.isfile() and (name := inner(member.name)):
-        yield name, tar.extractfile(member).read()  # type: ignore[union-attr]
+  with gzip.open(archive) as stream:
+    with tarfile.open(fileobj=stream) as tar:
+      for member in tar:
+        if member.isfile() and (name := inner(member.name)):
+          yield name, tar.extractfile(member).read()  # type: ignore[union-attr]
+    while stream.read(2**20):  # to the end, where the digest is that tells of damage
+      pass
 
 
 def _ordered(found: Found, contents: Contents) -> list[str]:

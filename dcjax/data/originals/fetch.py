@@ -37,8 +37,7 @@ def fetch(name: str, files: Sequence[File], folder: Path, mirror: str = "") -> N
   Raises:
     UserError: they cannot be had. The message names the files, their size and where to put them.
   """
-  if mirror and urlsplit(mirror).scheme not in ("http", "https"):
-    raise UserError(f"dataset.mirror: '{mirror}' is no address; write http://HOST/FOLDER")
+  _check_mirror(mirror)
   try:
     staging = folder / STAGING
     staging.mkdir(parents=True, exist_ok=True)
@@ -51,6 +50,19 @@ def fetch(name: str, files: Sequence[File], folder: Path, mirror: str = "") -> N
       shutil.rmtree(staging, ignore_errors=True)
   except (OSError, ValueError) as error:  # of the disk, of the network, of a digest
     raise _cannot(name, files, folder, mirror, error) from None
+
+
+def _check_mirror(mirror: str) -> None:
+  """Raises `UserError` for what is no address, or has a password, which logs would show."""
+  try:
+    parts = urlsplit(mirror)
+    usable = not mirror or bool(parts.scheme in ("http", "https") and parts.hostname)
+    usable = usable and mirror.isprintable() and parts.username is None and parts.port != 0
+  except ValueError:
+    usable = False
+  if not usable:
+    shown = mirror.rpartition("@")[2] if mirror.isprintable() else repr(mirror)
+    raise UserError(f"dataset.mirror: '{shown}' is no address; write http://HOST/FOLDER")
 
 
 def is_published(path: Path, file: File) -> bool:
@@ -67,7 +79,12 @@ def _is_there(path: Path, file: File) -> bool:
     return False
   if is_published(path, file):
     return True
-  logger.warning("%s: is not the published file any more; downloading it again", path)
+  aside = path.with_name(f"{path.name}.other")
+  logger.warning(
+    "%s: is not the published file any more; downloading it again, and keeping this as %s",
+    path, aside.name,
+  )  # fmt: skip
+  os.replace(path, aside)
   return False
 
 
@@ -160,7 +177,7 @@ class _Growing:
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     timeout = CONNECT_SECONDS, READ_SECONDS
     with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
-      if response.status_code == requests.codes.requested_range_not_satisfiable:
+      if done and response.status_code == requests.codes.requested_range_not_satisfiable:
         self._partial.unlink()  # another file than the one that was begun
         return self._receive(url)
       response.raise_for_status()
@@ -177,6 +194,8 @@ class _Growing:
       for chunk in response.iter_content(_CHUNK):
         file.write(chunk)
         bar.update(len(chunk))
+        if file.tell() > self._size:
+          raise ValueError("more comes than was published")
 
 
 def _cannot(
@@ -207,6 +226,8 @@ def _reason(error: Exception) -> str:
     return f"no connection to {urlsplit(str(error.request.url)).hostname!s}"
   if isinstance(error, requests.ConnectionError):
     return "the host fell silent"
+  if isinstance(error, requests.RequestException):
+    return f"the address cannot be used: {type(error).__name__}"
   if isinstance(error, ValueError):
     return "what came is not the published file: its digest is another"
   return getattr(error, "strerror", None) or str(error)

@@ -50,6 +50,12 @@ def idx(class_names: Sequence[str] = _DIGITS) -> Callable[[Contents], Arrays]:
     train_images, train_labels, test_images, test_labels = (
       _idx_array(name, data) for name, data in contents.items()
     )
+    for name, images, labels in (
+      ("train", train_images, train_labels),
+      ("t10k", test_images, test_labels),
+    ):
+      if not 0 < len(images) == len(labels):
+        raise ValueError(f"{name}: {len(images)} images, but {len(labels)} labels")
     return Arrays(
       train_images[..., None],
       train_labels.astype(np.int32),
@@ -86,9 +92,9 @@ def _svhn_split(name: str, data: bytes) -> tuple[np.ndarray, np.ndarray]:
     images, labels = file["X"], file["y"].reshape(-1)
   except Exception as error:  # a damaged file may raise anything
     raise ValueError(f"{name}: no MATLAB file with X and y ({type(error).__name__})") from None
-  if images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] != len(labels):
+  if images.ndim != 4 or images.dtype != np.uint8 or not 0 < images.shape[-1] == len(labels):
     raise ValueError(f"{name}: X is {images.dtype} {list(images.shape)}, not uint8 [H, W, 3, N]")
-  return np.moveaxis(images, -1, 0), _labels(name, labels % 10, 10)
+  return np.moveaxis(images, -1, 0), _labels(name, labels, 11) % 10
 
 
 def cifar_binary(names: str, *, labels: int) -> Callable[[Contents], Arrays]:
@@ -210,7 +216,8 @@ def tiny_imagenet(contents: Contents) -> Arrays:
   a file, its name and its class first. Classes are sorted by name, images within them too.
   """
   trained = {name: PurePosixPath(name).parts[1] for name in sorted(contents)
-             if name.startswith("train/") and name.lower().endswith(".jpeg")}  # fmt: skip
+             if name.startswith("train/") and name.count("/") > 1
+             and name.lower().endswith(".jpeg")}  # fmt: skip
   classes = sorted(set(trained.values()))
   tested = _annotations(contents)
   if not trained or not tested:
@@ -262,7 +269,9 @@ def _pictures(contents: Contents, names: Iterable[str]) -> np.ndarray:
 
 
 def _labels(name: str, labels: np.ndarray, classes: int) -> np.ndarray:
-  """Labels as int32; checks that they are 0 to classes - 1."""
+  """Labels as int32; checks that they are whole numbers from 0 to classes - 1."""
+  if labels.dtype.kind not in "iuf" or (labels != np.rint(labels)).any():
+    raise ValueError(f"{name}: its labels are no whole numbers")
   if labels.size and not 0 <= labels.min() <= labels.max() < classes:
     raise ValueError(f"{name}: labels are {labels.min()}..{labels.max()}, not 0..{classes - 1}")
   return labels.astype(np.int32)

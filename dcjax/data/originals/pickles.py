@@ -6,6 +6,9 @@ written with, and puts functions of its own in their place; any other name ends 
 
 import io
 import pickle
+import pickletools
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,6 +44,8 @@ def _array(content: Any, dtype: Any, shape: Any, order: Any) -> _Array:
   """Stands for `_frombuffer`."""
   if isinstance(content, str):  # by Python 2, read as Latin-1
     content = content.encode("latin-1")
+  if not isinstance(content, bytes | bytearray | pickle.PickleBuffer):
+    raise pickle.UnpicklingError("an array has no bytes")
   array = _Array()
   order = "F" if order == "F" else "C"
   array.content = np.frombuffer(bytes(content), np.uint8).reshape(tuple(shape), order=order)
@@ -54,7 +59,7 @@ def _bytes(text: Any, encoding: Any) -> bytes:
   return text.encode("latin-1")
 
 
-_KNOWN = {
+_KNOWN: dict[str, Callable[..., Any]] = {
   "ndarray": _Array,
   "dtype": _Dtype,
   "_reconstruct": _empty,
@@ -73,7 +78,9 @@ class _Unpickler(pickle.Unpickler):
   def find_class(self, module: str, name: str) -> Any:
     if name not in _MODULES.get(module, ()):
       raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no data need")
-    return _KNOWN[name]
+    known = _KNOWN[name]
+    # A pickle may change what it is given: a function is its own copy.
+    return known if isinstance(known, type) else partial(known)
 
 
 def load(name: str, data: bytes) -> Any:
@@ -90,24 +97,39 @@ def load(name: str, data: bytes) -> Any:
     ValueError: it is no such pickle.
   """
   try:
+    _check_memo(data)
     # Latin-1 is what Python 2 wrote its strings in, arrays among them.
     content = _Unpickler(io.BytesIO(data), encoding="latin1").load()
-    return _plain(content)
+    return _plain(content, [len(data)])
   except Exception as error:  # a damaged file may raise anything
     reason = " ".join(str(error).split())[:120] or type(error).__name__
     raise ValueError(f"{name}: no pickle of plain data ({reason})") from None
 
 
-def _plain(value: Any) -> Any:
-  """Arrays for what stands for them, strings for bytes; nothing but plain data is let through."""
+def _check_memo(data: bytes) -> None:
+  """Refuses numbers of remembered objects for which memory would be taken."""
+  for operation, argument, _ in pickletools.genops(data):
+    if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(data):
+      raise pickle.UnpicklingError("it remembers more objects than it has bytes")
+
+
+def _plain(value: Any, left: list[int]) -> Any:
+  """Arrays for what stands for them, strings for bytes; nothing but plain data is let through.
+
+  `left` is how many more objects there may be: each takes a byte of the file at least, unless one
+  is there again and again, which could go on forever.
+  """
+  left[0] -= 1
+  if left[0] < 0:
+    raise pickle.UnpicklingError("it holds more objects than bytes")
   if isinstance(value, _Array):
     return value.content
   if isinstance(value, bytes):
     return value.decode("latin-1")
   if isinstance(value, dict):
-    return {_plain(key): _plain(entry) for key, entry in value.items()}
+    return {_plain(key, left): _plain(entry, left) for key, entry in value.items()}
   if isinstance(value, list):
-    return [_plain(entry) for entry in value]
+    return [_plain(entry, left) for entry in value]
   if value is None or isinstance(value, str | int | float):
     return value
   raise pickle.UnpicklingError(f"it holds a {type(value).__name__}")
