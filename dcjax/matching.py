@@ -27,8 +27,9 @@ def layerwise(a: Params, b: Params) -> Array:
 
   Parameters of one dimension (biases, the scales of most norms) count zero.
   """
-  total = jnp.zeros((), jnp.float32)
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+  leaves = jax.tree.leaves(a)
+  total = jnp.zeros((), leaves[0].dtype)
+  for x, y in zip(leaves, jax.tree.leaves(b), strict=True):
     if x.ndim > 1:
       units = x.shape[-1]
       total += _cosine_distance(x.reshape(-1, units), y.reshape(-1, units)).sum()

@@ -21,7 +21,8 @@ from tests.runs import tiny
 HOSTILE = (0, -1, 2**31, 2**63, 10**400, -0.5, 1e30, math.nan, math.inf, -math.inf)
 # Fields and flags for which zero says something: nothing, never, all of them, or exactly that.
 ZERO = {
-  "seed", "evaluate_every", "picture_every", "converged_after", "formation.bound",
+  "seed", "dataset.test_seed", "evaluate_every", "picture_every", "converged_after",
+  "formation.bound",
   "dataset.rgb_side", "evaluation.networks", "evaluation.cutmix", "compute.image_block",
   "compute.first_block", "compute.synthetic_block", "compute.memory_limit", "compute.workers",
   "trained.low", "training.steps", "training.weight_decay", "training.pretraining",
@@ -109,7 +110,9 @@ def saved(tmp_path_factory):
 
 def test_numbers_given_to_evaluate(saved, monkeypatch):
   monkeypatch.setattr(
-    evaluate_command, "evaluate", lambda path, **more: [] if evaluate.bind(path, **more) else None
+    evaluate_command,
+    "records",
+    lambda path, unfinished, **more: [] if evaluate.bind(path, **more) else None,
   )
   names = numeric(evaluate_command._flags())
   assert {"networks", "epochs", "checks", "seed", "cutmix"} == set(names)

@@ -121,7 +121,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
     )
   config = complete(config.to_dict())
   if not 0 <= config.seed < SEEDS:
-    raise UserError(f"seed: {config.seed} is not within 0..{SEEDS - 1}; give one that is")
+    shown = str(config.seed)[:20]
+    raise UserError(f"seed: {shown} is not within 0..{SEEDS - 1}; give one that is")
   numbers.check_large(config)
   check_name("evaluation.protocol", config.evaluation.protocol, PROTOCOLS)
   check_least("ipc", config.ipc, 1)

@@ -41,14 +41,14 @@ def as_range(value: Iterable[Any]) -> Range | None:
     return None
   try:
     low, high = map(float, given)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     low = high = 0.0
   with np.errstate(all="ignore"):
     factor = np.float64(255) / (high - low)
   if not (low < high and np.isfinite([low, high, high - low, factor]).all()):
     raise UserError(
-      f"dataset.range: {tuple(value)} is not two numbers, for black and, higher, for white; "
-      "give such as 0,4095"
+      f"dataset.range: {str(tuple(value))[:60]} is not two numbers, for black and, higher, for "
+      "white; give such as 0,4095"
     )
   return low, high
 

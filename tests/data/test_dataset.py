@@ -348,7 +348,7 @@ def test_every_source_is_checked(tmp_path):
     ({"range": (0, 255)}, "dataset.range: dataset.name=digits says itself"),
     ({"name": "npz", "range": (1, 0)}, r"dataset.range: \(1, 0\) is not two numbers"),
     ({"test_share": 1.0}, "dataset.test_share: 1.0 is no share"),
-    ({"test_share": float("nan")}, "dataset.test_share: nan is no share"),
+    ({"test_share": float("nan")}, "dataset.test_share: nan is not a number"),
     ({"test_seed": -1}, "dataset.test_seed: -1 is not within"),
     ({"image_column": "img"}, "dataset.image_column: dataset.name=digits has no columns"),
     ({"name": "npz", "label_column": "y"}, "dataset.label_column: dataset.name=npz has no"),
