@@ -147,7 +147,7 @@ def read_json(
 
 def _regular(file: Path) -> Path:
   """The file itself; `OSError` for a pipe or the like, which would be waited for."""
-  if file.exists() and not file.is_file():
+  if file.exists() and not file.is_file() and not file.is_dir():
     raise OSError(errno.EINVAL, "it is no regular file")
   return file
 

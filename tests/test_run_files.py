@@ -1,6 +1,7 @@
 """Damaged files of runs: whatever they hold, a reader names them in one line, or does without."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -277,3 +278,9 @@ def test_a_field_that_there_has_been_since(tmp_path, config, completed, field):
       UserError, match=f"another config: {field} is {default} there and 77 here".lower()
     ):
       workdir.check(fields, completed)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / "metrics.jsonl")
+  with pytest.raises(UserError, match="it is no regular file"):
+    read_log(tmp_path / "metrics.jsonl")
