@@ -15,7 +15,7 @@ from typing import Any
 logger = logging.getLogger("dcjax")
 logger.setLevel(logging.INFO)  # a level that a user sets later holds
 
-LOG_SECONDS = 10.0  # between two lines that say what goes on
+LOG_SECONDS = 5.0  # between two lines that say what goes on
 REFRESH_SECONDS = 1.0  # between two looks of a thread at a bar
 _FALLBACK_SIZE = {"ncols": 79, "nrows": 24}  # of a terminal that says it is 0 columns wide
 
@@ -70,7 +70,7 @@ def ticking(tick: Callable[[], None], seconds: float) -> Iterator[None]:
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
-  """Logs what a `with` block does, at once, and every ten seconds that it still does."""
+  """Logs what a `with` block does, at once, and every five seconds that it still does."""
   start = time.monotonic()
   logger.info(text)
   with ticking(lambda: log_still(text, time.monotonic() - start), LOG_SECONDS):
