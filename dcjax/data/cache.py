@@ -20,6 +20,7 @@ import numpy as np
 from absl import logging
 from numpy.typing import DTypeLike
 
+from dcjax.errors import gist
 from dcjax.files import expand, sync, writing
 
 DIGESTS = "digests.json"
@@ -53,7 +54,7 @@ def read(entry: Path, dtypes: Mapping[str, DTypeLike]) -> dict[str, np.ndarray] 
   try:
     return _read(entry, dtypes)
   except (OSError, ValueError, EOFError, RecursionError) as error:
-    logging.warning("%s: not used (%s); making it anew", entry, _one_line(error))
+    logging.warning("%s: not used (%s); making it anew", entry, gist(error))
     return None
 
 
@@ -94,7 +95,7 @@ def write(entry: Path, arrays: Mapping[str, np.ndarray]) -> None:
   except OSError as error:
     shutil.rmtree(partial, ignore_errors=True)
     if error.errno != errno.ENOTEMPTY:  # else another process has just written it
-      logging.warning("%s: cannot be written (%s); going on without", entry, _one_line(error))
+      logging.warning("%s: cannot be written (%s); going on without", entry, gist(error))
 
 
 def _remove(entry: Path, arrays: Mapping[str, Any]) -> None:
@@ -122,7 +123,3 @@ def _digest(array: np.ndarray) -> str:
   digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode(), usedforsecurity=False)
   digest.update(np.ascontiguousarray(array).view(np.uint8).data)
   return digest.hexdigest()
-
-
-def _one_line(error: Exception) -> str:
-  return " ".join(str(error).split())

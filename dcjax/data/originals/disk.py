@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dcjax.data.originals.catalogue import Layout, Original
 from dcjax.data.originals.formats import Contents
-from dcjax.errors import UserError
+from dcjax.errors import UserError, gist
 
 _PACKED: dict[str, Callable[[bytes], bytes]] = {
   "": bytes,
@@ -47,7 +47,7 @@ class Found(NamedTuple):
         found = dict(_members(self.path, self.layout.wanted))
     except Exception as error:  # a damaged file may raise anything
       raise UserError(
-        f"dataset.data_dir: cannot unpack {self.path} ({_one_line(error)}); it was cut short or "
+        f"dataset.data_dir: cannot unpack {self.path} ({gist(error)}); it was cut short or "
         "damaged, get it again"
       ) from None
     return {name: found[name] for name in _ordered(self, found)}
@@ -146,7 +146,3 @@ def _ordered(found: Found, contents: Contents) -> list[str]:
       "dataset.data_dir empty to download the data set"
     )
   return list(names)
-
-
-def _one_line(error: Exception) -> str:
-  return " ".join(str(error).split()) or type(error).__name__
