@@ -3,12 +3,10 @@
 import io
 import os
 import re
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +17,7 @@ from absl import logging
 from dcjax.data import cache, class_folders, pixels
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.pixels import Range
+from dcjax.data.reach import check_reachable
 from dcjax.data.split import Split
 from dcjax.errors import UserError, gist, nearest
 from dcjax.files import expand
@@ -162,9 +161,7 @@ def _reachable_or_offline(library: Any, name: str) -> Iterator[None]:
   reason = "HF_HUB_OFFLINE is set"
   if not offline:
     try:
-      request = urllib.request.Request(host, method="HEAD")
-      with suppress(urllib.error.HTTPError):  # a host that answers
-        urllib.request.urlopen(request, timeout=_REACH_SECONDS).close()
+      check_reachable(host, _REACH_SECONDS)
       reason = ""
     except OSError as error:
       reason = gist(error)

@@ -3,10 +3,7 @@
 import hashlib
 import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from dcjax.activity import counted
 from dcjax.data import cache, statistics
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
+from dcjax.data.reach import check_reachable
 from dcjax.errors import UserError, gist, nearest
 from dcjax.files import expand
 
@@ -316,9 +314,7 @@ def _remedy(name: str, error: Exception) -> str:
 def _check_reachable(builder: Any) -> None:
   """Raises an error at once where TFDS would try for minutes: without a network."""
   for url in list(builder.url_infos or ())[:1]:
-    request = urllib.request.Request(url, method="HEAD")
-    with suppress(urllib.error.HTTPError):  # a host that answers
-      urllib.request.urlopen(request, timeout=REACH_SECONDS).close()
+    check_reachable(url, REACH_SECONDS)
 
 
 def _entry_name(builder: Any) -> str:
