@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from configs import dm, dsa, idc, idm
 from dcjax import augment
-from dcjax.evaluate import bind
+from dcjax.commands.evaluate import bind
 
 PROTOCOL = "dsa"
 FOREVER = 10**6  # iterations; the clock stops a run long before

@@ -1,4 +1,4 @@
-"""What each choice of `dcjax.strategy` costs: see `README.md` here.
+"""What each choice of `dcjax.devices.strategy` costs: see `README.md` here.
 
 python -m benchmarks.choices [--only dc --only dm ...] [--real 64] [--rounds 3] [--out FILE.json]
 """

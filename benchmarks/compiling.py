@@ -13,9 +13,10 @@ from ml_collections import ConfigDict
 
 from benchmarks import report
 from dcjax import config as config_lib
-from dcjax import data, experiment
-from dcjax.experiment import Keys
-from dcjax.loop import Loop
+from dcjax import data
+from dcjax.run import experiment
+from dcjax.run.experiment import Keys
+from dcjax.run.loop import Loop
 
 ALL = (
   "dc:mnist,ipc=1",

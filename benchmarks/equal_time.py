@@ -13,9 +13,9 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import budget
-from dcjax import environment
-from dcjax.condense import condense
-from dcjax.workdir import write_json
+from dcjax.commands.condense import condense
+from dcjax.devices import environment
+from dcjax.run.workdir import write_json
 
 # Real images, as IDC starts from them: one in a stored image, or four.
 STARTS = {"random": "idc_i", "random_tiled": "idc"}

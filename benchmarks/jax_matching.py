@@ -12,13 +12,13 @@ from benchmarks import jax_parts, layout, problem
 from benchmarks.problem import Setting
 from dcjax import augment, methods
 from dcjax.augment import Augmentations
+from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
-from dcjax.formation import Stored
-from dcjax.matching import euclidean, on_convolutions
 from dcjax.methods import Method, State, dc, dm, idc, idm
+from dcjax.methods.distances import euclidean, on_convolutions
 from dcjax.methods.feature_matching import FeatureMatching
 from dcjax.methods.gradient_matching import GradientMatching
-from dcjax.types import Array, Key, Params
+from dcjax.sets.formation import Stored
 
 
 class Matching:

@@ -8,10 +8,11 @@ import numpy as np
 
 from benchmarks import problem
 from benchmarks.problem import Setting
-from dcjax import augment, data, formation, nn
+from dcjax import augment, data, nn
+from dcjax.common.types import Array
+from dcjax.devices.strategy import Strategy, choose
 from dcjax.nn import Network
-from dcjax.strategy import Strategy, choose
-from dcjax.types import Array
+from dcjax.sets import formation
 
 
 def strategy(setting: Setting) -> Strategy:

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks import jax_parts, layout, problem
 from benchmarks.problem import Setting
 from dcjax import augment, evaluation
-from dcjax.types import Array, Key
+from dcjax.common.types import Array, Key
 
 PROTOCOL = "dsa"
 

@@ -63,7 +63,7 @@ class Setting(NamedTuple):
     augmented: whether images go through DSA's transforms.
     factor: of the formation, which makes factor^2 synthetic images of each that is stored.
     classes: of the dataset.
-    strategy: fields of `dcjax.strategy.Strategy`, with values other than the backend's default.
+    strategy: fields of `devices.strategy.Strategy`, with values other than the backend's default.
     precision: of the network's activations, on dcjax's side.
   """
 

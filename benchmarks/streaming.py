@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 
 from benchmarks import problem, report
 from dcjax import config as config_lib
-from dcjax import environment
-from dcjax.condense import condense
-from dcjax.synthetic import SyntheticSet
-from dcjax.workdir import write_json
+from dcjax.commands.condense import condense
+from dcjax.devices import environment
+from dcjax.run.workdir import write_json
+from dcjax.sets.synthetic import SyntheticSet
 
 HEADER = (
   "method",

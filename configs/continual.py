@@ -21,7 +21,7 @@ All are means over five runs, `--config.continual.runs=5`.
 
 from ml_collections import ConfigDict
 
-from dcjax import presets
+from dcjax.config import presets
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -21,7 +21,7 @@ on each of `selection.candidates` subsets: on a CPU, try 50 of them.
 
 from ml_collections import ConfigDict
 
-from dcjax import presets
+from dcjax.config import presets
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -9,7 +9,7 @@ means over five sets (`--config.seed=0` to 4) and 20 networks each.
 
 from ml_collections import ConfigDict
 
-from dcjax import presets
+from dcjax.config import presets
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

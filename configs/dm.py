@@ -13,7 +13,7 @@ The MMD baseline of the supplement (22.7 / 34.9 / 50.9): `--config.embedding=pix
 
 from ml_collections import ConfigDict
 
-from dcjax import presets
+from dcjax.config import presets
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

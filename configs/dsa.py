@@ -13,7 +13,7 @@ independent (F), `--config.evaluation.augmentation=none` for A and E. Table 5:
 
 from ml_collections import ConfigDict
 
-from dcjax import presets
+from dcjax.config import presets
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -15,7 +15,7 @@ ZCA (CIFAR-10, 10 / 50 images per class: 66.7 / 72.5): `--config.dataset.zca=Tru
 
 from ml_collections import ConfigDict
 
-from dcjax import presets
+from dcjax.config import presets
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -14,7 +14,7 @@ Table 2, row by row: `configs/dm.py`; the queue alone, `--config.formation.facto
 
 from ml_collections import ConfigDict
 
-from dcjax import presets
+from dcjax.config import presets
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from dcjax import presets
-from dcjax.config import default
+from dcjax.config import default, presets
 
 SETTINGS = ("idc10", "idc100", "idm10", "idm100")
 

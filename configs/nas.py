@@ -22,8 +22,8 @@ everything take days; a part of the space:
 
 from ml_collections import ConfigDict
 
-from dcjax import presets
-from dcjax.config.nas import default_search
+from dcjax.applications.nas.fields import default_search
+from dcjax.config import presets
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

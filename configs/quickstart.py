@@ -8,8 +8,7 @@ instance norm would see 2x2 pixels.
 
 from ml_collections import ConfigDict
 
-from dcjax import presets
-from dcjax.config import default
+from dcjax.config import default, presets
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -16,8 +16,7 @@ Mini Speech Commands is downloaded; `--config.dataset.data_dir=FOLDER` takes the
 
 from ml_collections import ConfigDict
 
-from dcjax import presets
-from dcjax.config import complete
+from dcjax.config import complete, presets
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

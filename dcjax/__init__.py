@@ -1,32 +1,36 @@
 """dcjax: dataset condensation in JAX, as pure functions.
 
-`dcjax.condense.condense(config, workdir)` makes a condensed set, `dcjax.evaluate.evaluate(path)`
-tests one, and `dcjax.SyntheticSet.load(path)` reads one.
+`dcjax.condense(config, workdir)` makes a condensed set, `dcjax.evaluate(path)` tests one, and
+`dcjax.SyntheticSet.load(path)` reads one.
 """
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcjax.errors import UserError
-from dcjax.version import __version__
+from dcjax.common.errors import UserError
+from dcjax.common.version import __version__
 
 if TYPE_CHECKING:
-  from dcjax.synthetic import SyntheticSet
+  from dcjax.commands.condense import condense
+  from dcjax.commands.evaluate import evaluate
+  from dcjax.sets.synthetic import SyntheticSet
 
 _HERE = Path(__file__).parent
-if not (
-  _HERE / "configs"
-).is_dir():  # a checkout, which has configs/ and launch/ beside this folder
+if not (_HERE / "configs").is_dir():  # in a checkout, configs/ and launch/ lie beside this folder
   __path__.append(str(_HERE.parent))
 
-__all__ = ["SyntheticSet", "UserError", "__version__"]
+__all__ = ["SyntheticSet", "UserError", "__version__", "condense", "evaluate"]
 
 if not TYPE_CHECKING:
+  _ROOMS = {
+    "SyntheticSet": "dcjax.sets.synthetic",
+    "condense": "dcjax.commands.condense",
+    "evaluate": "dcjax.commands.evaluate",
+  }
 
   def __getattr__(name):
-    """Imports `SyntheticSet`, and with it jax, for those who ask for it."""
-    if name != "SyntheticSet":
+    """Imports what takes jax only for those who ask for it."""
+    if name not in _ROOMS:
       raise AttributeError(f"module 'dcjax' has no attribute '{name}'")
-    from dcjax.synthetic import SyntheticSet
-
-    return SyntheticSet
+    return getattr(importlib.import_module(_ROOMS[name]), name)

@@ -1,1 +1,1 @@
-"""Command lines: thin mains over `dcjax.condense` and `dcjax.evaluate`."""
+"""Command lines: thin mains over `dcjax.commands.condense` and `dcjax.evaluate`."""

@@ -10,8 +10,8 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
+from dcjax.common.errors import UserError, nearest
 from dcjax.config import METHODS, default, flatten
-from dcjax.errors import UserError, nearest
 
 _LONGEST = 250  # characters of another's message
 FIELDS_HEADING = "Fields of the config with their defaults, explained in dcjax/config/defaults.py:"

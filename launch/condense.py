@@ -5,9 +5,10 @@ import logging
 from absl import flags
 from dcjax.launch import command_line
 
-from dcjax import processes, report
-from dcjax.condense import condense
-from dcjax.progress import logger
+from dcjax.commands.condense import condense
+from dcjax.devices import processes
+from dcjax.figures import report
+from dcjax.run.progress import logger
 
 
 def main(arguments: list[str]) -> None:

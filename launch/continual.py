@@ -5,10 +5,10 @@ from typing import Any
 from absl import flags
 from dcjax.launch import command_line
 
-from dcjax.applications import figure
-from dcjax.applications.continual import continual
+from dcjax.applications.continual import figure
+from dcjax.applications.continual.driver import continual
+from dcjax.applications.continual.fields import SCENARIOS, default
 from dcjax.config import flatten
-from dcjax.config.continual import SCENARIOS, default
 
 
 def main(arguments: list[str]) -> None:
@@ -32,7 +32,8 @@ def _fields(scenario: str) -> dict[str, Any]:
 
 def _help() -> str:
   lines = [
-    "Fields of the config, explained in dcjax/config/continual.py, beside those of a method:"
+    "Fields of the config, beside those of a method, explained in",
+    "dcjax/applications/continual/fields.py:",
   ]
   for scenario in SCENARIOS:
     lines += [f"For {scenario}:", *command_line.field_lines(_fields(scenario))]

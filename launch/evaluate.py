@@ -7,13 +7,13 @@ from typing import Any
 from absl import flags
 from dcjax.launch import command_line
 
-from dcjax import report
-from dcjax.errors import UserError
-from dcjax.evaluate import keep, records
-from dcjax.files import expand
+from dcjax.commands.evaluate import keep, records
+from dcjax.common.errors import UserError
+from dcjax.common.files import expand
+from dcjax.evaluation.protocols import PROTOCOLS
+from dcjax.figures import report
 from dcjax.nn import NETWORKS
-from dcjax.nn.pools import POOLS
-from dcjax.protocols import PROTOCOLS
+from dcjax.nn.architectures import POOLS
 
 
 def main(arguments: list[str]) -> None:

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from dcjax.activity import Lines, working
-from dcjax.errors import Interrupted, UserError, nearest
-from dcjax.version import __version__
+from dcjax.common.activity import Lines, working
+from dcjax.common.errors import Interrupted, UserError, nearest
+from dcjax.common.version import __version__
 
 USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
 

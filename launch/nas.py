@@ -3,12 +3,15 @@
 from absl import flags
 from dcjax.launch import command_line
 
-from dcjax.applications import ranking
-from dcjax.applications.nas import search
+from dcjax.applications.nas import ranking
+from dcjax.applications.nas.driver import search
+from dcjax.applications.nas.fields import default_search
 from dcjax.config import flatten
-from dcjax.config.nas import default_search
 
-HEADING = "Fields of the config with their defaults, explained in dcjax/config/nas.py, defaults.py:"
+HEADING = (
+  "Fields of the config with their defaults, explained in dcjax/applications/nas/fields.py and\n"
+  "dcjax/config/defaults.py:"
+)
 
 
 def main(arguments: list[str]) -> None:

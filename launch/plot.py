@@ -6,8 +6,8 @@ from functools import partial
 from absl import flags
 from dcjax.launch import command_line
 
-from dcjax.errors import UserError, check_name
-from dcjax.plot import KINDS, plot
+from dcjax.commands.plot import KINDS, plot
+from dcjax.common.errors import UserError, check_name
 
 HELP = """dcjax plot KIND --workdirs W[,W2 ...] --output FILE
   grid       the images of a run before its first iteration and after its last

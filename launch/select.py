@@ -3,8 +3,9 @@
 from absl import flags
 from dcjax.launch import command_line
 
-from dcjax import coreset, report
-from dcjax.select import select
+from dcjax.commands.select import select
+from dcjax.figures import report
+from dcjax.methods import coreset
 
 PRESET = "configs/coreset.py"
 

@@ -1,7 +1,7 @@
 """`dcjax status`: which runs to look at."""
 
-from dcjax.errors import UserError
-from dcjax.status import status
+from dcjax.commands.status import status
+from dcjax.common.errors import UserError
 
 HELP = """dcjax status W [W2 ...]
   W is the folder of a run or a selection, in use or not, or one that holds such folders, as that of

@@ -3,8 +3,8 @@
 from absl import flags
 from dcjax.launch import command_line
 
-from dcjax import table
-from dcjax.errors import UserError
+from dcjax.commands import table
+from dcjax.common.errors import UserError
 from dcjax.tables import TABLES
 
 HELP = """Also --config.field=value, for all cells whose method has the field: the budget

@@ -9,8 +9,9 @@ import pytest
 from ml_collections import ConfigDict
 
 import dcjax.config
-from dcjax import methods, presets
-from dcjax.formation import IDENTITY
+from dcjax import methods
+from dcjax.config import presets
+from dcjax.sets.formation import IDENTITY
 
 
 def tiny(method="dc", **changes) -> ConfigDict:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import budget, jax_parts, problem, profile, report, streaming
-from dcjax.condense import condense
+from dcjax.commands.condense import condense
 from tests.runs import tiny
 
 FOLDER = Path(report.__file__).parent

@@ -13,9 +13,10 @@ import pytest
 from dcjax.launch import evaluate as command
 from dcjax.launch import main
 
-from dcjax import SyntheticSet, evaluate
-from dcjax.errors import Interrupted
-from dcjax.experiment import Evaluation
+from dcjax import SyntheticSet
+from dcjax.commands import evaluate
+from dcjax.common.errors import Interrupted
+from dcjax.run.experiment import Evaluation
 
 TOP = Path(__file__).parents[1]
 QUICK = "--config=configs/quickstart.py:smoke"
@@ -184,7 +185,7 @@ def test_mistakes(monkeypatch, capsys, tmp_path, arguments, message):
     ("def deep(): assert not 'so'\ndef get_config():\n  deep()", "line 1, with AssertionError: "),
     ("from dcjax.config import default\ndef get_config():\n  default().ipc = 'x'",
      "line 3, with TypeError: "),
-    ("from dcjax import presets\ndef get_config():\n  presets.arguments('x', 'a', ('a',))",
+    ("from dcjax.config import presets\ndef get_config():\n  presets.arguments('x', 'a', ('a',))",
      "config argument: unknown 'x'"),
     ("def get_config(): return None", "NoneType is not a ConfigDict"),
     ("CONFIG = 3", "get_config"),
@@ -351,7 +352,7 @@ def test_output_that_cannot_be_written_is_one_line(run, monkeypatch, capsys, tmp
 
 def test_heavy_packages_are_imported_only_when_used():
   program = (
-    "import sys, dcjax.condense, dcjax.evaluate, dcjax.launch.main;"
+    "import sys, dcjax.commands.condense, dcjax.commands.evaluate, dcjax.launch.main;"
     "unwanted = {'tensorflow', 'tensorflow_datasets', 'tensorboardX', 'matplotlib', 'torch'};"
     "sys.exit(str(unwanted & sys.modules.keys()) if unwanted & sys.modules.keys() else 0)"
   )

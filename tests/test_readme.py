@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from dcjax import SyntheticSet, data, experiment
-from dcjax.formation import Stored
+from dcjax import SyntheticSet, data
+from dcjax.run import experiment
+from dcjax.sets.formation import Stored
 from tests.runs import tiny
 
 TOP = Path(__file__).parents[1]

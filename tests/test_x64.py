@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import pytest
 
 import dcjax.config
-from dcjax import coreset, data, evaluation, experiment, nn
-from dcjax.applications import stages
+from dcjax import data, evaluation, nn
+from dcjax.applications.continual import stages
 from dcjax.augment import NAMED, TRANSFORMS
+from dcjax.methods import coreset
+from dcjax.run import experiment
 from tests.runs import tiny
 
 

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import jax
 
+from dcjax.augment.affine import shift_or_noise, shift_scale_or_rotate
 from dcjax.augment.cutmix import cutmix
-from dcjax.augment.dc import shift_or_noise, shift_scale_or_rotate
 from dcjax.augment.dsa import DRAWS, STRATEGY, TRANSFORMS, check_strategy, transform
 from dcjax.augment.imagenet import crop_flip_jitter
-from dcjax.errors import UserError, nearest
-from dcjax.types import Array, Key
+from dcjax.common.errors import UserError, nearest
+from dcjax.common.types import Array, Key
 
 __all__ = [
   "DRAWS",

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from dcjax.augment.dsa import box
-from dcjax.types import Array, Key
+from dcjax.common.types import Array, Key
 
 
 def cutmix(

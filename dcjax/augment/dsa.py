@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from dcjax.augment.warp import rotation, warp
-from dcjax.errors import UserError, nearest
-from dcjax.types import Array, Key
+from dcjax.common.errors import UserError, nearest
+from dcjax.common.types import Array, Key
 
 CROP = 0.125  # of a side: the furthest shift, either way
 CUTOUT = 0.5  # of a side: the side of the square

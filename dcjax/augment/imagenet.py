@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dcjax.augment.dsa import flip
-from dcjax.types import Array, Key
+from dcjax.common.types import Array, Key
 
 AREA = (0.08, 1.0)  # of the image: the area of a crop (torchvision's default, as are the next two)
 ASPECT = (3 / 4, 4 / 3)  # of a crop: its width by its height

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from dcjax.types import Array
+from dcjax.common.types import Array
 
 
 def warp(image: Array, matrix: Array, shift: Array, fill: Array) -> Array:

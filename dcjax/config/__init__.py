@@ -7,17 +7,17 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dcjax import evaluation
+from dcjax.common.errors import UserError, check_least, check_name, nearest
 from dcjax.config import numbers
 from dcjax.config.datasets import class_names, names
 from dcjax.config.defaults import METHODS, default
+from dcjax.config.evaluation_fields import evaluation_settings, fill_evaluation
 from dcjax.config.methods import resolve_method
-from dcjax.config.protocols import evaluation_settings, fill_evaluation
 from dcjax.data import check_fields, originals
 from dcjax.data.pixels import as_range
-from dcjax.errors import UserError, check_least, check_name, nearest
-from dcjax.loop import LONGEST_CHUNK
-from dcjax.nn import pools
-from dcjax.protocols import PROTOCOLS
+from dcjax.evaluation.protocols import PROTOCOLS
+from dcjax.nn import architectures
+from dcjax.run.loop import LONGEST_CHUNK
 
 __all__ = [
   "INDIFFERENT",
@@ -149,11 +149,11 @@ def resolve(config: ConfigDict) -> ConfigDict:
   return config
 
 
-def _check_architectures(architectures: tuple[str, ...]) -> None:
+def _check_architectures(names: tuple[str, ...]) -> None:
   """Raises `UserError` for a network that there is not; whether it takes the images comes later."""
-  for text in pools.expand(architectures):
+  for text in architectures.expand(names):
     try:
-      pools.parse(text)
+      architectures.parse(text)
     except UserError as error:
       raise UserError(f"evaluation.architectures: '{text}': {error}") from None
 

@@ -6,9 +6,9 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from dcjax import augment
+from dcjax.common.errors import UserError
+from dcjax.common.files import expand
 from dcjax.data import base_name
-from dcjax.errors import UserError
-from dcjax.files import expand
 
 # Datasets whose images mean something else mirrored.
 SIGNS = ("mnist", "svhn_cropped", "usps", "digits", "speech")

@@ -3,7 +3,8 @@
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from dcjax import coreset, formation
+from dcjax.methods import coreset
+from dcjax.sets import formation
 
 METHODS = ("dc", "dsa", "dm", "idc", "idm", *coreset.METHODS)
 
@@ -162,7 +163,7 @@ def _dsa() -> ConfigDict:
 
 def _formation() -> ConfigDict:
   fields = ConfigDict()
-  # 'uniform', 'multi_scale', 'bounded', 'learnable', 'time' or 'identity' (dcjax/formation.py)
+  # 'uniform', 'multi_scale', 'bounded', 'learnable', 'time' or 'identity' (dcjax/sets/formation.py)
   fields.name = "uniform"
   fields.factor = 1  # tiles along a side of a stored image; 1: none
   fields.bound = formation.BOUND  # decoded images a class, for 'bounded'
@@ -227,14 +228,14 @@ def _evaluation(protocol: str) -> ConfigDict:
   fields.cutmix = placeholder(float)  # probability for each batch; None: the protocol's
   fields.checks = 4  # tests of each network, evenly over its epochs, for 'best'
   # Networks (`vgg11`, `convnet:width=64`) or pools of them (`widths`), comma-separated, see
-  # dcjax/nn/pools.py; empty: the network above, with instance norm in place of batch norm
+  # dcjax/nn/architectures.py; empty: the network above, with instance norm in place of batch norm
   fields.architectures = ()
   fields.whole = False  # also train on the whole training set
   return fields
 
 
 def _compute() -> ConfigDict:
-  fields = ConfigDict()  # None: what dcjax.strategy chooses for the backend
+  fields = ConfigDict()  # None: what dcjax.devices.strategy chooses for the backend
   fields.convolution = placeholder(str)  # 'patches', 'winograd' or 'lax'
   fields.class_map = placeholder(str)  # 'scan' or 'vmap'
   fields.image_block = placeholder(int)  # images with activations alive together; 0: all

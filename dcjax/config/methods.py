@@ -5,14 +5,15 @@ import math
 from absl import logging
 from ml_collections import ConfigDict
 
-from dcjax import augment, coreset, formation
+from dcjax import augment
+from dcjax.common.errors import UserError, check_least, check_name, check_probability
 from dcjax.config.datasets import default_strategy, hundred_classes, warn_of_flips
 from dcjax.data import base_name
-from dcjax.errors import UserError, check_least, check_name, check_probability
-from dcjax.matching import DISTANCES
-from dcjax.methods import INITS, dc, idc
+from dcjax.evaluation.protocols import PROTOCOLS
+from dcjax.methods import INITS, coreset, dc, idc
+from dcjax.methods.distances import DISTANCES
 from dcjax.methods.feature_matching import EMBEDDINGS
-from dcjax.protocols import PROTOCOLS
+from dcjax.sets import formation
 
 RATES = {
   "lr_image": "0.1 (DC, DSA), 1 (DM), 0.2 (IDM), or 0.005 for CIFAR-10 and 10 images (IDC)",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from dcjax.errors import UserError, check_least, check_most
+from dcjax.common.errors import UserError, check_least, check_most
 
 MOST = 10**6  # of any number of which `LARGER` or `SMALLER` do not say more
 _COUNTER = 10**9  # what counts iterations is int32 on the device

@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dcjax.activity import working
+from dcjax.common.activity import working
+from dcjax.common.errors import UserError, nearest
 from dcjax.data import digits, folder, hf, npz, originals, pixels, speech, tfds
 from dcjax.data.dataset import (
   Dataset,
@@ -28,9 +29,8 @@ from dcjax.data.split import Split
 from dcjax.data.tfds import base_name
 from dcjax.data.views import in_rgb, of_classes
 from dcjax.data.whitened import whiten
-from dcjax.environment import check_backend
-from dcjax.errors import UserError, nearest
-from dcjax.whitening import check_size
+from dcjax.data.zca import check_size
+from dcjax.devices.environment import check_backend
 
 __all__ = [
   "IN_MEMORY",
@@ -79,7 +79,7 @@ def load(config: Any, memory: Memory = IN_MEMORY) -> Dataset:
         only their folders are read;
       `rgb_side`: height and width that images of any source are brought to, in RGB (0: as they
         are);
-      `zca`: whether images are whitened (`dcjax.whitening`).
+      `zca`: whether images are whitened (`dcjax.data.zca`).
     memory: whether training images stay on disk, which those of a folder and of TFDS can.
 
   Raises:

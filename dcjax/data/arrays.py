@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dcjax.errors import UserError
+from dcjax.common.errors import UserError
 
 Shape = tuple[int, ...]
 

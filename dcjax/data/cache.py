@@ -20,8 +20,8 @@ import numpy as np
 from absl import logging
 from numpy.typing import DTypeLike
 
-from dcjax.errors import gist
-from dcjax.files import expand, sync, writing
+from dcjax.common.errors import gist
+from dcjax.common.files import expand, sync, writing
 
 DIGESTS = "digests.json"
 

@@ -10,8 +10,8 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from dcjax.activity import counted
-from dcjax.errors import UserError, nearest
+from dcjax.common.activity import counted
+from dcjax.common.errors import UserError, nearest
 
 HIDDEN = (".", "__MACOSX", "@eaDir")  # how folders begin that systems make for themselves
 _NAMED = 5  # files that a warning names before it says "and more"

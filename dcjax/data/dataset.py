@@ -14,11 +14,11 @@ import numpy as np
 from absl import logging
 from flax import struct
 
+from dcjax.common.errors import UserError
+from dcjax.common.types import Array, Key
 from dcjax.data import arrays, statistics
 from dcjax.data.on_disk import OnDisk
-from dcjax.errors import UserError
-from dcjax.types import Array, Key
-from dcjax.whitening import Whitening
+from dcjax.data.zca import Whitening
 
 _NARROW = 64  # levels of 256; images that span fewer have lost most of what they showed
 _NAMED = 5  # classes that a warning names before it says "and more"

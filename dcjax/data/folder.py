@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from dcjax.activity import counted
+from dcjax.common.activity import counted
+from dcjax.common.errors import UserError
+from dcjax.common.files import expand
 from dcjax.data import cache, class_folders, layout, pixels, statistics
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
 from dcjax.data.pixels import Range
 from dcjax.data.split import Split
-from dcjax.errors import UserError
-from dcjax.files import expand
 
 _CACHE_FORMAT = 2  # to be raised when what is cached changes
 Listed = tuple[list[Path], np.ndarray]  # files and their labels

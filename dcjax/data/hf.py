@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
+from dcjax.common.errors import UserError, gist, nearest
+from dcjax.common.files import expand
 from dcjax.data import cache, class_folders, pixels
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.pixels import Range
 from dcjax.data.reach import check_reachable
 from dcjax.data.split import Split
-from dcjax.errors import UserError, gist, nearest
-from dcjax.files import expand
 
 _TEST = ("test", "validation", "valid", "val")  # the first whose labels are known is taken
 _IMAGE_NAMES = ("image", "img", "images", "picture", "jpg", "png")

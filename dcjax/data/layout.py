@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
+from dcjax.common.errors import UserError
 from dcjax.data import class_folders
-from dcjax.errors import UserError
 
 LAYOUT = "train/<class>/* and test/<class>/* (or val/), or <class>/*"
 _TRAIN = ("train", "training")

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
+from dcjax.common.errors import UserError
+from dcjax.common.files import expand
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.pixels import Range, as_uint8
-from dcjax.errors import UserError
-from dcjax.files import expand
 
 _OURS = ("x_train", "y_train", "x_test", "y_test")  # the arguments of `from_arrays`
 _MEDMNIST = ("train_images", "train_labels", "test_images", "test_labels")  # in the same order

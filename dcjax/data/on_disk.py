@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from flax import struct
 
-from dcjax.errors import UserError
-from dcjax.types import Array
+from dcjax.common.errors import UserError
+from dcjax.common.types import Array
 
 MOST_WORKERS = 16  # processes, where the config does not say
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from dcjax.errors import UserError
+from dcjax.common.errors import UserError
 
 Range = tuple[float, float]  # the values of black and white
 

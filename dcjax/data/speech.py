@@ -16,10 +16,10 @@ import numpy as np
 from scipy import signal
 from scipy.io import wavfile
 
+from dcjax.common.errors import UserError
+from dcjax.common.files import expand
 from dcjax.data import class_folders
 from dcjax.data.dataset import Dataset, from_arrays
-from dcjax.errors import UserError
-from dcjax.files import expand
 
 RATE = 16_000  # samples of a second, which is what a spectrogram shows
 WINDOW, HOP = 255, 128  # samples; they make 128 x 125 of a second, as in the paper

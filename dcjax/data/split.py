@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from dcjax.errors import UserError
+from dcjax.common.errors import UserError
 
 SEEDS = 2**32
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from dcjax.activity import counted
+from dcjax.common.activity import counted
+from dcjax.common.errors import UserError, gist, nearest
+from dcjax.common.files import expand
 from dcjax.data import cache, statistics
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
 from dcjax.data.reach import check_reachable
-from dcjax.errors import UserError, gist, nearest
-from dcjax.files import expand
 
 _TEST = {"x_test": np.uint8, "y_test": np.int32}
 _ARRAYS = {"x_train": np.uint8, "y_train": np.int32, **_TEST}

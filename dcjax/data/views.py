@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from dcjax.common.errors import UserError, nearest
 from dcjax.data.dataset import Dataset, from_arrays, take
-from dcjax.errors import UserError, nearest
 
 _RGB = 3  # channels
 

@@ -5,10 +5,10 @@ import os
 
 import numpy as np
 
-from dcjax.activity import working
+from dcjax.common.activity import working
 from dcjax.data import cache
 from dcjax.data.dataset import Dataset
-from dcjax.whitening import Whitening, check_size, fit
+from dcjax.data.zca import Whitening, check_size, fit
 
 _CACHE_FORMAT = 1  # to be raised when what is cached changes
 

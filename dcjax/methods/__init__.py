@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from dcjax import data
+from dcjax.common.types import Array, Key
 from dcjax.data import Dataset
-from dcjax.formation import IDENTITY, Formation, Stored
-from dcjax.types import Array, Key
+from dcjax.sets.formation import IDENTITY, Formation, Stored
 
 INITS = ("noise", "real", "mix")
 MOMENTUM_IMAGE = 0.5  # of every method's image optimiser

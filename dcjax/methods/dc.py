@@ -6,7 +6,7 @@ Algorithm 1 differs from DC's in the augmentations A_omega of line 7 and A of li
 Algorithm 1, in the names of this file:
 
   1  S: `ipc` images of each class
-  2  for k = 0 .. K-1:                             an iteration, see `dcjax.loop`
+  2  for k = 0 .. K-1:                             an iteration, see `dcjax.run.loop`
   3    theta_0: network parameters, drawn anew
   4    for t = 0 .. T-1:                           `inner_loop`
   5      for each class c:
@@ -15,7 +15,7 @@ Algorithm 1, in the names of this file:
   8        move S_c against the gradient of D      one step of SGD, rate eta_S: `lr_image`
   9      theta_{t+1}: train theta_t on S           `network_epochs` passes, rate eta_theta:
                                                    `lr_network`
-D is the distance of two gradients (`dcjax.matching`).
+D is the distance of two gradients (`dcjax.methods.distances`).
 """
 
 from collections.abc import Callable
@@ -26,16 +26,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dcjax import augment, data, training
+from dcjax import augment, data
 from dcjax.augment import Augmentations
+from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
-from dcjax.formation import IDENTITY, Formation, Stored
-from dcjax.matching import DISTANCES
+from dcjax.devices.strategy import Strategy
 from dcjax.methods import Method, State, Step, image_optimizer, initialiser, step_images
+from dcjax.methods.distances import DISTANCES
 from dcjax.methods.gradient_matching import Batches, GradientMatching
-from dcjax.nn import Network
-from dcjax.strategy import Strategy
-from dcjax.types import Array, Key, Params
+from dcjax.nn import Network, training
+from dcjax.sets.formation import IDENTITY, Formation, Stored
 
 # (inner_loop, network_epochs) by images per class.
 SCHEDULE = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}

@@ -16,8 +16,9 @@ import jax
 
 from dcjax import augment
 from dcjax.augment import Augmentations
+from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
-from dcjax.formation import IDENTITY, Formation, Stored
+from dcjax.devices.strategy import Strategy
 from dcjax.methods import (
   Method,
   State,
@@ -25,15 +26,14 @@ from dcjax.methods import (
   first_half,
   image_optimizer,
   initialiser,
-  pool,
   slots,
   step_images,
+  trained_networks,
   unknown,
 )
 from dcjax.methods.feature_matching import FeatureMatching
 from dcjax.nn import Network
-from dcjax.strategy import Strategy
-from dcjax.types import Array, Key, Params
+from dcjax.sets.formation import IDENTITY, Formation, Stored
 
 
 class Settings(NamedTuple):
@@ -70,7 +70,7 @@ def dm(
   strategy: Strategy,
   augmentations: Augmentations = augment.NOTHING,
   formation: Formation = IDENTITY,
-  trained: pool.Settings | None = None,
+  trained: trained_networks.Settings | None = None,
 ) -> Method:
   """Dataset condensation with distribution matching.
 
@@ -115,10 +115,12 @@ def dm(
   # Networks up to an accuracy: what they draw depends on when they reach it, hence is unknown.
   def train(state: State, dataset: Dataset, indices: None, key: Key, number: Array):
     networks_key = jax.random.split(key)[1]
-    return PoolState(*state, *pool.train(network, dataset, networks_key, trained, strategy)), {}
+    return PoolState(
+      *state, *trained_networks.train(network, dataset, networks_key, trained, strategy)
+    ), {}
 
   return Method(
     start=(initial(key_of=first_half), Step(train, unknown)),
     iteration=iteration,
-    check=lambda state: pool.check(state.accuracies, trained),
+    check=lambda state: trained_networks.check(state.accuracies, trained),
   )

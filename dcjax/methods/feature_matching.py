@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dcjax import augment, data, training
+from dcjax import augment, data
 from dcjax.augment import Augmentations
+from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
-from dcjax.formation import IDENTITY, Formation, Stored, over_classes
-from dcjax.nn import Network
-from dcjax.sharding import map_classes, over_batch
-from dcjax.strategy import Strategy
-from dcjax.types import Array, Key, Params
+from dcjax.devices.sharding import map_classes, over_batch
+from dcjax.devices.strategy import Strategy
+from dcjax.nn import Network, training
+from dcjax.sets.formation import IDENTITY, Formation, Stored, over_classes
 
 EMBEDDINGS = ("network", "pixels")
 

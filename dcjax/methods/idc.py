@@ -29,15 +29,15 @@ import jax.numpy as jnp
 
 from dcjax import augment
 from dcjax.augment import Augmentations
+from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
-from dcjax.formation import IDENTITY, Formation, Stored
-from dcjax.matching import DISTANCES, on_convolutions
+from dcjax.devices.strategy import Strategy
 from dcjax.methods import Method, Step, first_half, image_optimizer, initialiser, slots, step_images
+from dcjax.methods.distances import DISTANCES, on_convolutions
 from dcjax.methods.gradient_matching import Batches, GradientMatching
 from dcjax.methods.idc_networks import Networks, Training
 from dcjax.nn import Network
-from dcjax.strategy import Strategy
-from dcjax.types import Array, Key, Params
+from dcjax.sets.formation import IDENTITY, Formation, Stored
 
 # By dataset, as `fnmatch` has patterns: lambda for ten images per class (Appendix C.1, authors'
 # code), and the side of the images that it is for, if they come in others.

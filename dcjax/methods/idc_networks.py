@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dcjax import augment, data, training
+from dcjax import augment, data
+from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
-from dcjax.formation import Formation, Stored
+from dcjax.devices.strategy import Strategy
 from dcjax.methods import slots
-from dcjax.nn import Network
-from dcjax.strategy import Strategy
-from dcjax.types import Array, Key, Params
+from dcjax.nn import Network, training
+from dcjax.sets.formation import Formation, Stored
 
 MOMENTUM_NETWORK = 0.9
 

@@ -22,8 +22,9 @@ import jax.numpy as jnp
 
 from dcjax import augment
 from dcjax.augment import Augmentations
+from dcjax.common.types import Array, Key
 from dcjax.data import Dataset
-from dcjax.formation import IDENTITY, Formation, Stored
+from dcjax.devices.strategy import Strategy
 from dcjax.methods import (
   Method,
   Step,
@@ -37,8 +38,7 @@ from dcjax.methods import (
 from dcjax.methods.feature_matching import FeatureMatching
 from dcjax.methods.idm_queue import Networks, Queue, QueueSettings, Trained
 from dcjax.nn import Network
-from dcjax.strategy import Strategy
-from dcjax.types import Array, Key
+from dcjax.sets.formation import IDENTITY, Formation, Stored
 
 
 class Settings(NamedTuple):

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dcjax import augment, data, training
+from dcjax import augment, data
+from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
-from dcjax.methods import pool, slots
-from dcjax.nn import Network
-from dcjax.strategy import Strategy
-from dcjax.types import Array, Key, Params
+from dcjax.devices.strategy import Strategy
+from dcjax.methods import slots, trained_networks
+from dcjax.nn import Network, training
 
 RATE_NOISE = 0.1  # of pretrained networks: how far their rates differ (supplement, Eq. 6)
 
@@ -202,12 +202,14 @@ class Networks(NamedTuple):
   def _accuracy(self, params: Params, dataset: Dataset, indices: Array) -> Array:
     """The share of some training images that a network classifies right."""
     block = self.strategy.blocks(len(indices))
-    return pool.accuracy(self.network, params, dataset, indices, block=block)
+    return trained_networks.accuracy(self.network, params, dataset, indices, block=block)
 
   def _optimizer(self, rate: Array) -> optax.GradientTransformation:
-    return training.sgd(rate, momentum=pool.MOMENTUM, weight_decay=pool.WEIGHT_DECAY)
+    return training.sgd(
+      rate, momentum=trained_networks.MOMENTUM, weight_decay=trained_networks.WEIGHT_DECAY
+    )
 
 
 def _sample(dataset: Dataset, key: Key) -> Array:
   """The training images that an accuracy is measured on, int32 `[sample]`."""
-  return jax.random.permutation(key, len(dataset.labels))[: pool.SAMPLE]
+  return jax.random.permutation(key, len(dataset.labels))[: trained_networks.SAMPLE]

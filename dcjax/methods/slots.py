@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dcjax.types import Array
+from dcjax.common.types import Array
 
 
 def zeros(tree: Any, slots: int) -> Any:

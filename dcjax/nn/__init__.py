@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from dcjax.errors import UserError, check_most, check_name
+from dcjax.common.errors import UserError, check_most, check_name
+from dcjax.common.types import Array, Key, Params
 from dcjax.nn import alexnet, densenet, efficientnet, layers, lenet, resnet, vgg
 from dcjax.nn.alexnet import AlexNet
 from dcjax.nn.convnet import ConvNet
@@ -19,7 +20,6 @@ from dcjax.nn.lenet import LeNet
 from dcjax.nn.mlp import MLP
 from dcjax.nn.resnet import ResNet
 from dcjax.nn.vgg import VGG11
-from dcjax.types import Array, Key, Params
 
 NETWORKS = (
   "convnet",

@@ -2,8 +2,8 @@
 
 import flax.linen as nn
 
+from dcjax.common.types import Array
 from dcjax.nn import layers
-from dcjax.types import Array
 
 # Filters, kernel, and whether a pooling follows.
 BLOCKS = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))

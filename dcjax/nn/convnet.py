@@ -5,8 +5,8 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dcjax.common.types import Array
 from dcjax.nn import layers
-from dcjax.types import Array
 
 KERNEL = 3
 PARTS = 8  # in which the first block runs at the most, as each of them is compiled

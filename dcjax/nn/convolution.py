@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dcjax.types import Array
+from dcjax.common.types import Array
 
 Convolve = Callable[[Array, Array, int], Array]
 KernelGradient = Callable[[Array, Array, int, int], Array]

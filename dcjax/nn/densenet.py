@@ -3,8 +3,8 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dcjax.common.types import Array
 from dcjax.nn import layers
-from dcjax.types import Array
 
 STAGES = (6, 12, 24, 16)  # layers of each; every stage but the first halves the sides
 GROWTH = 32  # filters that a layer adds

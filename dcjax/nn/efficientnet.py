@@ -4,8 +4,8 @@ from functools import partial
 
 import flax.linen as nn
 
+from dcjax.common.types import Array
 from dcjax.nn import layers
-from dcjax.types import Array
 
 STEM, HEAD = 32, 1280  # filters
 # Expansion, kernel, filters and blocks of each stage (Tan and Le, 2019, Table 1).

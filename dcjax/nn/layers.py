@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dcjax.common.types import Array
 from dcjax.nn.convolution import CONVOLUTIONS, depthwise_conv, halving, windows
-from dcjax.types import Array
 
 EPSILON = 1e-5  # added to the variance in every norm, as PyTorch does
 SMALL_SIDE, SMALL_MARGIN = 28, 2  # pixels; images of this side get this margin all round

@@ -2,8 +2,8 @@
 
 import flax.linen as nn
 
+from dcjax.common.types import Array
 from dcjax.nn import layers
-from dcjax.types import Array
 
 
 class MLP(nn.Module):

@@ -2,8 +2,8 @@
 
 import flax.linen as nn
 
+from dcjax.common.types import Array
 from dcjax.nn import layers
-from dcjax.types import Array
 
 STAGES = (64, 128, 256, 512)  # filters; every stage but the first halves the sides
 SMALLEST_SIDE = 8  # below this the last stage has nothing left to halve

@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dcjax.common.types import Array
 from dcjax.nn import layers
 from dcjax.nn.convolution import CONVOLUTIONS
-from dcjax.types import Array
 
 FEATURES, SHRUNK = 16, 8  # channels; FSRCNN (Dong et al. 2016) has 56 and 12
 

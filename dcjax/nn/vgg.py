@@ -2,9 +2,9 @@
 
 import flax.linen as nn
 
+from dcjax.common.types import Array
 from dcjax.nn import layers
 from dcjax.nn.convnet import KERNEL
-from dcjax.types import Array
 
 # Filters of the convolutions of each stage; a pooling ends it.
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))

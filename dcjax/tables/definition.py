@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dcjax.errors import UserError, nearest
+from dcjax.common.errors import UserError, nearest
 
 Fields = Mapping[str, Any]  # config fields by their dotted names
 WHOLE = "whole"  # as `method`: the whole training set

@@ -7,7 +7,7 @@ the paper's other tables, after the last epoch.
 
 from typing import Any
 
-from dcjax import presets
+from dcjax.config import presets
 from dcjax.tables.definition import WHOLE, Line, Table, figures, line
 
 _SHARED = presets.speech("random")  # by all columns

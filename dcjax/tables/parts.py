@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dcjax.presets import DATASETS
+from dcjax.config.presets import DATASETS
 from dcjax.tables.definition import WHOLE, Fields, Line, Table, figures, line
 
 MNIST_1: dict[str, Any] = {"dataset.name": "mnist", "ipc": 1}

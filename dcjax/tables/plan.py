@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
-from dcjax import coreset, nn
-from dcjax.errors import UserError, check_least, check_name, nearest
-from dcjax.nn import pools
+from dcjax import nn
+from dcjax.common.errors import UserError, check_least, check_name, nearest
+from dcjax.methods import coreset
+from dcjax.nn import architectures
 from dcjax.tables.definition import WHOLE, Cell, Table, slug
 
 # Fields on which no figure of a table depends, which are those of the last epoch.
@@ -57,8 +58,8 @@ class Trial(NamedTuple):
   def network(self) -> dict[str, Any]:
     """The network that is trained, as `experiment.Evaluation` makes it."""
     fields = self.config.network.to_dict()
-    (text,) = pools.names(self.config.evaluation.architectures, fields)
-    return _network(pools.at_evaluation(fields, text))
+    (text,) = architectures.names(self.config.evaluation.architectures, fields)
+    return _network(architectures.at_evaluation(fields, text))
 
   @property
   def experiment(self) -> dict[str, Any]:
@@ -148,8 +149,8 @@ def identity(config: ConfigDict) -> dict[str, Any]:
 def _network(fields: Mapping[str, Any]) -> dict[str, Any]:
   """The fields of `config.network` that a network has, with the norm that None stands for."""
   name = fields["name"]
-  check_name("network.name", name, pools.FIELDS)
-  own = {field: fields[field] for field in ("name", *pools.FIELDS[name])}
+  check_name("network.name", name, architectures.FIELDS)
+  own = {field: fields[field] for field in ("name", *architectures.FIELDS[name])}
   if "norm" in own and own["norm"] is None:
     own["norm"] = nn.default_norm(name)
   return own

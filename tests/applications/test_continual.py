@@ -8,13 +8,16 @@ import pytest
 from dcjax.launch import main
 from PIL import Image
 
-from dcjax import SyntheticSet, UserError, data, experiment, plot, presets
-from dcjax.applications import continual as driver
-from dcjax.applications.continual import continual
-from dcjax.applications.scenarios import GDumb
-from dcjax.config import continual as continual_config
-from dcjax.errors import Interrupted
-from dcjax.formation import Stored
+from dcjax import SyntheticSet, UserError, data
+from dcjax.applications.continual import driver
+from dcjax.applications.continual import fields as continual_config
+from dcjax.applications.continual.driver import continual
+from dcjax.applications.continual.scenarios import GDumb
+from dcjax.commands import plot
+from dcjax.common.errors import Interrupted
+from dcjax.config import presets
+from dcjax.run import experiment
+from dcjax.sets.formation import Stored
 from tests.test_launch import mistake
 
 

@@ -10,15 +10,16 @@ import pytest
 from dcjax.configs import nas as preset
 from dcjax.launch import main
 
-from dcjax import SyntheticSet, UserError, data, evaluation, experiment, nn
-from dcjax.applications import nas, ranking, trainings
-from dcjax.applications.sources import Source, split
-from dcjax.config.nas import default_search
-from dcjax.experiment import Keys
-from dcjax.formation import Stored
-from dcjax.interrupt import Interrupted, Interrupts
-from dcjax.nn import pools
-from dcjax.strategy import Strategy
+from dcjax import SyntheticSet, UserError, data, evaluation, nn
+from dcjax.applications.nas import driver, ranking, trainings
+from dcjax.applications.nas.fields import default_search
+from dcjax.applications.nas.sources import Source, split
+from dcjax.devices.strategy import Strategy
+from dcjax.nn import architectures
+from dcjax.run import experiment
+from dcjax.run.experiment import Keys
+from dcjax.run.interrupt import Interrupted, Interrupts
+from dcjax.sets.formation import Stored
 from tests.runs import killed_again_and_again, tiny
 
 NAME = "convnet:width=4:depth=1:norm=batch:activation=relu:pooling=average"
@@ -69,7 +70,7 @@ def small(dataset, **changes):
 def finished(dataset, condensed, tmp_path_factory):
   """A search that nothing stood in for: its folder and its summary."""
   folder = tmp_path_factory.mktemp("finished")
-  return folder, nas.search(small(dataset), folder, [condensed])
+  return folder, driver.search(small(dataset), folder, [condensed])
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def linear(monkeypatch):
   """Puts networks in place of the ConvNets that compile in no time and differ by their width."""
 
   def network(config, dataset, layout, name):
-    scale = pools.parse(name)["width"] / 4
+    scale = architectures.parse(name)["width"] / 4
 
     def apply(params, images, stats=None):
       features = scale * images.reshape(-1, 64)
@@ -88,7 +89,7 @@ def linear(monkeypatch):
 
     return nn.Network(init, apply, lambda params, images: {}, batch_norm=False)
 
-  monkeypatch.setattr(nas, "_network", network)
+  monkeypatch.setattr(driver, "_network", network)
 
 
 def records(folder):
@@ -126,8 +127,8 @@ def test_a_search(finished):
 
 def test_accuracies_are_those_of_an_evaluation(finished, dataset, condensed):
   folder, summary = finished
-  config = nas.resolve_search(small(dataset))
-  search = nas.Search(config, data.load(config.dataset), {}, folder)
+  config = driver.resolve_search(small(dataset))
+  search = driver.Search(config, data.load(config.dataset), {}, folder)
   evaluate = evaluation.evaluator(
     search.trainings.networks[NAME], search.sources.settings, Strategy("winograd"),
     search.sources.split.train,
@@ -166,8 +167,8 @@ def test_a_split(dataset):
 
 
 def test_the_papers_search():
-  config = nas.resolve_search(default_search())
-  assert len(nas.candidates(config.search)) == 720
+  config = driver.resolve_search(default_search())
+  assert len(driver.candidates(config.search)) == 720
   assert (config.evaluation.networks, config.evaluation.augmentation) == (5, "none")
   settings = evaluation.Settings("dc", epochs=300, augmentation="none", networks=5, checks=1)
   images, labels = jnp.zeros((45000, 1, 1, 1), jnp.uint8), jnp.zeros(45000, jnp.int32)
@@ -183,16 +184,16 @@ def test_the_papers_search():
 def test_what_is_finished_is_not_trained_again(finished, dataset, condensed, tmp_path, monkeypatch):
   folder = shutil.copytree(finished[0], tmp_path / "copy")
   monkeypatch.setattr(trainings, "_train_and_score", None)
-  assert nas.search(small(dataset), folder, [condensed]) == finished[1]
-  fewer = nas.search(small(dataset, evaluation__networks=1), folder)
+  assert driver.search(small(dataset), folder, [condensed]) == finished[1]
+  fewer = driver.search(small(dataset, evaluation__networks=1), folder)
   assert (fewer["networks"], len(fewer["sets"])) == (1, 3)
   with pytest.raises(UserError, match=r"evaluation\.epochs is 2 there and 3 here"):
-    nas.search(small(dataset, evaluation__epochs=3), folder)
+    driver.search(small(dataset, evaluation__epochs=3), folder)
 
 
 def test_a_stop_loses_nothing_that_was_finished(linear, dataset, tmp_path, monkeypatch):
   config = small(dataset, search__sets=("whole",), search__width=(2, 4))
-  nas.search(config, tmp_path / "whole")
+  driver.search(config, tmp_path / "whole")
   waited, wait = [], Interrupts.wait
 
   def stopping(self, arrays):
@@ -204,9 +205,9 @@ def test_a_stop_loses_nothing_that_was_finished(linear, dataset, tmp_path, monke
   with monkeypatch.context() as patch:
     patch.setattr(Interrupts, "wait", stopping)
     with pytest.raises(Interrupted):
-      nas.search(config, tmp_path / "parts")
+      driver.search(config, tmp_path / "parts")
   assert [values.shape[1] for values in records(tmp_path / "parts").values()] == [2, 1]
-  nas.search(config, tmp_path / "parts")
+  driver.search(config, tmp_path / "parts")
   expected, found = records(tmp_path / "whole"), records(tmp_path / "parts")
   assert found.keys() == expected.keys() and len(expected) == 2
   for file, values in expected.items():
@@ -214,10 +215,10 @@ def test_a_stop_loses_nothing_that_was_finished(linear, dataset, tmp_path, monke
 
 
 def test_kills_lose_no_more_than_a_file(linear, dataset, tmp_path, monkeypatch):
-  monkeypatch.setattr(nas.pictures, "save", lambda figure, file: None)
+  monkeypatch.setattr(driver.pictures, "save", lambda figure, file: None)
   config = small(dataset, search__sets=("random", "whole"), search__width=(2, 4))
-  whole = nas.search(config, tmp_path / "whole")
-  found = killed_again_and_again(monkeypatch, lambda: nas.search(config, tmp_path / "parts"))
+  whole = driver.search(config, tmp_path / "whole")
+  found = killed_again_and_again(monkeypatch, lambda: driver.search(config, tmp_path / "parts"))
   for summary in (whole, found):
     for entry in summary["sets"]:
       del entry["seconds"], entry["compile_seconds"]
@@ -230,10 +231,10 @@ def test_kills_lose_no_more_than_a_file(linear, dataset, tmp_path, monkeypatch):
 
 def test_a_search_grows(linear, dataset, condensed, tmp_path):
   first = {"search__sets": ("whole",), "evaluation__networks": 1}
-  nas.search(small(dataset, **first), tmp_path)
+  driver.search(small(dataset, **first), tmp_path)
   (old,) = records(tmp_path).values()
   grown = {"search__sets": ("random", "whole"), "search__width": (2, 4)}
-  summary = nas.search(small(dataset, **grown), tmp_path, [condensed])
+  summary = driver.search(small(dataset, **grown), tmp_path, [condensed])
   found = records(tmp_path)
   file = f"networks/whole/{file_of(NAME)}"
   np.testing.assert_array_equal(found[file][:, :1], old)
@@ -248,12 +249,12 @@ def test_a_search_grows(linear, dataset, condensed, tmp_path):
 
 def test_networks_that_are_trained_together(linear, dataset, condensed, tmp_path):
   """Two sets of one size with three networks each: one by one, and four and two at a time."""
-  config = nas.resolve_search(small(dataset, search__sets=("random",), evaluation__networks=3))
+  config = driver.resolve_search(small(dataset, search__sets=("random",), evaluation__networks=3))
   files = {"condensed": SyntheticSet.load(condensed)}
   found = []
   for block in (1, 4):
     config.compute.network_block = block
-    search = nas.Search(config, data.load(config.dataset), files, tmp_path / str(block))
+    search = driver.Search(config, data.load(config.dataset), files, tmp_path / str(block))
     search.trainings.run(search.names, list(search.sources.proxies(lambda x: x)), lambda x: x)
     found.append(records(tmp_path / str(block)))
   alone, together = found
@@ -267,7 +268,7 @@ def test_without_the_whole_set_only_the_best_are_trained_in_full(
 ):
   monkeypatch.setattr(ranking, "BEST", 1)
   changes = {"search__sets": ("random",), "search__width": (1, 4)}
-  summary = nas.search(small(dataset, **changes), tmp_path)
+  summary = driver.search(small(dataset, **changes), tmp_path)
   assert [entry["set"] for entry in summary["sets"]] == ["random"]
   (file,) = (tmp_path / "networks" / "whole").iterdir()
   assert file.name == file_of(summary["sets"][0]["chosen"])
@@ -299,7 +300,7 @@ def test_without_the_whole_set_only_the_best_are_trained_in_full(
 )
 def test_mistakes_are_found_before_any_work(dataset, tmp_path, changes, message):
   with pytest.raises(UserError) as caught:
-    nas.search(small(dataset, **changes), tmp_path / "w")
+    driver.search(small(dataset, **changes), tmp_path / "w")
   assert message in str(caught.value)
   assert {file.name for file in tmp_path.glob("w/*")} <= {".lock"}
 
@@ -309,7 +310,7 @@ def test_a_set_of_other_data(dataset, condensed, tmp_path):
   other = tmp_path / "other.npz"
   synthetic._replace(images=synthetic.images[..., :4, :]).save(other)
   with pytest.raises(UserError, match=r"other\.npz: synthetic set: .* do not fit dataset 'toy'"):
-    nas.search(small(dataset), tmp_path / "w", [other])
+    driver.search(small(dataset), tmp_path / "w", [other])
 
 
 @pytest.mark.parametrize(
@@ -327,12 +328,12 @@ def test_a_damaged_record_is_named(finished, dataset, tmp_path, text):
   file = next((folder / "networks" / "whole").iterdir())
   file.write_text(text)
   with pytest.raises(UserError, match=r"is damaged, .*; delete it"):
-    nas.search(small(dataset), folder)
+    driver.search(small(dataset), folder)
 
 
 def test_a_config_of_something_else(tmp_path):
   with pytest.raises(UserError, match="config: it has no search"):
-    nas.search(tiny(), tmp_path / "w")
+    driver.search(tiny(), tmp_path / "w")
 
 
 # --- The command line ----------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dcjax.applications.ranking import (
+from dcjax.applications.nas.ranking import (
   Scores,
   best,
   comma_separated,

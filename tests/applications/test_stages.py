@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcjax import data, evaluation, nn, training
-from dcjax.applications import stages
-from dcjax.applications.stages import Distillation, Former, Phase, Rehearsal
+from dcjax import data, evaluation, nn
+from dcjax.applications.continual import stages
+from dcjax.applications.continual.stages import Distillation, Former, Phase, Rehearsal
 from dcjax.data import from_arrays
-from dcjax.strategy import Strategy
+from dcjax.devices.strategy import Strategy
+from dcjax.nn import training
 
 OLD, CLASSES, PIXELS = 2, 3, 4
 LAYOUT = Strategy(image_block=0)

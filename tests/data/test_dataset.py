@@ -11,10 +11,10 @@ import pytest
 
 import dcjax.config
 from dcjax import data
+from dcjax.common.errors import UserError
 from dcjax.data import arrays, statistics
 from dcjax.data.dataset import check_varied, from_arrays
 from dcjax.data.on_disk import IN_MEMORY, OnDisk
-from dcjax.errors import UserError
 
 SIZES = (12, 3, 7, 1)  # images in each class
 

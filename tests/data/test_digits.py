@@ -5,8 +5,8 @@ import pytest
 
 import dcjax.config
 from dcjax import data
+from dcjax.common.errors import UserError
 from dcjax.data import digits
-from dcjax.errors import UserError
 
 
 def config(**fields):

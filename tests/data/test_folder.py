@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dcjax.common.errors import UserError
 from dcjax.data import folder, pixels
 from dcjax.data.on_disk import Memory
 from dcjax.data.split import Split
-from dcjax.errors import UserError
 
 IMAGENETTE = Path(__file__).parents[2].parent / "shared" / "data" / "imagenette_small"
 COLOURS = {"blue": (0, 0, 200), "green": (0, 200, 0), "red": (200, 0, 0)}

@@ -10,9 +10,9 @@ from PIL import Image
 
 import dcjax.config
 from dcjax import data
+from dcjax.common.errors import UserError
 from dcjax.data import hf
 from dcjax.data.split import Split
-from dcjax.errors import UserError
 from tests.data.test_folder import write_image
 
 datasets = pytest.importorskip("datasets")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dcjax.common.errors import UserError
 from dcjax.data import npz
-from dcjax.errors import UserError
 
 USPS = Path(__file__).parents[2].parent / "shared" / "data" / "usps.npz"
 

@@ -14,10 +14,10 @@ import pytest
 from scipy import io as scipy_io
 
 from dcjax import data
+from dcjax.common.errors import UserError
 from dcjax.config import default
 from dcjax.data import originals
 from dcjax.data.originals import catalogue, fetch, formats, pickles
-from dcjax.errors import UserError
 from tests import originals as small
 
 NAMES = [f"class {n}" for n in range(10)]

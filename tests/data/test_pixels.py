@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dcjax.common.errors import UserError
 from dcjax.data import pixels
-from dcjax.errors import UserError
 from tests.data.test_folder import write_image
 
 LEVELS = np.arange(256, dtype=np.uint8)

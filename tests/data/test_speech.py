@@ -9,8 +9,8 @@ from scipy.io import wavfile
 
 import dcjax.config
 from dcjax import data
+from dcjax.common.errors import UserError
 from dcjax.data import speech
-from dcjax.errors import UserError
 
 RATE = speech.RATE
 HERTZ = RATE / speech.WINDOW  # from one frequency of the transform to the next

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets
 
+from dcjax.common.errors import UserError
 from dcjax.data import folder, stream, tfds
 from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
-from dcjax.errors import UserError
 from tests.data.test_folder import COLOURS, write_image
 from tests.data.test_tfds import Builder
 

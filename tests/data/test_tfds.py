@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets
 
+from dcjax.common.errors import UserError
 from dcjax.data import cache, tfds
-from dcjax.errors import UserError
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "tfds"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data/tfds")

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from dcjax import data
+from dcjax.common.errors import UserError
 from dcjax.data import digits, from_arrays, views
-from dcjax.errors import UserError
 from tests.data.test_digits import config
 
 

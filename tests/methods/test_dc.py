@@ -9,9 +9,9 @@ import pytest
 
 from dcjax import data, nn
 from dcjax.data import digits
-from dcjax.formation import Stored
+from dcjax.devices.strategy import Strategy
 from dcjax.methods.dc import SCHEDULE, Settings, dc, gradient_matching
-from dcjax.strategy import Strategy
+from dcjax.sets.formation import Stored
 
 CLASSES = 5
 SETTINGS = Settings(

@@ -8,11 +8,11 @@ import pytest
 
 from dcjax import UserError, augment, data, nn
 from dcjax.data import digits
-from dcjax.formation import Stored
-from dcjax.methods import pool
+from dcjax.devices.strategy import Strategy
+from dcjax.methods import trained_networks
 from dcjax.methods.dm import Settings, dm
 from dcjax.methods.feature_matching import FeatureMatching
-from dcjax.strategy import Strategy
+from dcjax.sets.formation import Stored
 
 SETTINGS = Settings(ipc=2, init="real", embedding="network", batch_real=6, lr_image=0.5)
 STRATEGY = Strategy(image_block=2)  # real batches go in two blocks, one of them not full
@@ -140,19 +140,19 @@ def test_every_layout_gives_the_same_update(dataset, norm, layout):
 
 # --- Trained networks ----------------------------------------------------------------------
 
-POOL = pool.Settings(low=0.5, high=0.9, networks=3)
+POOL = trained_networks.Settings(low=0.5, high=0.9, networks=3)
 
 
 @pytest.fixture(scope="module")
 def networks(dataset):
-  run = jax.jit(lambda key: pool.train(network(), dataset, key, POOL, STRATEGY))
+  run = jax.jit(lambda key: trained_networks.train(network(), dataset, key, POOL, STRATEGY))
   return run(jax.random.key(7))
 
 
 def test_networks_are_trained_until_they_reach_the_range(networks, dataset):
   params, accuracies = networks
   assert accuracies.shape == (3,) and (accuracies >= 0.5).all() and (accuracies < 0.9).all()
-  pool.check(accuracies, POOL)
+  trained_networks.check(accuracies, POOL)
   for i, accuracy in enumerate(accuracies):
     one = jax.tree.map(lambda leaf, i=i: leaf[i], params)
     logits, _ = jax.jit(network().apply)(one, dataset.normalise(dataset.images))
@@ -162,9 +162,9 @@ def test_networks_are_trained_until_they_reach_the_range(networks, dataset):
 
 def test_missing_the_range_is_an_error():
   with pytest.raises(UserError, match=r"trained.low: 0.5 was not reached in .*only 0.300; lower"):
-    pool.check(jnp.array([0.3, 0.6]), POOL)
+    trained_networks.check(jnp.array([0.3, 0.6]), POOL)
   with pytest.raises(UserError, match=r"trained.high: 0.9 was passed .*ended at 0.950; widen"):
-    pool.check(jnp.array([0.95, 0.6]), POOL)
+    trained_networks.check(jnp.array([0.95, 0.6]), POOL)
 
 
 def test_an_update_draws_one_of_the_trained_networks(dataset):

@@ -9,10 +9,10 @@ import pytest
 
 from dcjax import augment, data
 from dcjax.data import digits
-from dcjax.formation import Stored
-from dcjax.matching import DISTANCES
+from dcjax.devices.strategy import Strategy
 from dcjax.methods.dc import Settings, dc, gradient_matching
-from dcjax.strategy import Strategy
+from dcjax.methods.distances import DISTANCES
+from dcjax.sets.formation import Stored
 from tests.networks import two_layers
 
 SETTINGS = Settings(

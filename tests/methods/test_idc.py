@@ -10,12 +10,13 @@ import numpy as np
 import optax
 import pytest
 
-from dcjax import augment, data, formation, nn
+from dcjax import augment, data, nn
 from dcjax.data import digits
-from dcjax.matching import DISTANCES
+from dcjax.devices.strategy import Strategy
 from dcjax.methods import idc
+from dcjax.methods.distances import DISTANCES
 from dcjax.methods.gradient_matching import GradientMatching
-from dcjax.strategy import Strategy
+from dcjax.sets import formation
 
 SETTINGS = idc.Settings(
   ipc=2, init="mix", distance="mse", inner_loop=2, batch_real=6, batch_synthetic=128, lr_image=0.02

@@ -12,9 +12,9 @@ import pytest
 
 from dcjax import data, nn
 from dcjax.data import digits
-from dcjax.loop import Loop
+from dcjax.devices.strategy import Strategy
 from dcjax.methods import idm
-from dcjax.strategy import Strategy
+from dcjax.run.loop import Loop
 from tests.networks import two_layers
 
 SETTINGS = idm.Settings(ipc=2, init="real", batch_real=6, lr_image=0.5, regularisation=0.5)

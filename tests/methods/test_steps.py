@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from dcjax import UserError, data
-from dcjax.formation import Stored
+from dcjax.devices.strategy import Strategy
 from dcjax.methods import Method, Step, unknown
-from dcjax.strategy import Strategy
-from dcjax.streaming import StreamingLoop
+from dcjax.run.streaming import StreamingLoop
+from dcjax.sets.formation import Stored
 from tests.data.test_stream import numbers
 
 LAYOUT = Strategy()

@@ -18,7 +18,7 @@ from dcjax.nn.convolution import (
   lax_conv,
   patches_conv,
   winograd_conv,
-)  # fmt: skip
+)
 
 BATCH, HEIGHT, WIDTH = 2, 7, 6
 FILTERS = NARROW + 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dcjax import nn
-from dcjax.errors import UserError
+from dcjax.common.errors import UserError
 from dcjax.nn import layers
 from dcjax.nn.convolution import lax_conv
 

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from dcjax import matching
+from dcjax.methods import distances
 from tests.golden import NETWORKS, Golden
 
 TOLERANCE = 1e-3  # relative to the largest number of an array, in float32
@@ -47,8 +47,8 @@ class Compiled:
 
     def chosen_distance(images, real, chosen):
       ours = loss(case.params, images)[1]
-      distances = [matching.DISTANCES[name](ours, real) for name in METRICS]
-      return jnp.stack(distances) @ chosen
+      found = [distances.DISTANCES[name](ours, real) for name in METRICS]
+      return jnp.stack(found) @ chosen
 
     self.case = case
     (self.loss, (self.logits, self.features)), self.gradient = jax.jit(

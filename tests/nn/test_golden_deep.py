@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from dcjax import nn
-from dcjax.matching import DISTANCES
+from dcjax.methods.distances import DISTANCES
 
 TOLERANCE = 1e-3  # relative to the largest number of an array
 CASES = {  # the argument of `nn.create`

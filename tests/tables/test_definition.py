@@ -2,7 +2,7 @@
 
 import pytest
 
-from dcjax.errors import UserError
+from dcjax.common.errors import UserError
 from dcjax.tables.definition import Figure, Table, choose, figures, line, slug
 
 LINES = (line("MNIST", "1"), line("MNIST", "10"), line("K-Center"), line("(A)"))

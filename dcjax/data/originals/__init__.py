@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dcjax.activity import logger
+from dcjax.common.activity import logger
+from dcjax.common.errors import UserError
+from dcjax.common.files import expand
 from dcjax.data import cache, statistics
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.originals import disk, fetch
 from dcjax.data.originals.catalogue import MINI_SPEECH_COMMANDS, ORIGINALS, File
 from dcjax.data.originals.formats import Arrays
-from dcjax.errors import UserError
-from dcjax.files import expand
 
 NAMES = tuple(ORIGINALS)
 SPEECH = "mini_speech_commands"

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from dcjax.common.errors import UserError, gist
 from dcjax.data.originals.catalogue import Layout, Original
 from dcjax.data.originals.formats import Contents
-from dcjax.errors import UserError, gist
 
 _PACKED: dict[str, Callable[[bytes], bytes]] = {
   "": bytes,

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dcjax.activity import logger, make_bar, working
+from dcjax.common.activity import logger, make_bar, working
+from dcjax.common.errors import UserError
 from dcjax.data.originals.catalogue import File
-from dcjax.errors import UserError
 
 if TYPE_CHECKING:
   import requests

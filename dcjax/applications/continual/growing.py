@@ -1,0 +1,53 @@
+"""Classes in steps, and networks that go on learning with a growing last layer (IDC)."""
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dcjax import data
+from dcjax.applications.continual import stages
+from dcjax.applications.continual.scenarios import InSteps, Outcome, Place, Wait, learner, tester
+from dcjax.applications.continual.stages import Distillation, Former
+from dcjax.common.types import Params
+from dcjax.config import evaluation_settings
+from dcjax.nn import architectures
+from dcjax.run import experiment
+
+
+class Growing(InSteps):
+  """Networks that are trained on the memory of all classes, stage after stage (IDC, C.3)."""
+
+  def __init__(self, config: ConfigDict):
+    """See `InSteps`."""
+    super().__init__(config)
+    for name in architectures.names(config.evaluation.architectures, config.network):
+      learner(self.resolved, self.dataset, name)
+
+  def learn(
+    self, place: Place, memories: list[np.ndarray], former: Params | None, wait: Wait
+  ) -> Outcome:
+    """See `Scenario`."""
+    dataset = self.seen(place.seed, place.stage)
+    network = learner(self.resolved, dataset, place.network)
+    layout = experiment.strategy(self.resolved, dataset)
+    settings = evaluation_settings(self.resolved.evaluation)
+    fields = self.config.continual
+    distillation = Distillation(fields.distillation, fields.temperature)
+    known = None if former is None else self._former(place, former)
+
+    def train(images, labels, key, params):
+      before = None if known is None else known._replace(params=params)
+      return stages.learn_memory(
+        network, dataset.num_classes, settings, layout, distillation, images, labels, key, before
+      )
+
+    images, labels = data.as_batch(np.concatenate(memories))
+    params = wait(jax.jit(train)(images, labels, place.key(), former))
+    accuracy = wait(tester(network, layout)(params, dataset))
+    return Outcome([accuracy.item()], [], params)
+
+  def _former(self, place: Place, params: Params) -> Former:
+    """The network of the stage before."""
+    smaller = self.seen(place.seed, place.stage - 1)
+    network = learner(self.resolved, smaller, place.network)
+    return Former(network, params, smaller.num_classes)

@@ -1,0 +1,250 @@
+"""What a network learns at one stage of continual learning, as pure functions of arrays and keys.
+
+A network goes from stage to stage, and is held to what it said before by distillation (Hinton et
+al., 2015; Li and Hoiem, "Learning without forgetting", 2017).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dcjax import augment, evaluation
+from dcjax.common.types import Array, Key, Params
+from dcjax.data import Dataset
+from dcjax.devices.strategy import Strategy
+from dcjax.nn import Network, training
+
+Teach = Callable[[Array, Array], Array]  # see `training.Settings`
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # of rehearsal, on which the papers say nothing
+
+
+class Distillation(NamedTuple):
+  """How a network is held to the one of the stage before.
+
+  Attributes:
+    weight: of that loss beside the one of the labels; 0: none.
+    temperature: by which the logits of both are divided.
+  """
+
+  weight: float
+  temperature: float
+
+
+class Former(NamedTuple):
+  """The network as the stage before has left it.
+
+  Attributes:
+    network: which knows the first classes only, or all of them.
+    params: its parameters.
+    classes: how many it knows.
+  """
+
+  network: Network
+  params: Params
+  classes: int
+
+
+class Phase(NamedTuple):
+  """So many iterations at one learning rate."""
+
+  iterations: int
+  lr: float
+
+
+class Rehearsal(NamedTuple):
+  """How a network learns new images beside a memory of old ones (DC, Appendix A).
+
+  Attributes:
+    training: on new images and memory together.
+    finetuning: on the memories of all tasks, which are balanced.
+    batch: images of an iteration, drawn at random.
+    augmentation: as `augment.by_name` takes it.
+  """
+
+  training: Phase
+  finetuning: Phase
+  batch: int
+  augmentation: str
+
+
+def distilling(
+  network: Network, classes: int, former: Former, distillation: Distillation
+) -> tuple[Network, Teach]:
+  """A network that learns from labels and from a former one at once.
+
+  Its logits are log-probabilities: those of all classes and, beside them, those of the former
+  classes alone, softened by the temperature. Targets are like that, too. Since both parts sum to
+  one, the cross-entropy of the whole is that of the labels and that of the former network (times
+  its weight), and a multiple of log(2) that has no gradient.
+
+  Args:
+    network: with logits `[N, classes]`.
+    classes: how many it is to know.
+    former: with logits `[N, former.classes]`.
+    distillation: weight and temperature.
+
+  Returns:
+    The network, which has the parameters of `network`, and what teaches it.
+  """
+  temperature = distillation.temperature
+
+  def apply(params, images, stats=None):
+    logits, features = network.apply(params, images, stats)
+    softened = logits[:, : former.classes] / temperature
+    parts = jax.nn.log_softmax(logits), jax.nn.log_softmax(softened)
+    return jnp.concatenate(parts, axis=1), features
+
+  def teach(images, targets):
+    logits, _ = former.network.apply(former.params, images)
+    if targets.ndim == 1:
+      targets = jax.nn.one_hot(targets, classes + former.classes)
+    soft = jax.nn.softmax(logits / temperature)
+    return targets.at[:, classes:].set(distillation.weight * soft)
+
+  return network._replace(apply=apply), teach
+
+
+def grow(params: Params, larger: Params) -> Params:
+  """Parameters of a network with more classes that does what the smaller one did.
+
+  Args:
+    params: of the smaller one.
+    larger: of one with more classes, which come last; those of the new classes are kept.
+  """
+
+  def join(old, new):
+    return new.at[tuple(map(slice, old.shape))].set(old)
+
+  return jax.tree.map(join, params, larger)
+
+
+def learn_memory(
+  network: Network,
+  classes: int,
+  settings: evaluation.Settings,
+  layout: Strategy,
+  distillation: Distillation,
+  images: Array,
+  labels: Array,
+  key: Key,
+  former: Former | None,
+) -> Params:
+  """Trains on the memory alone, from the former network with a grown last layer (IDC, C.3).
+
+  Args:
+    network: what is trained.
+    classes: how many it is to know.
+    settings: how; `networks` and `checks` do not matter.
+    layout: how many images go together.
+    distillation: from the former network.
+    images: of the memory of all classes, normalised `[N, H, W, C]`.
+    labels: int32 `[N]`.
+    key: of new parameters, the order, the augmentation and CutMix.
+    former: None at the first stage.
+
+  Returns:
+    The parameters.
+  """
+  learner = network
+  teach: Teach = training.as_they_are
+  if former is not None:
+    if distillation.weight:
+      learner, teach = distilling(network, classes, former, distillation)
+    learner = learner._replace(init=lambda key: grow(former.params, network.init(key)))
+  trainer = evaluation.make_trainer(learner, settings, layout, images, labels, key, teach=teach)
+  return trainer.advance(trainer.start(), 0, settings.epochs)[0]
+
+
+class Mixed:
+  """New images and a memory as one set, which is normalised only where it is indexed."""
+
+  def __init__(self, dataset: Dataset, memory: Array):
+    """Joins the training split of a data set, and normalised images `[N, H, W, C]`."""
+    self._dataset, self._memory = dataset, memory
+    self._new = dataset.images.shape[0]
+    self.shape = (self._new + memory.shape[0], *dataset.image_shape)
+
+  def __getitem__(self, index: Array) -> Array:
+    """Normalised images `[n, H, W, C]`; the memory comes after the new ones."""
+    new = self._dataset.normalise(self._dataset.images[jnp.minimum(index, self._new - 1)])
+    old = self._memory[jnp.maximum(index - self._new, 0)]
+    return jnp.where((index < self._new)[:, None, None, None], new, old)
+
+
+def rehearse(
+  network: Network,
+  settings: Rehearsal,
+  layout: Strategy,
+  distillation: Distillation,
+  dataset: Dataset,
+  memory: Array | None,
+  chosen: Array,
+  key: Key,
+  former: Params | None,
+) -> Params:
+  """Trains on a task's images and the memory of those before, then on a balanced memory (DC).
+
+  Castro et al., "End-to-end incremental learning" (2018), with classes that stay the same: a
+  batch is drawn from new images and memory alike, and after that as many images of each task and
+  class. The first stage has nothing to balance, and no former network.
+
+  Args:
+    network: what is trained.
+    settings: how long, and how fast.
+    layout: how many images go together.
+    distillation: from the former network, in both parts of the training.
+    dataset: of this task, whose training split is used.
+    memory: of the tasks before, normalised `[tasks, classes, n, H, W, C]`; None at the first one.
+    chosen: the same of this task, `[classes, n, H, W, C]`.
+    key: of new parameters, the batches and the augmentation.
+    former: the network's parameters as the stage before has left them; None at the first one.
+
+  Returns:
+    The parameters.
+  """
+  init_key, train_key, tune_key = jax.random.split(key, 3)
+  images_together = layout.blocks(settings.batch)
+  change = augment.by_name(settings.augmentation)
+  steps = training.Settings(settings.batch, images_together, dataset.normalise, change)
+  if former is None or memory is None:
+    new = dataset.images, dataset.labels
+    return _train(network, network.init(init_key), *new, train_key, settings.training, steps)
+  learner, steps = network, steps._replace(decode=training.as_it_is)
+  if distillation.weight:
+    classes = dataset.num_classes
+    known = Former(network, former, classes)
+    learner, teach = distilling(network, classes, known, distillation)
+    steps = steps._replace(teach=teach)
+  old, old_labels = _as_batch(memory)
+  labels = jnp.concatenate([dataset.labels, old_labels])
+  mixed = Mixed(dataset, old)
+  params = _train(learner, former, mixed, labels, train_key, settings.training, steps)
+  balanced = _as_batch(jnp.concatenate([memory, chosen[None]]))
+  return _train(learner, params, *balanced, tune_key, settings.finetuning, steps)
+
+
+def _train(
+  network: Network,
+  params: Params,
+  images: Any,
+  labels: Array,
+  key: Key,
+  phase: Phase,
+  steps: training.Settings,
+) -> Params:
+  """The parameters after a phase; `images` are indexed by `[n]` places."""
+  optimizer = training.sgd(phase.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+  carry = params, optimizer.init(params)
+  stop = phase.iterations
+  return training.random_steps(
+    network, optimizer, carry, images, labels, key, steps, start=0, stop=stop
+  )[0]
+
+
+def _as_batch(memory: Array) -> tuple[Array, Array]:
+  """Memories `[tasks, classes, n, H, W, C]` as images `[N, H, W, C]` and labels `[N]`."""
+  tasks, classes, count = memory.shape[:3]
+  labels = jnp.tile(jnp.repeat(jnp.arange(classes), count), tasks)
+  return memory.reshape(-1, *memory.shape[3:]), labels

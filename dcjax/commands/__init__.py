@@ -1,0 +1,1 @@
+"""The drivers, one for each command of `dcjax`; their flags are in `launch/`."""

@@ -1,0 +1,343 @@
+"""The driver: condenses a dataset into a folder, from a config, with nothing lost on the way."""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dcjax import config as config_lib
+from dcjax import data
+from dcjax.common.errors import Interrupted, UserError
+from dcjax.devices import compilation, environment, processes, sharding
+from dcjax.figures import report
+from dcjax.run import experiment, initial
+from dcjax.run.checkpoint import Checkpoints
+from dcjax.run.experiment import Evaluation, Keys
+from dcjax.run.interrupt import Interrupts
+from dcjax.run.loop import Loop
+from dcjax.run.progress import Progress, Stopwatch, logger, working
+from dcjax.run.readers import SUMMARY, read_json
+from dcjax.run.streaming import StreamingLoop
+from dcjax.run.workdir import Metrics, Workdir, held, write_json
+from dcjax.sets.synthetic import SyntheticSet
+
+
+def condense(
+  config: ConfigDict, workdir: str | os.PathLike, seconds: float = math.inf
+) -> dict[str, Any]:
+  """Condenses a dataset as a config says, or goes on with a run that was stopped.
+
+  Everything is written into `workdir`: `config.json`, `metrics.jsonl`, `progress.json`,
+  TensorBoard events, `checkpoints/`, `images/`, `synthetic.npz` and `summary.json`.
+
+  With more `iterations` than before, a run goes on beyond its end, and ends as one run of that
+  length would: the evaluations of the former end, unless that one has them as well, are left in
+  `summary-N.json` alone, what `summary.json` was after N iterations. A run that has converged stays
+  at its end.
+
+  Args:
+    config: made by a preset or `dcjax.config.default()`.
+    workdir: a folder; it is made if need be.
+    seconds: of iterations, in all starts of the run; it ends before the one that would take more.
+      With more of them it goes on, as with more `iterations`.
+
+  Returns:
+    The content of `summary.json`.
+
+  Raises:
+    UserError: bad input, found before any long work, or a run that cannot go on, for want of
+      memory or else.
+    Interrupted: SIGTERM or Ctrl-C, after a checkpoint was saved.
+  """
+  config = config_lib.resolve(config)
+  experiment.check_condenses(config)
+  fields = config.to_dict()
+  with held(Workdir(workdir), "it goes on from the last checkpoint") as folder:
+    changed = folder.check(fields, free=("iterations",))
+    _check_length(config, folder)
+    summary = folder.summary()
+    if summary and not changed and _is_over(summary, config, seconds):
+      return summary
+    try:
+      run = Run(config, data.load(config.dataset, experiment.memory(config)), folder, seconds)
+      run.claim(longer=changed or summary is not None)
+      with (
+        compilation.kept(config.compute.cache_dir, folder.path),
+        Interrupts("all saved, and the same command goes on") as interrupts,
+      ):
+        return run.finish(interrupts)
+    except jax.errors.JaxRuntimeError as error:
+      if "RESOURCE_EXHAUSTED" not in str(error):
+        raise
+      raise UserError(
+        "compute: out of memory; set a lower compute.synthetic_block or compute.image_block, or "
+        "compute.class_map=scan, and start the command again, it goes on from the last checkpoint; "
+        "or lower batch_real in a new workdir"
+      ) from None
+
+
+def _check_length(config: ConfigDict, folder: Workdir) -> None:
+  done = folder.iterations_done()
+  if config.iterations < done:
+    raise UserError(
+      f"iterations: {config.iterations} are fewer than the {done} that are done in {folder.path}; "
+      f"give {done} or more, or another workdir"
+    )
+
+
+def _is_over(summary: dict[str, Any], config: ConfigDict, seconds: float) -> bool:
+  """Whether nothing is left to do after a summary: a run that time has ended may have more now."""
+  done, used = summary.get("iterations", 0), summary.get("seconds", {}).get("condense", 0.0)
+  if done >= config.iterations or config.converged_after:
+    return True
+  return used + used / max(done, 1) > seconds
+
+
+def converged(losses: Sequence[float], window: int) -> bool:
+  """Whether the loss has stopped falling (DC, Appendix A: the optimisation can stop by itself).
+
+  Args:
+    losses: of all iterations so far.
+    window: iterations of a mean; of two windows, the later must be lower to go on.
+
+  Returns:
+    Whether the mean of the last window is no lower than that of the one before it.
+  """
+  if len(losses) < 2 * window:
+    return False
+  return np.mean(losses[-window:]) >= np.mean(losses[-2 * window : -window])
+
+
+class Run:
+  """One run: what the config stands for, and how far it has come."""
+
+  def __init__(self, config: ConfigDict, dataset: data.Dataset, folder: Workdir, seconds: float):
+    """Builds everything, which checks everything; nothing is written.
+
+    Raises:
+      UserError: the config does not fit the data.
+    """
+    self.config, self.dataset, self.folder, self.path = config, dataset, folder, folder.path
+    self.keys = Keys.from_seed(config.seed)
+    layout = experiment.strategy(config, dataset)
+    self.saved = initial.find(config, self.path)
+    self.initial = None if self.saved is None else initial.stored(self.saved, config, dataset)
+    drawn = config.copy_and_resolve_references()
+    if self.initial is not None:
+      drawn.init = "noise"  # in place of which it comes
+    self.method = experiment.method(drawn, dataset, layout)
+    self.evaluation = Evaluation(config, dataset, layout, self.keys)
+    self.loop: Loop | StreamingLoop
+    if isinstance(dataset.images, data.OnDisk):
+      self.loop = StreamingLoop(self.method, dataset, self.keys.loop, layout, config.iterations)
+    else:
+      self.loop = Loop(self.method, dataset, self.keys.loop, layout, config.compute.chunk)
+    self.iteration, self.total = 0, config.iterations
+    self.seconds = seconds
+    self.watch = Stopwatch()
+    data.warn_small_classes(dataset, max(config.batch_real, config.ipc))
+
+  def claim(self, longer: bool) -> None:
+    """Writes what a run begins with, or its new length."""
+    fields = self.config.to_dict()
+    new = processes.is_first() and not (self.path / "config.json").exists()
+    if new and self.saved is not None:
+      self.saved.save(self.path / initial.COPY)
+    if longer:
+      self.folder.lengthen(fields)
+    self.folder.claim(fields)
+
+  def finish(self, interrupts: Interrupts) -> dict[str, Any]:
+    """Runs from wherever the folder says to the end."""
+    self.interrupts = interrupts
+    self.checkpoints = Checkpoints(self.path / "checkpoints")
+    self.state = self._start()
+    self.metrics = Metrics(self.path / "metrics.jsonl", self.iteration)
+    self.progress = Progress(self.path, self.config.iterations, self.iteration)
+    try:
+      self._iterate()
+      return self._summarise()
+    finally:
+      self.loop.close()
+      self.progress.close()
+      self.metrics.close()
+      self.checkpoints.close()
+
+  def _start(self) -> Any:
+    """The state of the last checkpoint, or the initial one."""
+    if not self.checkpoints.latest:
+      with working("making the initial images"):
+        state = self.loop.start(self.keys.init, self.interrupts.wait)
+      if self.initial is not None:
+        places = jax.tree.map(lambda leaf: leaf.sharding, state.stored)
+        state = state._replace(stored=sharding.put(self.initial, places))
+      self.method.check(state)
+      return state
+    state, seconds = self.checkpoints.restore(self.loop.abstract(self.keys.init))
+    self.iteration = self.checkpoints.latest
+    self.watch = Stopwatch(seconds)
+    return state
+
+  def _iterate(self) -> None:
+    """All iterations that are left, with what is due between them."""
+    self._stop_if_due()
+    if not self._is_due(self.config.evaluate_every):
+      self.metrics.drop_evaluations(self.iteration)
+    self._draw_if_due()
+    if self.iteration < self.total:
+      self.progress.say("compiling", force=True)
+      self.watch.add("compile", self.loop.compile(self.state, self.iteration))
+    self._evaluate_if_due()
+    while self.iteration < self.total:
+      self._advance(min(self.total, *(self._next(every) for every in self._periods())))
+      self._stop_if_due()
+      if self._is_due(self.config.checkpoint_every):
+        self._save()
+      self._draw_if_due()
+      self._evaluate_if_due()
+
+  def _periods(self) -> list[int]:
+    fields = ("checkpoint_every", "evaluate_every", "picture_every", "converged_after")
+    return [self.config[field] for field in fields if self.config[field]]
+
+  def _next(self, every: int) -> int:
+    """The next iteration after this one that is a multiple of `every`."""
+    return (self.iteration // every + 1) * every
+
+  def _is_due(self, every: int) -> bool:
+    """Whether what happens after each `every` iterations, and after the last, happens now."""
+    if self.iteration == self.total:
+      return True
+    return bool(every and self.iteration) and self.iteration % every == 0
+
+  def _stop_if_due(self) -> None:
+    """Makes this iteration the last one if the loss has stopped falling, or time is over."""
+    every = self.config.converged_after
+    if every and self.iteration % every == 0 and converged(self.metrics.losses(), every):
+      self.total = self.iteration
+    if self.iteration and self.seconds < math.inf:
+      used = self.watch.seconds.get("condense", 0.0) + self.loop.seconds_per_iteration
+      if processes.highest(used) > self.seconds:
+        self.total = self.iteration
+
+  def _advance(self, limit: int) -> None:
+    """Runs one chunk and logs it; when it cannot end, saves what was done before it."""
+    waited = self.loop.waited
+    try:
+      with self.watch("condense"):
+        done = self.loop.run(self.state, self.iteration, limit, self.interrupts.wait)
+    except (Interrupted, UserError):  # the latter for images that cannot be read any more
+      self._save()
+      raise
+    if self.loop.waited is not None:
+      self.watch.add("wait", self.loop.waited - (waited or 0.0))
+    first = self.iteration + 1
+    self.state, self.iteration, metrics = done
+    columns = {name: values.tolist() for name, values in metrics.items()}
+    for iteration, loss in enumerate(columns["loss"], first):
+      self._check_finite(loss, iteration)
+      values = {name: column[iteration - first] for name, column in columns.items()}
+      self.metrics.append({"iteration": iteration, **values})
+      self.progress.loss(
+        iteration, loss, self.loop.seconds_per_iteration, self.watch.seconds.get("wait")
+      )
+
+  def _check_finite(self, values: Any, iteration: int) -> None:
+    if not np.isfinite(values).all():
+      last = self.checkpoints.latest
+      kept = f"the checkpoint of iteration {last} is kept" if last else "there is no checkpoint yet"
+      raise UserError(
+        f"iteration {iteration}: the loss or the images are not finite; lower lr_image or "
+        f"lr_network in a new workdir ({kept})"
+      )
+
+  def _save(self) -> None:
+    self._check_finite(processes.to_host(self.state.stored.images), self.iteration)
+    self.folder.check_there()  # Orbax would make it again
+    self.metrics.sync()
+    self.checkpoints.save(self.iteration, self.state, self.watch.seconds)
+
+  def _evaluate_if_due(self) -> None:
+    """Does the evaluations of this iteration that the log does not hold yet."""
+    if not self.config.evaluation.networks or not self._is_due(self.config.evaluate_every):
+      return
+    self._save()
+    iteration = self.iteration
+    done = {(r["iteration"], r["set"], r["network"]) for r in self.metrics.evaluations()}
+    images = self._synthetic_set().decoded()
+    for task in self.evaluation.tasks():
+      if (iteration if task[0] == experiment.SYNTHETIC else 0, *task) not in done:
+        self._evaluate(task, images)
+
+  def _evaluate(self, task: tuple[str, str], images: np.ndarray) -> None:
+    if known := self._known().get(task):
+      self.metrics.append({"iteration": self.iteration, "evaluation": known})
+      return
+    networks = self.config.evaluation.networks
+    self.progress.say(f"{' set on '.join(task)}: 0 of {networks} networks")
+    with self.watch("evaluate"):
+      run = self.evaluation.run(task, images, self.iteration, self.interrupts.wait)
+      for done, record in run:
+        self.progress.say(
+          f"{' set on '.join(task)}: {done} of {networks} networks, "
+          f"accuracy {record['last_mean']:.4f}"
+        )
+    self.metrics.append({"iteration": self.iteration, "evaluation": record})
+    self.progress.evaluation(self.iteration, record)
+
+  def _known(self) -> dict[tuple[str, str], dict[str, Any]]:
+    """Evaluations of a shorter run that are those of any length: on real images."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for file in sorted(self.path.glob("summary-*.json")):
+      try:
+        records = read_json(file, SUMMARY)["evaluations"]
+      except UserError as error:
+        logger.warning("%s; its evaluations are done again", str(error).partition(";")[0])
+        continue
+      real = (record for record in records if record["set"] != experiment.SYNTHETIC)
+      found |= {(record["set"], record["network"]): record for record in real}
+    return found
+
+  def _draw_if_due(self) -> None:
+    """Saves the initial images, those that are evaluated and those in between, and a picture."""
+    periods = (self.config.evaluate_every, self.config.picture_every)
+    file = self.path / "images" / f"{self.iteration:06d}.png"
+    if self.iteration and not any(map(self._is_due, periods)):
+      return
+    synthetic = self._synthetic_set()
+    if file.exists() or not processes.is_first():
+      return
+    file.parent.mkdir(exist_ok=True)
+    synthetic.save(file.with_suffix(".npz"))
+    report.save_grid(synthetic, file)
+
+  def _synthetic_set(self) -> SyntheticSet:
+    stored = jax.tree.map(processes.to_host, self.state.stored)
+    return experiment.synthetic_set(self.config, self.dataset, stored, iteration=self.iteration)
+
+  def _summarise(self) -> dict[str, Any]:
+    """Writes the set and the summary."""
+    synthetic, config = self._synthetic_set(), self.config
+    summary = {
+      "method": config.method,
+      "dataset": self.dataset.name,
+      "ipc": config.ipc,
+      "decoded_ipc": synthetic.formation().decoded(config.ipc),
+      "stored_bytes": synthetic.stored_bytes(),
+      "iterations": self.iteration,
+      "seed": config.seed,
+      "hardware": environment.hardware(),
+      "versions": environment.versions(),
+      "seconds": {name: round(value, 3) for name, value in self.watch.seconds.items()},
+      "evaluations": self.metrics.evaluations(),
+    }
+    self.folder.check_there()
+    if processes.is_first():
+      synthetic.save(self.path / "synthetic.npz")
+      write_json(self.path / "summary.json", summary)
+    processes.meet("summary")
+    return summary

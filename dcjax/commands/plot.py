@@ -1,0 +1,360 @@
+"""The driver of `dcjax plot`: gathers from runs what `figures.pictures` draws."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from dcjax import config as config_lib
+from dcjax import data
+from dcjax.applications.continual import figure
+from dcjax.commands.evaluate import load
+from dcjax.common.activity import counted
+from dcjax.common.errors import UserError, check_least, check_most, check_name, nearest
+from dcjax.common.files import expand
+from dcjax.config import flatten
+from dcjax.config.numbers import MOST
+from dcjax.figures import curves, pictures
+from dcjax.figures.curves import method_name
+from dcjax.methods import dc
+from dcjax.run import experiment
+from dcjax.run.experiment import Keys
+from dcjax.run.readers import EVALUATIONS, OBJECT, Shape, holds, is_count, is_text, read_json
+from dcjax.sets.synthetic import SyntheticSet
+
+SUFFIXES = (".png", ".pdf")
+MATCHING = ("dc", "dsa")  # methods that compare gradients
+# Fields of a config, or beginnings of them, that may differ between runs that are averaged.
+HARMLESS = (
+  *config_lib.INDIFFERENT,
+  "seed",
+  "evaluation.networks",
+  "evaluation.architectures",
+  "evaluation.whole",
+)
+
+
+def plot(
+  kind: str,
+  workdirs: Sequence[str | os.PathLike],
+  output: str | os.PathLike,
+  **options: Any,
+) -> list[Path]:
+  """Draws a picture of runs, as PNG and as PDF.
+
+  Args:
+    kind: an entry of `KINDS`.
+    workdirs: folders of runs.
+    output: the file; `.png` and `.pdf` are put in place of either suffix, or behind any other.
+    **options: of the function in `KINDS`.
+
+  Returns:
+    The two files.
+
+  Raises:
+    UserError: a folder or an option is not usable, or one of the files is there already.
+  """
+  check_name("plot", kind, KINDS)
+  files = _files(output)
+  if not workdirs:
+    raise UserError("workdirs: none given; name at least one folder of a run")
+  figure = KINDS[kind]([_folder(path) for path in workdirs], **options)
+  for file in files:
+    pictures.save(figure, file)
+  return files
+
+
+def _files(output: str | os.PathLike) -> list[Path]:
+  """The files to write, which must not be there yet."""
+  path = expand("output", output)
+  if not path.name:
+    raise UserError(f"output: {path} is no name of a file; give one")
+  base = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+  files = [base.with_name(f"{base.name}{suffix}") for suffix in SUFFIXES]
+  for file in files:
+    if file.exists():
+      raise UserError(f"output: {file} is there already; give a new name")
+  if not os.access(base.parent, os.W_OK):
+    raise UserError(f"output: no folder {base.parent} that can be written to; make it first")
+  return files
+
+
+def _folder(path: str | os.PathLike) -> Path:
+  folder = expand("workdirs", path)
+  if not folder.is_dir():
+    raise UserError(f"workdirs: no folder {folder}; give the --workdir of a run")
+  return folder
+
+
+# --- Images --------------------------------------------------------------------------------
+
+
+def grid(folders: Sequence[Path], *, classes: Sequence[str] = ()) -> Figure:
+  """The images of one run before its first iteration and now; of a coreset, its images.
+
+  Args:
+    folders: of the run.
+    classes: names of the classes to show; all by default.
+  """
+  if len(folders) > 1:
+    raise UserError(f"workdirs: a grid shows one run, not {len(folders)}; name one")
+  files = _images(folders[0])
+  shown = {"before": min(files), _after(max(files)): max(files)} if len(files) > 1 else {}
+  sets = [(title, SyntheticSet.load(files[iteration])) for title, iteration in shown.items()]
+  if not sets:
+    final = SyntheticSet.load(folders[0] / "synthetic.npz")
+    sets = [(method_name(final.metadata["method"]), final)]
+  return pictures.grid([(title, _choose(synthetic, classes)) for title, synthetic in sets])
+
+
+def _after(iteration: int) -> str:
+  return f"after {iteration} iteration{'s' if iteration > 1 else ''}"
+
+
+def strip(
+  folders: Sequence[Path], *, labels: Sequence[str] = (), classes: Sequence[str] = ()
+) -> Figure:
+  """The first image of each class in the course of the iterations (DSA, Figure 6).
+
+  Args:
+    folders: of the runs, one panel each.
+    labels: titles of the panels; by default the methods, or the folders.
+    classes: names of the classes to show; all by default.
+  """
+  titles = _titles(folders, labels)
+  sequences = []
+  for folder in folders:
+    files = _images(folder)
+    if len(files) < 2:
+      raise UserError(
+        f"workdirs: {folder} holds images of fewer than two iterations; give a run of dcjax "
+        "condense, with picture_every for more of them"
+      )
+    shown = pictures.spread(list(files))
+    sequences.append({i: _choose(SyntheticSet.load(files[i]), classes) for i in shown})
+  return pictures.strip(list(zip(titles, sequences, strict=True)))
+
+
+def _images(folder: Path) -> dict[int, Path]:
+  """The sets that a run has saved, by iteration, in order."""
+  files = (folder / "images").glob("*.npz")
+  return {int(file.stem): file for file in sorted(files) if file.stem.isdecimal()}
+
+
+def _choose(synthetic: SyntheticSet, classes: Sequence[str]) -> SyntheticSet:
+  """The rows of some classes only, in the order asked for."""
+  if not classes:
+    return synthetic
+  names = [str(name) for name in synthetic.metadata["class_names"]]
+  for name in classes:
+    if name not in names:
+      raise UserError(f"classes: no class '{name}'; {nearest(name, names)}")
+  rows = [names.index(name) for name in classes]
+  metadata = {**synthetic.metadata, "class_names": list(classes)}
+  return synthetic._replace(
+    images=synthetic.images[rows], labels=synthetic.labels[rows], metadata=metadata
+  )
+
+
+# --- Gradients -----------------------------------------------------------------------------
+
+
+def gradients(
+  folders: Sequence[Path],
+  *,
+  labels: Sequence[str] = (),
+  networks: int = 10,
+  data_dir: str = "",
+  cache_dir: str = "",
+) -> Figure:
+  """How large the gradients are that the last iteration matches (DSA, Figure 5).
+
+  Args:
+    folders: of the runs, one panel each.
+    labels: titles of the panels; by default the methods, or the folders.
+    networks: how many are drawn, those of the iterations that would come next. Each gives
+      `inner_loop` times the number of classes gradients.
+    data_dir: where the dataset is on this machine; empty: its default place.
+    cache_dir: where it is kept once it is decoded; empty: the default.
+  """
+  check_least("networks", networks, 1)
+  check_most("networks", networks, MOST)
+  titles = _titles(folders, labels)
+  configs = [_matching_config(folder) for folder in folders]
+  norms = []
+  for folder, config in zip(folders, configs, strict=True):
+    dataset = load(config, _read(folder, "config.json"), data_dir, cache_dir)
+    norms.append(_gradient_norms(config, dataset, folder, networks))
+  return pictures.gradient_histogram(
+    [(title, *both) for title, both in zip(titles, norms, strict=True)]
+  )
+
+
+def _matching_config(folder: Path) -> ConfigDict:
+  """The config of a run that matches gradients, for this machine."""
+  fields = _read(folder, "config.json")
+  if fields.get("method") not in MATCHING:
+    raise UserError(
+      f"workdirs: {folder} is a run of {fields.get('method')}, which matches no gradients; give "
+      f"one of {' or '.join(MATCHING)}"
+    )
+  config = config_lib.of_file(fields)
+  config.dataset.zca = False  # the images' file holds the whitening
+  return config_lib.resolve(config)
+
+
+def _gradient_norms(
+  config: ConfigDict, dataset: data.Dataset, folder: Path, networks: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """For real and for synthetic images `[networks, inner_loop, classes]`."""
+  iteration, synthetic = _last(folder)
+  _check_fits(folder, synthetic, dataset)
+  dataset = dataset.whitened(synthetic.whitening)
+  layout = experiment.strategy(config, dataset)
+  network = experiment.network(config, dataset, layout)
+  settings = experiment.settings(dc.Settings, config)
+  augmentations = experiment.augmentations(config)
+
+  @jax.jit
+  def norms(stored, dataset, key):
+    return dc.gradient_norms(
+      network, stored, dataset, key, settings, layout, augmentations, synthetic.formation()
+    )
+
+  stored = synthetic.stored()
+  loop, found = Keys.from_seed(config.seed).loop, []
+  for number in counted(range(networks), f"{folder}: gradients of networks", networks):
+    key = jax.random.fold_in(loop, iteration + number)
+    found.append(jax.device_get(norms(stored, dataset, key)))
+  real, ours = (np.stack(part) for part in zip(*found, strict=True))
+  return real, ours
+
+
+def _last(folder: Path) -> tuple[int, SyntheticSet]:
+  """The latest images of a run, and how many iterations made them."""
+  files = _images(folder)
+  if files:
+    return max(files), SyntheticSet.load(files[max(files)])
+  return 0, SyntheticSet.load(folder / "synthetic.npz")
+
+
+def _check_fits(folder: Path, synthetic: SyntheticSet, dataset: data.Dataset) -> None:
+  names, shape = list(dataset.class_names), dataset.image_shape
+  if synthetic.metadata["class_names"] != names or synthetic.images.shape[2:] != shape:
+    raise UserError(
+      f"data_dir: dataset '{dataset.name}' there has other classes or images than the run in "
+      f"{folder}; give the data_dir of the dataset that it was made from"
+    )
+
+
+# --- Accuracies ----------------------------------------------------------------------------
+
+
+def ipc(folders: Sequence[Path]) -> Figure:
+  """Accuracy against images per class (DC, Figure 3), one line a dataset and method.
+
+  Runs that differ by their seed alone are averaged. The relative accuracies need the whole
+  dataset's, from any run of that dataset with `evaluation.whole`.
+
+  Args:
+    folders: of finished runs.
+  """
+  summaries = [_summary(folder) for folder in folders]
+  _check_alike(folders, summaries)
+  return pictures.accuracies(curves.from_summaries(summaries))
+
+
+_EVALUATED = holds({
+  "dataset": is_text, "method": is_text, "ipc": is_count, "evaluations": EVALUATIONS,
+})  # fmt: skip
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+  shape = _EVALUATED if "evaluations" in _read(folder, "summary.json") else OBJECT
+  summary = _read(folder, "summary.json", shape)
+  if not any(record["set"] == experiment.SYNTHETIC for record in summary.get("evaluations", ())):
+    raise UserError(f"workdirs: {folder} was not evaluated; give a run with evaluation.networks")
+  return summary
+
+
+def _check_alike(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -> None:
+  """Raises `UserError` for two runs that would be averaged, but are not the same but for seeds."""
+  seen: dict[Any, tuple[Path, dict[str, Any]]] = {}
+  for folder, summary in zip(folders, summaries, strict=True):
+    fields = dict(flatten(_read(folder, "config.json")))
+    point = tuple(summary[name] for name in ("dataset", "method", "ipc"))
+    other, others = seen.setdefault(point, (folder, fields))
+    different = sorted(
+      name
+      for name in fields.keys() | others.keys()
+      if fields.get(name) != others.get(name) and not name.startswith(HARMLESS)
+    )
+    if different:
+      raise UserError(
+        f"workdirs: {other} and {folder} are both {' '.join(map(str, point))} but differ in "
+        f"{', '.join(different)}; name one of them"
+      )
+
+
+# --- Continual learning ----------------------------------------------------------------------
+
+
+def stages(folders: Sequence[Path], *, labels: Sequence[str] = ()) -> Figure:
+  """Accuracy after each stage of continual learning (DC, Figure 4; IDC, Figure 7; IDM, Figure 8).
+
+  Args:
+    folders: of finished runs of `dcjax continual`, with the same stages.
+    labels: names of the runs; by default the methods, or the folders.
+  """
+  titles = _titles(folders, labels)
+  for folder in folders:
+    if "stages" not in _read(folder, "summary.json"):
+      raise UserError(f"workdirs: {folder} is no run of dcjax continual; give one")
+  summaries = [_read(folder, "summary.json", figure.is_summary) for folder in folders]
+  for folder, summary in zip(folders, summaries, strict=True):
+    if summary["stages"] != summaries[0]["stages"]:
+      raise UserError(
+        f"workdirs: {folders[0]} has the stages {', '.join(summaries[0]['stages'])}, {folder} "
+        f"{', '.join(summary['stages'])}; draw them apart"
+      )
+  return figure.draw(list(zip(titles, summaries, strict=True)))
+
+
+# --- What the pictures share -----------------------------------------------------------------
+
+
+def _titles(folders: Sequence[Path], labels: Sequence[str]) -> Sequence[str]:
+  """The labels given, or else the methods if these differ, or the names of the folders."""
+  if labels and len(labels) != len(folders):
+    raise UserError(f"labels: {len(labels)} for {len(folders)} runs; give one for each")
+  if labels:
+    return labels
+  configs = [_read(folder, "config.json") for folder in folders]
+  methods = [method_name(str(config.get("method", ""))) for config in configs]
+  names = [folder.resolve().name for folder in folders]
+  for titles in (methods, names):
+    if len(set(titles)) == len(folders):
+      return titles
+  return [str(folder) for folder in folders]
+
+
+def _read(folder: Path, name: str, shape: Shape = OBJECT) -> dict[str, Any]:
+  """A JSON file of a run."""
+  if not (folder / name).exists():
+    remedy = "let the run finish" if name == "summary.json" else "give the --workdir of a run"
+    raise UserError(f"workdirs: {folder} holds no {name}; {remedy}")
+  return read_json(folder / name, shape, "give another run", field="workdirs")
+
+
+KINDS: dict[str, Callable[..., Figure]] = {
+  "grid": grid,
+  "strip": strip,
+  "gradients": gradients,
+  "ipc": ipc,
+  "stages": stages,
+}

@@ -1,0 +1,261 @@
+"""The driver of `dcjax status`: says how far runs are, from their files alone.
+
+It writes nothing and does without jax: it answers at once, beside a run or on a copy of one.
+"""
+
+import itertools
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dcjax.common.errors import UserError
+from dcjax.common.files import LOCK, PROGRESS, expand, is_taken
+from dcjax.figures import report
+from dcjax.run.readers import CONFIG, NOTE, newest_checkpoint, read_json, read_log, read_summary
+
+logger = logging.getLogger("dcjax")
+
+COLUMNS = ("workdir", "state", "run", "iteration", "s each", "left", "accuracy (%)")
+SIGNS = ("config.json", "metrics.jsonl", PROGRESS, "summary.json")  # what a run writes to
+FINISHED, RUNNING, STOPPED, KILLED = "finished", "running", "stopped", "killed or failed"
+UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
+
+
+class Run(NamedTuple):
+  """What the files of a run or a selection tell.
+
+  Attributes:
+    path: the folder.
+    config: all fields.
+    state: 'running' while a process holds the folder; later 'stopped' if a checkpoint has all that
+      was done, else 'killed or failed'.
+    quiet: seconds since something was written.
+    iteration: how many are done.
+    checkpoint: how many were at the newest one; 0 without one.
+    loss: of the last iteration, if there is one.
+    evaluations: of each set and network the last one.
+    seconds: of an iteration, a mean since the last start, if it is known.
+    doing: what goes on besides iterations.
+    damaged: what cannot be read, and is left out.
+  """
+
+  path: Path
+  config: dict[str, Any]
+  state: str
+  quiet: float
+  iteration: int
+  checkpoint: int
+  loss: float | None
+  evaluations: list[dict[str, Any]]
+  seconds: float | None
+  doing: str
+  damaged: tuple[str, ...]
+
+  @property
+  def iterations(self) -> int:
+    """How many there are to be; 0 for a selection."""
+    return self.config.get("iterations", 0)
+
+  @property
+  def left(self) -> float | None:
+    """Seconds that the iterations still take, if their speed is known."""
+    if self.seconds is None or self.state == FINISHED:
+      return None
+    done = self.checkpoint if self.state == KILLED else self.iteration
+    return self.seconds * (self.iterations - done)
+
+
+def status(workdirs: Sequence[str | os.PathLike[str]]) -> str:
+  """Says how far runs and selections are.
+
+  Args:
+    workdirs: their folders, or folders of such folders, as those of tables.
+
+  Returns:
+    All about one run, or a line for each of several.
+
+  Raises:
+    UserError: there is no run in one of them, or the config of the only one cannot be read.
+  """
+  if not workdirs:
+    raise UserError("status: no workdir; write dcjax status W, or several")
+  runs = [run for path in workdirs for run in _find(expand("status", path))]
+  if len(runs) > 1:
+    return report.aligned([COLUMNS, *map(_row, runs)])
+  if isinstance(runs[0], _Unknown):
+    raise UserError(runs[0].problem)
+  return "\n".join(_details(runs[0]))
+
+
+class _Unknown(NamedTuple):
+  """A run whose config cannot be read."""
+
+  path: Path
+  problem: str
+
+
+def _find(path: Path) -> list[Run | _Unknown]:
+  """The run of a folder, or all those below it."""
+  if not path.is_dir():
+    raise UserError(f"status: no folder {path}; give the --workdir of a run")
+  folders = [path] if os.path.lexists(path / "config.json") else sorted(_below(path))
+  runs = [run for folder in folders if (run := _read(folder))]
+  if not runs:
+    raise UserError(f"status: {path} is no workdir and holds none; give the --workdir of a run")
+  return runs
+
+
+def _below(path: Path) -> Iterator[Path]:
+  """The folders below one that hold a config; a warning for those that cannot be looked into."""
+
+  def warn(error: OSError) -> None:
+    logger.warning("status: cannot read %s (%s); left out", error.filename, error.strerror)
+
+  for folder, subfolders, files in os.walk(path, onerror=warn):
+    if "config.json" in (*subfolders, *files):
+      yield Path(folder)
+
+
+def _read(path: Path) -> Run | _Unknown | None:
+  """What the files in a folder tell; None if it is not that of a run."""
+  file = path / "config.json"
+  try:
+    return _tell(path, read_json(file, CONFIG, field="status"))
+  except UserError as error:  # many programs have a config.json
+    signs = (LOCK, *SIGNS[1:])
+    if os.access(file, os.R_OK) and not any(os.path.lexists(path / name) for name in signs):
+      return None
+    return _Unknown(path, str(error))
+  except OSError as error:  # it goes away right now
+    return _Unknown(path, f"status: cannot read {error.filename} ({error.strerror}); try again")
+
+
+def _tell(path: Path, config: dict[str, Any]) -> Run:
+  damaged: list[str] = []
+
+  def attempt(otherwise: Any, read: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+      return read(*arguments)
+    except UserError as error:
+      damaged.append(str(error).partition(": ")[2].partition(";")[0])
+      return otherwise
+
+  records, lines_left = attempt(([], 0), read_log, path / "metrics.jsonl")
+  if lines_left > 1:
+    damaged.append(f"{path / 'metrics.jsonl'} is damaged after line {len(records)}")
+  summary = attempt(None, read_summary, path)
+  note = attempt({}, read_json, path / PROGRESS, NOTE) if (path / PROGRESS).exists() else {}
+  losses = [record["loss"] for record in records if "loss" in record]
+  evaluations = [record["evaluation"] for record in records if "evaluation" in record]
+  if summary is not None:
+    evaluations = summary["evaluations"]
+  iteration = len(losses) if summary is None else summary.get("iterations", 0)
+  checkpoint = newest_checkpoint(path)
+  left = summary is None or attempt(True, _evaluations_left, config, summary)
+  written = max((path / name).stat().st_mtime for name in SIGNS if (path / name).exists())
+  return Run(
+    path=path,
+    config=config,
+    state=_state(path, finished=not left, saved=checkpoint >= iteration),
+    quiet=max(0.0, time.time() - written),
+    iteration=iteration,
+    checkpoint=checkpoint,
+    loss=losses[-1] if losses else None,
+    evaluations=list({(r["set"], r["network"]): r for r in evaluations}.values()),
+    seconds=note.get("seconds_per_iteration"),
+    doing=note.get("doing", ""),
+    damaged=tuple(damaged),
+  )
+
+
+def _state(path: Path, finished: bool, saved: bool) -> str:
+  if finished:
+    return FINISHED
+  if is_taken(path):
+    return RUNNING
+  return STOPPED if saved else KILLED
+
+
+def _evaluations_left(config: dict[str, Any], summary: dict[str, Any]) -> bool:
+  """Whether a selection, whose summary is written before the first evaluation, lacks some."""
+  if "iterations" in config:
+    return False
+  from dcjax.commands.select import tasks_left
+  from dcjax.config import of_file
+
+  return bool(tasks_left(of_file(config), summary))
+
+
+def _details(run: Run) -> Iterator[str]:
+  """A run in full."""
+  yield f"{run.path}: {_when(run)}"
+  for name, text in _lines(run):
+    yield f"  {name:<10}  {text}"
+  if run.evaluations:
+    yield report.table(run.evaluations)
+
+
+def _lines(run: Run) -> Iterator[tuple[str, str]]:
+  yield "run", f"{_name(run)}, seed {run.config['seed']}"
+  if run.iterations:
+    yield "iteration", f"{_iteration(run)} ({run.iteration / run.iterations:.0%})"
+  if run.loss is not None:
+    yield "loss", f"{run.loss:.4g}"
+  if run.seconds is not None:
+    left = "" if run.left is None else f", {duration(run.left)} left without evaluations"
+    yield "speed", f"{run.seconds:.3g} s an iteration{left}"
+  if run.doing and run.state == RUNNING:
+    yield "doing", run.doing
+  for problem in run.damaged:
+    yield "damaged", problem
+  if run.checkpoint and run.state != FINISHED:
+    onward = "" if run.state == RUNNING else "; the same command goes on from there"
+    yield "checkpoint", f"of iteration {run.checkpoint}{onward}"
+
+
+def _row(run: Run | _Unknown) -> tuple[str, ...]:
+  """A run in a line; its accuracy is that of the network that comes first."""
+  if isinstance(run, _Unknown):
+    return str(run.path), "config.json is damaged", *[""] * (len(COLUMNS) - 2)
+  ours = [record for record in run.evaluations if record["set"] == "synthetic"]
+  return (
+    str(run.path),
+    _when(run),
+    _name(run),
+    _iteration(run) if run.iterations else "",
+    "" if run.seconds is None else f"{run.seconds:.3g}",
+    "" if run.left is None else duration(run.left),
+    report.percent(ours[0]["last_mean"], ours[0]["last_std"]) if ours else "",
+  )
+
+
+def _when(run: Run) -> str:
+  sign = ", last sign" if run.state == RUNNING else ""
+  damaged = ", with damaged files" if run.damaged else ""
+  return f"{run.state}{sign} {duration(run.quiet)} ago{damaged}"
+
+
+def _name(run: Run) -> str:
+  config = run.config
+  return (
+    f"{config['method']} on {config['dataset']['name']}, {config['network']['name']}, "
+    f"ipc {config['ipc']}"
+  )
+
+
+def _iteration(run: Run) -> str:
+  converged = run.state == FINISHED and run.iteration < run.iterations
+  return f"{run.iteration} of {run.iterations}{', converged' if converged else ''}"
+
+
+def duration(seconds: float) -> str:
+  """A time as people say it, such as '2 h 5 min'."""
+  left = round(seconds)
+  for (unit, length), (smaller, part) in itertools.pairwise(UNITS.items()):
+    if left >= length:
+      rest = left % length // part
+      return f"{left // length} {unit}" + (f" {rest} {smaller}" if rest else "")
+  return f"{left} s"

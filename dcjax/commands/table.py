@@ -1,0 +1,314 @@
+"""The driver of `dcjax table`: a table of a paper, cell by cell, with nothing done twice."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from dcjax import config as config_lib
+from dcjax import data
+from dcjax.commands.condense import condense as condense_set
+from dcjax.commands.select import select
+from dcjax.common.errors import UserError, nearest
+from dcjax.common.files import LOCK, expand
+from dcjax.data import Dataset
+from dcjax.devices import compilation
+from dcjax.methods import coreset
+from dcjax.run import experiment
+from dcjax.run.experiment import Evaluation, Keys
+from dcjax.run.interrupt import Interrupts
+from dcjax.run.progress import logger, working
+from dcjax.run.readers import holds, is_count, is_number, is_text, many, read_json
+from dcjax.run.workdir import Workdir, held, write_json, write_text
+from dcjax.sets.synthetic import SyntheticSet
+from dcjax.tables import TABLES, Cell, Result, Table, comma_separated, markdown, plan
+from dcjax.tables.definition import choose
+from dcjax.tables.plan import Trial
+
+Place = tuple[str, str]  # names of row and column
+
+
+def find(name: str) -> Table:
+  """A table by its name.
+
+  Raises:
+    UserError: there is none of that name.
+  """
+  found = {known.lower(): table for known, table in TABLES.items()}.get(name.lower())
+  if found is None:
+    raise UserError(f"--table: unknown '{name}'; {nearest(name, TABLES)}")
+  return found
+
+
+def fill(
+  table: Table,
+  workdir: str | os.PathLike,
+  *,
+  rows: Sequence[str] | None = None,
+  columns: Sequence[str] | None = None,
+  seeds: Sequence[int] | None = None,
+  collect: Sequence[str | os.PathLike] = (),
+  condense: bool = True,
+  changes: Mapping[str, str] | None = None,
+) -> str:
+  """Runs what is missing of a table, and writes it, also after each evaluation.
+
+  `workdir` then holds `table.md`, `table.csv`, a file in `cells/` for each set and network, and
+  the runs of the sets in `sets/`. What is there is not run again. The table has all that was run
+  with this budget, also in rows and columns that are not asked for now.
+
+  Args:
+    table: an entry of `tables.TABLES`, or one like them.
+    workdir: a folder that is empty or holds tables; it is made if need be.
+    rows: names of those to run; None: all.
+    columns: names of those to run; None: all.
+    seeds: one for each set; by default 0, 1, ... for as many as the paper has.
+    collect: folders to search for sets that other runs have made with the same config.
+    condense: whether to make sets that are nowhere; otherwise their cells stay not run.
+    changes: texts of config fields by their dotted names, for all cells whose method has them.
+
+  Returns:
+    The content of `table.md`.
+
+  Raises:
+    UserError: bad input, found before any long work, or a cell that cannot be run.
+    Interrupted: SIGTERM or Ctrl-C; all that was finished is kept.
+  """
+  chosen = _chosen(table, rows, columns)
+  values = plan.parse_changes(table, chosen, changes or {})
+  seeds = range(table.sets) if seeds is None else seeds
+  _check_seeds(seeds)
+  runnable = [cell for cell in table.cells() if cell.runnable]
+  trials = {_place(cell): plan.trials(cell, values, seeds) for cell in runnable}
+  budget = "; ".join(plan.differences(runnable, values, seeds, table.sets))
+  sets = _collected(collect)
+  with held(_open(workdir), "finished cells are kept") as folder:
+    filling = Filling(table, trials, folder.path, sets, budget)
+    # Sets of one kind differ by their seeds only, and run the same programs.
+    with compilation.kept(values.get("compute.cache_dir"), folder.path):
+      filling.run(list(map(_place, chosen)), condense)
+    return filling.write()
+
+
+def _place(cell: Cell) -> Place:
+  return cell.row, cell.column
+
+
+def _chosen(table: Table, rows: Sequence[str] | None, columns: Sequence[str] | None) -> list[Cell]:
+  """The cells that are asked for and can be run."""
+  row_names = choose("--rows", table.rows, rows)
+  column_names = choose("--columns", table.columns, columns)
+  cells = [c for c in table.cells() if c.row in row_names and c.column in column_names]
+  if not any(cell.runnable for cell in cells):
+    reasons = dict.fromkeys(cell.missing or "the paper has no figure" for cell in cells)
+    raise UserError(
+      f"--rows, --columns: nothing there can be run ({'; '.join(reasons)}); choose others"
+    )
+  return [cell for cell in cells if cell.runnable]
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+  if not seeds or len(set(seeds)) < len(seeds):
+    given = ",".join(map(str, seeds))
+    raise UserError(f"--seeds: '{given}' are not different numbers; give some, such as 0,1,2")
+
+
+def _open(workdir: str | os.PathLike) -> Workdir:
+  """Takes the folder, unless it holds something else."""
+  path = expand("workdir", workdir)
+  if path.is_dir() and not (path / "cells").is_dir():
+    other = sorted({file.name for file in path.iterdir()} - {LOCK})
+    if other:
+      raise UserError(f"workdir: {path} holds {other[0]} but no tables; give another folder")
+  folder = Workdir(path)
+  (path / "cells").mkdir(exist_ok=True)
+  return folder
+
+
+def _collected(folders: Sequence[str | os.PathLike]) -> dict[str, Path]:
+  """The sets in some folders, by digests of their identities."""
+  found: dict[str, Path] = {}
+  for folder in folders:
+    path = expand("--collect", folder)
+    if not path.is_dir():
+      raise UserError(f"--collect: no folder {path}; give one that holds workdirs of runs")
+    for file in sorted(path.rglob("synthetic.npz")):
+      try:
+        config = config_lib.of_file(SyntheticSet.load(file).metadata["config"])
+        made = plan.condensation(config_lib.resolve(config))
+      except UserError as error:
+        logger.warning("%s is left aside: %s", file, error)
+        continue
+      found.setdefault(plan.digest(plan.identity(made)), file)
+  return found
+
+
+class Filling:
+  """The work on a table: what is done, what is to be done, and where it lies."""
+
+  def __init__(
+    self,
+    table: Table,
+    trials: Mapping[Place, list[Trial]],
+    path: Path,
+    sets: Mapping[str, Path],
+    budget: str,
+  ):
+    """Reads what is done.
+
+    Args:
+      table: which.
+      trials: of all cells that can be run.
+      path: the folder.
+      sets: those that were made elsewhere, by digests of their identities.
+      budget: what of it is not the paper's.
+
+    Raises:
+      UserError: a file of a finished cell cannot be read.
+    """
+    self.table, self.trials, self.path, self.sets = table, trials, path, sets
+    self.budget = f"Not as in the paper: {budget}." if budget else ""
+    names = {trial.name for several in trials.values() for trial in several}
+    files = {name: self._file(name) for name in sorted(names)}
+    self.records = {name: _read(file) for name, file in files.items() if file.exists()}
+    self._loaded: tuple[dict[str, Any], Dataset] | None = None
+
+  def run(self, places: Sequence[Place], condense: bool) -> None:
+    """Runs what is missing in some cells.
+
+    Args:
+      places: of the cells.
+      condense: whether to make sets that are nowhere.
+    """
+    missing = [
+      (place, trial)
+      for place in places
+      for trial in self.trials[place]
+      if trial.name not in self.records and (condense or self._find_set(trial))
+    ]
+    logger.info("%s: %d evaluations to do", self.table.name, len(missing))
+    self._check([trial for _, trial in missing])
+    self.write()
+    for number, (place, trial) in enumerate(missing, 1):
+      if trial.name in self.records:  # the same as in another cell
+        continue
+      what = f"{' x '.join(place)}, seed {trial.config.seed}"
+      logger.info("%s (%d of %d)", what, number, len(missing))
+      try:
+        self._run(trial)
+      except UserError as error:
+        raise UserError(f"{what}: {error}") from None
+      self.write()
+
+  def write(self) -> str:
+    """Writes the table as it is now, and returns the Markdown."""
+    results = dict(self._results())
+    text = markdown(self.table, results, self.budget)
+    write_text(self.path / "table.md", text)
+    write_text(self.path / "table.csv", comma_separated(self.table, results))
+    return text
+
+  def _results(self) -> Iterator[tuple[Place, Result]]:
+    for place, trials in self.trials.items():
+      found = [self.records[trial.name] for trial in trials if trial.name in self.records]
+      if found:
+        accuracies = tuple(value for record in found for value in record["last"])
+        settings = (found[0][field] for field in ("protocol", "epochs", "augmentation"))
+        yield place, Result(accuracies, len(found), len(trials), *settings)
+
+  def _file(self, name: str) -> Path:
+    return self.path / "cells" / f"{name}.json"
+
+  def _find_set(self, trial: Trial) -> Path | None:
+    """Where the set of a trial is, if it has been made."""
+    if trial.condensation is None:
+      return None
+    folder = self.path / "sets" / trial.set_folder
+    if (folder / "summary.json").exists() and (folder / "synthetic.npz").exists():
+      return folder / "synthetic.npz"
+    return self.sets.get(plan.digest(plan.identity(trial.condensation)))
+
+  def _make_set(self, config: ConfigDict, trial: Trial) -> Path:
+    folder = self.path / "sets" / trial.set_folder
+    (select if config.method in coreset.METHODS else condense_set)(config, folder)
+    return folder / "synthetic.npz"
+
+  def _dataset(self, config: ConfigDict) -> Dataset:
+    """The dataset of a config; the last one is kept."""
+    fields = config.dataset.to_dict()
+    if self._loaded is None or self._loaded[0] != fields:
+      self._loaded = None
+      self._loaded = fields, data.load(config.dataset)
+    return self._loaded[1]
+
+  def _check(self, trials: Sequence[Trial]) -> None:
+    """Builds all datasets and networks, which checks them; nothing is computed."""
+    for trial in sorted(trials, key=lambda trial: trial.config.dataset.name):
+      config = trial.config
+      try:
+        dataset = self._dataset(config)
+      except UserError as error:
+        raise UserError(f"{error}; or choose rows of other data with --rows") from None
+      experiment.network(config, dataset, experiment.strategy(config, dataset))
+      _evaluation(config, dataset)
+
+  def _run(self, trial: Trial) -> None:
+    """Makes the set, if it is nowhere, trains networks on it, and keeps what they reach."""
+    path, images, dataset = None, np.empty((1, 1)), self._dataset(trial.config)
+    if trial.condensation is not None:
+      path = self._find_set(trial) or self._make_set(trial.condensation, trial)
+      synthetic = _load(path, dataset)
+      images, dataset = synthetic.decoded(), dataset.whitened(synthetic.whitening)
+    record = _evaluate(trial, images, dataset)
+    if path is not None and path.is_relative_to(self.path):
+      path = path.relative_to(self.path)
+    made = None if path is None else str(path)
+    content = {"experiment": trial.experiment, "synthetic": made, "record": record}
+    write_json(self._file(trial.name), content)
+    self.records[trial.name] = record
+
+
+_CELL = holds({
+  "record": holds({
+    "last": many(is_number, least=1), "protocol": is_text, "epochs": is_count,
+    "augmentation": is_text,
+  })
+})  # fmt: skip
+
+
+def _read(file: Path) -> dict[str, Any]:
+  """The record of a finished cell."""
+  return read_json(file, _CELL, "delete it to have its cell run again")["record"]
+
+
+def _evaluation(config: ConfigDict, dataset: Dataset) -> Evaluation:
+  layout = experiment.strategy(config, dataset)
+  return Evaluation(config, dataset, layout, Keys.from_seed(config.seed))
+
+
+def _load(path: Path, dataset: Dataset) -> SyntheticSet:
+  """A set, which must be one of a dataset's."""
+  synthetic = SyntheticSet.load(path)
+  shape = synthetic.images.shape
+  if (shape[0], *shape[2:]) != (dataset.num_classes, *dataset.image_shape):
+    raise UserError(f"{path}: made of other data than {dataset.name} is here; remove it")
+  return synthetic
+
+
+def _evaluate(trial: Trial, images: np.ndarray, dataset: Dataset) -> dict[str, Any]:
+  """Trains the networks of a trial, and returns the record as `summary.json` has it."""
+  config = trial.config
+  evaluation = _evaluation(config, dataset)
+  name = experiment.SYNTHETIC if trial.condensation is not None else experiment.WHOLE
+  task = name, evaluation.tasks()[0][1]
+  iteration = config.get("iterations", 0)
+  with (
+    working(f"training on the {task[0]} set: {task[1]}"),
+    Interrupts("all finished cells are saved, and the same command goes on") as interrupts,
+  ):
+    for count, record in evaluation.run(task, images, iteration, interrupts.wait):
+      logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
+  return record

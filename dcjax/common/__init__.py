@@ -1,0 +1,1 @@
+"""Used in every room: errors, types, files, and what the user sees while it works."""

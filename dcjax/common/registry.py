@@ -1,0 +1,131 @@
+"""What is found by name: methods, networks, transforms and datasets; dcjax' own, and users'.
+
+A name is an entry of one of the tables below, an entry point of an installed package, or
+`FILE.py:NAME`, an object in a Python file. A module is loaded when it is first asked for.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dcjax.common.errors import UserError, check_name, gist, nearest
+from dcjax.common.files import expand
+
+
+class Registry:
+  """The things of one kind, by name."""
+
+  def __init__(self, group: str, own: dict[str, str]):
+    """Loads nothing.
+
+    Args:
+      group: of the entry points by which packages offer theirs.
+      own: where dcjax' own are, `MODULE:NAME`. No package can take the place of one.
+    """
+    self.group, self.own = group, own
+
+  def names(self) -> tuple[str, ...]:
+    """All names, of dcjax and of installed packages."""
+    return (*self.own, *(point for point in self._points() if point not in self.own))
+
+  def __contains__(self, name: object) -> bool:
+    """Whether the name is known without a file."""
+    return name in self.own or name in self._points()
+
+  def find(self, field: str, name: str) -> Any:
+    """The object of a name.
+
+    Raises:
+      UserError: there is none, or its module fails; `field` is to blame.
+    """
+    if names_object(name):
+      path, _, attribute = name.rpartition(":")
+      return _attribute(field, name, _module_of_file(field, expand(field, path)), attribute)
+    if name in self.own:
+      module, _, attribute = self.own[name].partition(":")
+      return getattr(importlib.import_module(module), attribute)
+    check_name(field, name, self.names())
+    try:
+      return self._points()[name].load()
+    except Exception as error:  # of another package, which may raise anything
+      raise UserError(
+        f"{field}: {name}, from {self._points()[name].value}, cannot be loaded: "
+        f"{type(error).__name__}: {gist(error)}; mend that package"
+      ) from error
+
+  def _points(self) -> dict[str, metadata.EntryPoint]:
+    return _entry_points(self.group)
+
+
+@cache
+def _entry_points(group: str) -> dict[str, metadata.EntryPoint]:
+  return {point.name: point for point in metadata.entry_points(group=group)}
+
+
+def names_object(name: str) -> bool:
+  """Whether a name is `FILE.py:NAME`."""
+  return name.rpartition(":")[0].endswith(".py")
+
+
+def _attribute(field: str, name: str, module: ModuleType, attribute: str) -> Any:
+  if hasattr(module, attribute):
+    return getattr(module, attribute)
+  known = [each for each in vars(module) if not each.startswith("_")]
+  raise UserError(f"{field}: {name}: that file has no '{attribute}'; {nearest(attribute, known)}")
+
+
+def _module_of_file(field: str, path: Path) -> ModuleType:
+  """The module that a Python file makes, which is run once."""
+  try:
+    source = path.resolve(strict=True)
+  except OSError:
+    raise UserError(f"{field}: no file {path}; give the path of a Python file") from None
+  name = f"dcjax_file_{hashlib.sha256(str(source).encode()).hexdigest()[:16]}"
+  if name in sys.modules:
+    return sys.modules[name]
+  spec = importlib.util.spec_from_file_location(name, source)
+  assert spec is not None and spec.loader is not None  # as the name ends in .py
+  module = importlib.util.module_from_spec(spec)
+  sys.modules[name] = module
+  try:
+    spec.loader.exec_module(module)
+  except Exception as error:  # a user's file may raise anything
+    del sys.modules[name]
+    raise UserError(
+      f"{field}: {path}{_line(error, source)} fails with {type(error).__name__}: {gist(error)}; "
+      "mend it"
+    ) from error
+  return module
+
+
+def _line(error: Exception, source: Path) -> str:
+  """Where in a file an error comes from."""
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [frame.lineno for frame in frames if frame.filename == str(source)]
+  if isinstance(error, SyntaxError) and error.filename == str(source):
+    lines = [error.lineno]
+  return f", line {lines[-1]}," if lines else ""
+
+
+METHODS = Registry(
+  "dcjax.methods",  # `methods.definition.Definition`
+  {
+    "dc": "dcjax.methods.dc:DC",
+    "dsa": "dcjax.methods.dc:DSA",
+    "dm": "dcjax.methods.dm:DM",
+    "idc": "dcjax.methods.idc:IDC",
+    "idm": "dcjax.methods.idm:IDM",
+    "random": "dcjax.methods.coreset:SELECTION",
+    "herding": "dcjax.methods.coreset:SELECTION",
+    "k_center": "dcjax.methods.coreset:SELECTION",
+    "forgetting": "dcjax.methods.coreset:SELECTION",
+    "optimal_random": "dcjax.methods.coreset:SELECTION",
+  },
+)

@@ -1,0 +1,196 @@
+"""What the files in `configs/` share: their arguments, and the papers' datasets."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dcjax.applications.continual import fields as continual_config
+from dcjax.common.errors import UserError, nearest
+from dcjax.config import default
+from dcjax.methods import coreset
+
+# The papers' names of the datasets, and those of TensorFlow Datasets.
+DATASETS = {
+  "mnist": "mnist",
+  "fashion_mnist": "fashion_mnist",
+  "svhn": "svhn_cropped",
+  "cifar10": "cifar10",
+  "cifar100": "cifar100",
+  "tiny_imagenet": "tiny_imagenet",
+  "usps": "usps",
+}
+DEPTHS = {"tiny_imagenet": 4}  # of ConvNet, where it is not 3 (authors' code of DM and IDM)
+SPEECH_METHODS = ("random", "herding", "dsa", "dm", "idc")  # (IDC, Table 4)
+
+
+def paper(method: str, argument: str | None, dataset: str) -> ConfigDict:
+  """A method as its paper has it, for what the argument of the preset names.
+
+  Args:
+    method: one of `config.METHODS`.
+    argument: the dataset, `ipc=N`, and `smoke`, all optional, with commas between them.
+    dataset: what is meant when no dataset is named.
+
+  Raises:
+    UserError: the argument has something else.
+  """
+  given = arguments(argument, dataset, tuple(DATASETS))
+  config = default(method)
+  take_dataset(config, given["dataset"])
+  config.ipc = given["ipc"]
+  return smoke(config) if given["smoke"] else config
+
+
+def take_dataset(config: ConfigDict, name: str) -> None:
+  """Sets the dataset, by its name in the papers, and ConvNet's depth for it."""
+  config.dataset.name = DATASETS[name]
+  config.network.depth = DEPTHS.get(name, config.network.depth)
+
+
+def speech(method: str) -> dict[str, Any]:
+  """The fields that IDC's experiment on spectrograms sets (section 5.1, Table 4).
+
+  Appendix C.1 does not except speech from what it says of augmentation. But in the authors' code
+  nothing augments spectrograms, neither where they are matched nor where networks are trained, and
+  by their names the sets that they published were made without CutMix too. Only DSA, which is
+  nothing without, keeps transforms: those that neither mirror nor rotate.
+
+  Args:
+    method: one of `SPEECH_METHODS`.
+
+  Returns:
+    Those of the method's fields that are not its defaults, by their dotted names.
+  """
+  fields: dict[str, Any] = {
+    "method": method,
+    "dataset.name": "speech",
+    "network.depth": 4,
+    # All methods are evaluated alike (Appendix C.2), with 1000 epochs (authors' code).
+    "evaluation.protocol": "idc",
+    "evaluation.epochs": 1000,
+    "evaluation.networks": 3,
+  }
+  if method in coreset.METHODS:
+    return fields
+  own: dict[str, dict[str, Any]] = {
+    "dsa": {"dsa.strategy": "color_crop_cutout_scale"},
+    "dm": {"dsa.scheme": "none"},
+    "idc": {
+      "dsa.scheme": "none",
+      "training.augmentation": "none",
+      "training.lr": 3e-4,  # eta (Appendix C.1)
+    },
+  }
+  return fields | {"formation.name": "time"} | own[method]
+
+
+# What presets call the scenarios of continual learning.
+SCENARIOS = {"digits": "rehearsal", "gdumb": "gdumb", "growing": "growing"}
+
+
+def continual(argument: str | None) -> ConfigDict:
+  """Continual learning as a paper has it.
+
+  Args:
+    argument: a scenario, `memory=METHOD`, `steps=N` and a dataset (but for digits), `ipc=N`, and
+      `smoke`, all optional, with commas between them.
+
+  Raises:
+    UserError: the argument has something else.
+  """
+  given = _words(argument)
+  scenario = given.get("scenario", "gdumb")
+  config = continual_config.default(SCENARIOS[scenario], given.get("memory", "dm"))
+  if scenario == "digits" and given.keys() & {"dataset", "steps"}:
+    raise UserError(
+      "config argument: digits has neither a dataset nor steps; give --config.continual.sequence"
+    )
+  if "dataset" in given:
+    take_dataset(config, given["dataset"])
+  if "ipc" in given:
+    config.ipc = int(given["ipc"])
+  if "steps" in given:
+    config.continual.steps = int(given["steps"])
+  if "smoke" in given:
+    smoke(config)
+    config.continual.runs = 1
+    if scenario != "digits" and "steps" not in given:
+      config.continual.steps = 2  # each compiles
+    if scenario == "growing":
+      config.evaluation.architectures = ("convnet", "mlp")  # resnet10 takes long to compile
+    if scenario == "digits":
+      config.continual.training.iterations = config.continual.finetuning.iterations = 2
+  return config
+
+
+def _words(argument: str | None) -> dict[str, str]:
+  """The words of the argument of continual learning, by what each of them says."""
+  given: dict[str, str] = {}
+  kinds = dict.fromkeys(SCENARIOS, "scenario") | dict.fromkeys(DATASETS, "dataset")
+  for word in filter(None, (argument or "").replace(" ", "").split(",")):
+    name, _, value = word.partition("=")
+    kind = kinds.get(word, name)
+    number = kind in ("ipc", "steps") and value.isdecimal()
+    if word not in (*kinds, "smoke") and not number and not (kind == "memory" and value):
+      known = (*kinds, "memory=dsa", "steps=5", "ipc=20", "smoke")
+      raise UserError(f"config argument: unknown '{word}'; {nearest(word, known)}")
+    if kind in given:
+      raise UserError(f"config argument: '{word}' comes second; name one {kind}")
+    given[kind] = value or word
+  return given
+
+
+def smoke(config: ConfigDict) -> ConfigDict:
+  """Shrinks any config so that it runs in seconds; the accuracies then mean nothing."""
+  if "selection" in config:
+    config.training.epochs = 1
+    config.selection.candidates, config.selection.validation = 2, 100
+  else:
+    config.iterations, config.batch_real, config.checkpoint_every = 2, 8, 1
+  if "network_epochs" in config:
+    config.inner_loop, config.network_epochs = 2, 1
+  if config.method == "idc":
+    config.inner_loop, config.training.steps, config.training.batch = 2, 1, 8
+  if config.method == "idm":
+    config.queue.size, config.queue.interval, config.queue.steps = 3, 1, 1
+    config.queue.batch = 8
+  config.network.width, config.network.depth = 8, 1  # most of the time goes to compiling it
+  config.evaluation.networks, config.evaluation.epochs, config.evaluation.checks = 1, 2, 1
+  config.evaluation.whole = False
+  return config
+
+
+def arguments(
+  text: str | None, default: str, names: tuple[str, ...], kind: str = "dataset"
+) -> dict[str, Any]:
+  """Reads the argument of a preset: `mnist,ipc=10,smoke`, in any order.
+
+  Args:
+    text: what stands after the colon of `configs/X.py:...`.
+    default: what is meant when nothing is named.
+    names: those that may stand alone.
+    kind: what they name.
+
+  Returns:
+    By `kind` the name, `ipc` (1 if not given) and `smoke`.
+
+  Raises:
+    UserError: for anything else.
+  """
+  given: dict[str, Any] = {kind: None, "ipc": 1, "smoke": False}
+  for word in filter(None, (text or "").replace(" ", "").split(",")):
+    name, _, value = word.partition("=")
+    if word == "smoke":
+      given["smoke"] = True
+    elif word in names and given[kind] in (None, word):
+      given[kind] = word
+    elif word in names:
+      raise UserError(f"config argument: both '{given[kind]}' and '{word}'; name one {kind}")
+    elif name == "ipc" and value.isdecimal():
+      given["ipc"] = int(value)
+    else:
+      raise UserError(
+        f"config argument: unknown '{word}'; {nearest(word, (*names, 'ipc=10', 'smoke'))}"
+      )
+  given[kind] = given[kind] or default
+  return given

@@ -1,0 +1,294 @@
+"""Evaluation: train fresh networks from scratch on a set, test them on real images."""
+
+import operator
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dcjax import augment
+from dcjax.common.errors import check_least, check_name, check_probability
+from dcjax.common.types import Array, Key, Params
+from dcjax.data import Dataset
+from dcjax.devices.strategy import Strategy, choose
+from dcjax.evaluation.protocols import PROTOCOLS
+from dcjax.nn import Network, training
+
+TEST_BLOCK = 256  # most test images that go through a network together
+STATISTICS_BATCHES = 10  # over which batch norm's statistics are averaged before a test
+
+
+class Settings(NamedTuple):
+  """What one evaluation does.
+
+  Attributes:
+    protocol: an entry of `protocols.PROTOCOLS`.
+    epochs: passes over the set.
+    augmentation: as `augment.by_name` takes it.
+    networks: how many networks are trained.
+    checks: how often each is tested, evenly over the epochs, the last one at the end.
+    cutmix: the probability with which a batch is mixed, see `augment.cutmix`; 0: never.
+  """
+
+  protocol: str
+  epochs: int
+  augmentation: str
+  networks: int
+  checks: int
+  cutmix: float = 0.0
+
+
+def summarise(accuracies: np.ndarray) -> dict[str, float]:
+  """Mean and deviation over networks, of the last check and of each network's best one.
+
+  Args:
+    accuracies: `[networks, checks]` in [0, 1].
+  """
+  last, best = accuracies[:, -1], accuracies.max(axis=1)
+  return {
+    "last_mean": float(last.mean()),
+    "last_std": float(last.std()),
+    "best_mean": float(best.mean()),
+    "best_std": float(best.std()),
+  }
+
+
+def check_settings(settings: Settings) -> None:
+  """Raises `UserError` for a setting that no evaluation can have."""
+  check_name("evaluation.protocol", settings.protocol, PROTOCOLS)
+  augment.check_name("evaluation.augmentation", settings.augmentation)
+  for field, least in (("epochs", 1), ("networks", 0), ("checks", 1)):
+    check_least(f"evaluation.{field}", getattr(settings, field), least)
+  check_probability("evaluation.cutmix", settings.cutmix)
+
+
+Evaluator = Callable[..., Iterator[Array]]
+
+
+def evaluator(
+  network: Network, settings: Settings, strategy: Strategy, dataset: Dataset
+) -> Evaluator:
+  """Binds what all evaluations of a run share; compiles once for each shape of a set.
+
+  Args:
+    network: what is trained, from scratch each time.
+    settings: how.
+    strategy: how many networks and images go together.
+    dataset: whose test split is used.
+
+  Returns:
+    `evaluate(images, labels, key, own_sets=False, first=0)` for images `[N, H, W, C]`, float32
+    normalised or uint8 of the dataset, and labels int32 `[N]`. With `own_sets` each network has a
+    set of its own: images `[networks, N, H, W, C]`. From network `first` on, it yields test
+    accuracies `[n, checks]` of the n networks trained together, perhaps not computed yet, until all
+    are done. Network i is drawn and trained from `fold_in(key, i)`.
+  """
+  together = min(strategy.network_block, settings.networks)
+
+  @jax.jit
+  def train_and_test(dataset, images, labels, keys):
+    def one(images, key):
+      return _train_and_test(network, settings, strategy, dataset, images, labels, key)
+
+    if together == 1:
+      # Under `vmap` every branch of an augmentation would be taken.
+      return one(images, keys[0])[None]
+    return jax.vmap(one, in_axes=(0 if images.ndim == 5 else None, 0))(images, keys)
+
+  def evaluate(
+    images: Array, labels: Array, key: Key, own_sets: bool = False, first: int = 0
+  ) -> Iterator[Array]:
+    for start in range(first, settings.networks, together):
+      # A last block that is not full trains copies and drops them, rather than compile again.
+      numbers = np.minimum(np.arange(start, start + together), settings.networks - 1)
+      keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+      # What is one network's own looks like what is for all, so that the same program serves both.
+      sets = images[numbers if together > 1 else start] if own_sets else images
+      accuracies = train_and_test(dataset, sets, labels, keys)
+      yield accuracies[: settings.networks - start]
+
+  return evaluate
+
+
+def _optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
+  """SGD with weight decay, its rate cut as the protocol says."""
+  protocol = PROTOCOLS[settings.protocol]
+  fractions, factors = zip(*protocol.cuts, strict=True)
+  rates = accumulate(factors, operator.mul, initial=protocol.learning_rate)
+  rate = optax.join_schedules(
+    [optax.constant_schedule(rate) for rate in rates],
+    [int(settings.epochs * fraction) * steps for fraction in fractions],
+  )
+  return training.sgd(rate, momentum=protocol.momentum, weight_decay=protocol.weight_decay)
+
+
+def batches(settings: Settings, count: int) -> tuple[int, int]:
+  """Images of a step, and steps of an epoch, for an epoch of `count` images."""
+  batch = min(PROTOCOLS[settings.protocol].batch, count)
+  return batch, training.steps_per_epoch(count, batch)
+
+
+class Trainer(NamedTuple):
+  """The training of one network.
+
+  Attributes:
+    start: `start() -> carry`, which holds the parameters and the optimiser's state.
+    advance: `advance(carry, start, stop) -> carry`, in epochs.
+    statistics: `statistics(params) -> stats` to test with: what batch norm sees of augmented (and
+      mixed) batches on average (in place of PyTorch's running averages); empty without batch norm.
+  """
+
+  start: Callable[[], tuple[Params, Any]]
+  advance: Callable[..., tuple[Params, Any]]
+  statistics: Callable[[Params], Params]
+
+
+def make_trainer(
+  network: Network,
+  settings: Settings,
+  strategy: Strategy,
+  images: Array,
+  labels: Array,
+  key: Key,
+  decode: Callable[[Array], Array] = training.as_it_is,
+  teach: Callable[[Array, Array], Array] = training.as_they_are,
+  drawn: int | None = None,
+) -> Trainer:
+  """Binds one training by the protocol; nothing is computed yet. For use inside jit.
+
+  Args:
+    network: what is trained.
+    settings: how; `networks` and `checks` do not matter.
+    strategy: how many images go together.
+    images: `[N, H, W, C]` as `decode` takes them.
+    labels: int32 `[N]`.
+    key: of the initial parameters, the order, the augmentation and CutMix.
+    decode: `decode(images) -> images`, normalised.
+    teach: `teach(images, targets) -> targets`, see `training.Settings`.
+    drawn: images of an epoch, each batch drawn at random from all; None: an epoch is all images.
+  """
+  init_key, train_key = jax.random.split(key)
+  batch, steps = batches(settings, images.shape[0] if drawn is None else drawn)
+  optimizer = _optimizer(settings, steps)
+  passes = training.Settings(
+    batch,
+    strategy.blocks(batch),
+    decode,
+    augment.by_name(settings.augmentation),
+    settings.cutmix,
+    teach,
+  )
+
+  def start():
+    params = network.init(init_key)
+    return params, optimizer.init(params)
+
+  def advance(carry, start, stop):
+    bound = network, optimizer, carry, images, labels, train_key, passes
+    if drawn is None:
+      return training.epochs(*bound, start=start, stop=stop)
+    return training.random_steps(*bound, start=start * steps, stop=stop * steps)
+
+  def statistics(params):
+    if not network.batch_norm:
+      return {}
+
+    def of_one_batch(key):
+      order_key, augment_key = jax.random.split(key)
+      index = jax.random.permutation(order_key, images.shape[0])[:batch]
+      inputs = passes.augment(augment_key, decode(images[index]))
+      if passes.cutmix:
+        no_targets = jnp.zeros((batch, 1), jnp.float32)
+        inputs, _ = augment.cutmix(jax.random.fold_in(key, 2), inputs, no_targets, passes.cutmix)
+      return network.statistics(params, inputs)
+
+    keys = jax.random.split(jax.random.fold_in(train_key, settings.epochs), STATISTICS_BATCHES)
+    return jax.tree.map(lambda moments: moments.mean(0), jax.lax.map(of_one_batch, keys))
+
+  return Trainer(start, advance, statistics)
+
+
+def _train_and_test(
+  network: Network,
+  settings: Settings,
+  strategy: Strategy,
+  dataset: Dataset,
+  images: Array,
+  labels: Array,
+  key: Key,
+) -> Array:
+  """One network's test accuracies, `[checks]`."""
+  decode = dataset.normalise if images.dtype == jnp.uint8 else training.as_it_is
+  trainer = make_trainer(network, settings, strategy, images, labels, key, decode)
+  stops = jnp.round(jnp.linspace(0, settings.epochs, settings.checks + 1)).astype(jnp.int32)
+
+  def piece(carry, limits):
+    carry = trainer.advance(carry, *limits)
+    stats = trainer.statistics(carry[0])
+    block = strategy.blocks(TEST_BLOCK)
+    return carry, accuracy(network, carry[0], dataset, block=block, stats=stats)
+
+  return jax.lax.scan(piece, trainer.start(), (stops[:-1], stops[1:]))[1]
+
+
+def train(
+  network: Network,
+  images: Array,
+  labels: Array,
+  key: Key,
+  *,
+  protocol: str = "dc",
+  epochs: int = 300,
+  augmentation: str = "none",
+  cutmix: float = 0.0,
+) -> Params:
+  """Trains one network from scratch on a set, as an evaluation does.
+
+  Args:
+    network: as `nn.create` makes it.
+    images: normalised `[N, H, W, C]`.
+    labels: integers `[N]`.
+    key: of the initial parameters, the order, the augmentation and CutMix.
+    protocol: an entry of `protocols.PROTOCOLS`.
+    epochs: passes over the set.
+    augmentation: as `augment.by_name` takes it.
+    cutmix: the probability with which a batch is mixed.
+
+  Returns:
+    The parameters, for `network.apply(params, images)`.
+
+  Raises:
+    UserError: for a setting that no evaluation can have.
+  """
+  settings = Settings(protocol, epochs, augmentation, networks=1, checks=1, cutmix=cutmix)
+  check_settings(settings)
+  layout = choose(jax.default_backend(), num_classes=1, side=images.shape[1])
+
+  @jax.jit
+  def run(images, labels, key):
+    trainer = make_trainer(network, settings, layout, images, labels, key)
+    return trainer.advance(trainer.start(), 0, epochs)[0]
+
+  return run(jnp.asarray(images), jnp.asarray(labels), key)
+
+
+def accuracy(
+  network: Network, params: Params, dataset: Dataset, *, block: int, stats: Params | None = None
+) -> Array:
+  """Fraction of the test images that a network classifies right, a scalar in [0, 1].
+
+  Args:
+    network: any.
+    params: its parameters.
+    dataset: whose test split is used.
+    block: test images that go through together.
+    stats: frozen statistics for batch norm.
+  """
+  images, labels = dataset.test_images, dataset.test_labels
+  return training.correct(
+    network, params, images, labels, block=block, decode=dataset.normalise, stats=stats
+  ).mean()

@@ -1,0 +1,340 @@
+"""The papers' figures, drawn by matplotlib from plain data; `commands.plot` gathers that."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import FuncFormatter, NullLocator
+from PIL import Image
+
+from dcjax.common.files import writing
+from dcjax.sets.synthetic import SyntheticSet
+
+STYLE: dict[Any, Any] = {
+  "font.size": 9,
+  "axes.titlesize": 9,
+  "axes.labelsize": 9,
+  "xtick.labelsize": 9,
+  "ytick.labelsize": 9,
+  "legend.fontsize": 9,
+  "legend.frameon": False,
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "axes.linewidth": 0.8,
+  "lines.linewidth": 1.3,
+  "lines.markersize": 4,
+  "errorbar.capsize": 2,
+  "pdf.fonttype": 42,  # TrueType, which stays text that can be searched and edited
+}
+DPI = 200
+PAGE = (1400, 1000)  # pixels that the images of a sheet take up, where their number lets them
+TILE = (64, 140)  # least and greatest side of an image in a sheet, in pixels
+GAP = 4  # pixels between the images of a sheet
+MOST_COLUMNS = 10  # images beside each other in one panel of a sheet
+BINS = 20
+LOG_RANGE = 30  # from this ratio of the largest to the least norm on, the axis is logarithmic
+
+# Of Okabe and Ito, told apart by the colour-blind; the yellow is left out, white paper hides it.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GREYS = ("#000000", "#7F7F7F")
+MARKERS = "osD^vPX"
+
+
+class Panel(NamedTuple):
+  """One block of images in a sheet.
+
+  Attributes:
+    title: what stands above it.
+    tiles: uint8 `[rows, columns, H, W, C]`.
+    rows: names of the rows.
+    columns: names below the columns, or nothing.
+    xlabel: what stands below those.
+  """
+
+  title: str
+  tiles: np.ndarray
+  rows: Sequence[str]
+  columns: Sequence[str] = ()
+  xlabel: str = ""
+
+
+class Curve(NamedTuple):
+  """Accuracies at several numbers of images per class, in [0, 1].
+
+  Attributes:
+    name: of the method, or of what else the images are.
+    dataset: the name of the real images.
+    ipc: images per class, ascending `[n]`.
+    mean: `[n]`.
+    std: `[n]`, deviations over networks.
+    whole: accuracy of training on the whole dataset, if known.
+    reference: whether it is there for comparison only, and drawn dashed.
+  """
+
+  name: str
+  dataset: str
+  ipc: Sequence[int]
+  mean: Sequence[float]
+  std: Sequence[float]
+  whole: float | None = None
+  reference: bool = False
+
+
+def grid(sets: Sequence[tuple[str, SyntheticSet]]) -> Figure:
+  """Sets beside each other: a row for each class, at most ten images of it.
+
+  Args:
+    sets: pairs (title, set).
+  """
+  panels = []
+  for title, synthetic in sets:
+    ipc = synthetic.images.shape[1]
+    note = f"{MOST_COLUMNS} of {ipc} images per class" if ipc > MOST_COLUMNS else ""
+    tiles = synthetic.pixels()[:, :MOST_COLUMNS]
+    panels.append(Panel(title, tiles, _class_names(synthetic), xlabel=note))
+  return sheet(panels)
+
+
+def strip(sequences: Sequence[tuple[str, dict[int, SyntheticSet]]]) -> Figure:
+  """The first image of each class in the course of the iterations (DSA, Figure 6).
+
+  Args:
+    sequences: pairs (title, sets by iteration). Of many iterations ten are shown, the first and
+      the last among them.
+  """
+  panels = []
+  for title, sets in sequences:
+    shown = spread(sorted(sets))
+    tiles = np.stack([sets[iteration].pixels()[:, 0] for iteration in shown], 1)
+    names = _class_names(sets[shown[0]])
+    panels.append(Panel(title, tiles, names, [str(i) for i in shown], "iteration"))
+  return sheet(panels)
+
+
+def _class_names(synthetic: SyntheticSet) -> list[str]:
+  return [str(name) for name in synthetic.metadata["class_names"]]
+
+
+def spread(values: list[int]) -> list[int]:
+  """At most `MOST_COLUMNS` of the values, evenly over their places."""
+  count = min(len(values), MOST_COLUMNS)
+  return [values[place] for place in np.linspace(0, len(values) - 1, count).round().astype(int)]
+
+
+@matplotlib.rc_context(STYLE)
+def sheet(panels: Sequence[Panel]) -> Figure:
+  """Panels of images beside each other; rows are named where the names are new."""
+  rows, columns = len(panels[0].tiles), sum(panel.tiles.shape[1] for panel in panels)
+  side = int(np.clip(min(PAGE[0] // columns, PAGE[1] // rows), *TILE))
+  mosaics = [mosaic(panel.tiles, side) for panel in panels]
+  names = _row_names(panels)
+  edges, right = [], -side // 2
+  for panel, image, labels in zip(panels, mosaics, names, strict=True):
+    overhang = max(0, _longest([panel.title]) - image.shape[1]) // 2
+    edges.append(right + side // 2 + _longest(labels) + overhang)
+    right = edges[-1] + image.shape[1] + overhang
+  size = np.array([right, max(len(image) for image in mosaics)])
+  figure = Figure(tuple(size / DPI), dpi=DPI)
+  for panel, image, labels, left in zip(panels, mosaics, names, edges, strict=True):
+    box = np.array([[left, size[1] - len(image)], [image.shape[1], len(image)]]) / size
+    _draw_panel(figure.add_axes(tuple(box.ravel())), panel, image, labels)
+  return figure
+
+
+def _row_names(panels: Sequence[Panel]) -> list[Sequence[str]]:
+  """What stands at the left of each panel: nothing if its rows are those of the one before it."""
+  names = [panels[0].rows]
+  for last, panel in pairwise(panels):
+    same = last.rows == panel.rows and last.tiles.shape[2:4] == panel.tiles.shape[2:4]
+    names.append(() if same else panel.rows)
+  return names
+
+
+def _longest(texts: Sequence[str]) -> int:
+  """Pixels that the longest of some texts takes up."""
+  size = STYLE["font.size"] * DPI / 72
+  paths = [TextPath((0, 0), text, size) for text in texts if text]
+  return int(max((path.get_extents().width for path in paths), default=0))
+
+
+def _draw_panel(axes: Axes, panel: Panel, image: np.ndarray, rows: Sequence[str]) -> None:
+  height, width = image.shape[:2]
+  axes.imshow(image, extent=(0, width, height, 0), aspect="auto", interpolation="none")
+  axes.set_title(panel.title)
+  axes.set_xlabel(panel.xlabel)
+  across, down = width / panel.tiles.shape[1], height / panel.tiles.shape[0]
+  crowded = _longest(panel.columns) > 0.9 * across
+  axes.set_xticks(
+    across * (np.arange(len(panel.columns)) + 0.5), panel.columns, rotation=90 if crowded else 0
+  )
+  axes.set_yticks(down * (np.arange(len(rows)) + 0.5), rows)
+  axes.tick_params(length=0)
+  axes.spines[:].set_visible(False)
+
+
+def mosaic(tiles: np.ndarray, side: int) -> np.ndarray:
+  """Images in rows and columns on white, magnified by whole numbers where they fit.
+
+  Args:
+    tiles: uint8 `[rows, columns, H, W, C]`, C of 1 or 3.
+    side: pixels that the longer side of an image may take up.
+
+  Returns:
+    uint8 `[height, width, 3]`. Each image has half of `GAP` pixels of white on every side.
+  """
+  rows, columns, height, width, _ = tiles.shape
+  longest = max(height, width)
+  factor = side // longest or side / longest
+  size = round(width * factor), round(height * factor)
+  resample = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
+  step_x, step_y = size[0] + GAP, size[1] + GAP
+  whole = np.full((rows * step_y, columns * step_x, 3), 255, np.uint8)
+  for row, column in np.ndindex(rows, columns):
+    pixels = np.broadcast_to(tiles[row, column], (height, width, 3))
+    scaled = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, resample)
+    top, left = row * step_y + GAP // 2, column * step_x + GAP // 2
+    whole[top : top + size[1], left : left + size[0]] = scaled
+  return whole
+
+
+@matplotlib.rc_context(STYLE)
+def gradient_histogram(norms: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
+  """How large the gradients of real and of synthetic images are (DSA, Figure 5).
+
+  Args:
+    norms: triples (title, norms for real images, norms for synthetic images), of any shapes. One
+      panel each, on the same axes.
+  """
+  bins, scale = _bins(np.concatenate([part.ravel() for _, *parts in norms for part in parts]))
+  columns = len(norms) if len(norms) <= 3 else math.ceil(math.sqrt(len(norms)))
+  rows = -(-len(norms) // columns)
+  figure = Figure((1 + 2.6 * columns, 0.6 + 2.1 * rows), dpi=DPI, layout="constrained")
+  panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+  for axes, (title, real, synthetic) in zip(panels.flat, norms, strict=False):
+    _draw_shares(axes, bins, real, "real images", COLOURS[0])
+    _draw_shares(axes, bins, synthetic, "synthetic images", COLOURS[1])
+    axes.set_title(title)
+    axes.set_xscale(scale)
+  for axes in panels.flat[len(norms) :]:
+    axes.set_axis_off()
+  for axes in panels.flat[len(norms) - columns : len(norms)]:
+    axes.tick_params(labelbottom=True)  # also where nothing but an empty place is below
+  figure.supxlabel("norm of the gradient of one class' loss", fontsize=STYLE["font.size"])
+  figure.supylabel("share of gradients (%)", fontsize=STYLE["font.size"])
+  handles = panels.flat[0].get_legend_handles_labels()
+  figure.legend(*handles, loc="outside upper center", ncols=2)
+  return figure
+
+
+def _bins(values: np.ndarray) -> tuple[np.ndarray, str]:
+  """Edges of a histogram's bins, and the scale of its axis, for values of 0 or more `[n]`."""
+  high = values.max() or 1.0
+  low = values[values > 0].min(initial=high)
+  if high / low < LOG_RANGE:
+    return np.linspace(values.min(), high * 1.001, BINS + 1), "linear"
+  return np.geomspace(low, high * 1.001, BINS + 1), "log"
+
+
+def _draw_shares(axes: Axes, bins: np.ndarray, values: np.ndarray, label: str, colour: str) -> None:
+  axes.hist(
+    values.ravel().clip(bins[0]),  # a gradient that has vanished has no place on a log axis
+    bins.tolist(),
+    weights=np.full(values.size, 100 / values.size),
+    histtype="stepfilled",
+    facecolor=to_rgba(colour, 0.35),
+    edgecolor=colour,
+    label=label,
+  )
+
+
+@matplotlib.rc_context(STYLE)
+def accuracies(curves: Sequence[Curve]) -> Figure:
+  """Accuracy against images per class (DC, Figure 3).
+
+  Absolute at the left, with the deviation over networks. At the right relative to training on the
+  whole dataset, for the curves that know it; without any, that panel is left out.
+  """
+  relative = [curve for curve in curves if curve.whole]
+  count = 2 if relative else 1
+  lines = -(-len(curves) // 2)
+  figure = Figure((3.6 * count, 2.7 + 0.18 * lines), dpi=DPI, layout="constrained")
+  panels = figure.subplots(1, count, squeeze=False)[0]
+  for curve, style in zip(curves, _styles(curves), strict=True):
+    scales = [100.0, 100 / curve.whole] if curve.whole else [100.0]
+    for axes, scale in zip(panels, scales, strict=False):
+      mean, std = scale * np.asarray(curve.mean), scale * np.asarray(curve.std)
+      axes.errorbar(curve.ipc, mean, std, elinewidth=0.8, **style)
+  for axes in panels:
+    _label_ipc(axes, sorted({ipc for curve in curves for ipc in curve.ipc}))
+  panels[0].set_ylabel("test accuracy (%)")
+  if relative:
+    _finish_relative(panels[1], {curve.dataset for curve in curves if not curve.whole})
+  handles = panels[0].get_legend_handles_labels()
+  figure.legend(*handles, loc="outside lower center", ncols=min(len(curves), count))
+  return figure
+
+
+def _styles(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+  """How each curve is drawn: a colour for each dataset, or for each method if there is but one."""
+  datasets = list(dict.fromkeys(curve.dataset for curve in curves))
+  names = list(dict.fromkeys(curve.name for curve in curves))
+  references = list(dict.fromkeys(curve.name for curve in curves if curve.reference))
+
+  def style(curve: Curve) -> dict[str, Any]:
+    colours: Sequence[str] = COLOURS
+    label, number = curve.name, names.index(curve.name)
+    if len(datasets) > 1:
+      label, number = f"{curve.name}, {curve.dataset}", datasets.index(curve.dataset)
+    elif curve.reference:
+      colours, number = GREYS, references.index(curve.name)
+    return {
+      "label": label,
+      "color": colours[number % len(colours)],
+      "marker": MARKERS[names.index(curve.name) % len(MARKERS)],
+      "markerfacecolor": "white" if curve.reference else None,
+      "linestyle": "--" if curve.reference else "-",
+    }
+
+  return [style(curve) for curve in curves]
+
+
+def _label_ipc(axes: Axes, values: list[int]) -> None:
+  """A logarithmic axis with the numbers that occur, as far as they have room."""
+  axes.set_xlabel("images per class")
+  axes.set_xscale("log")
+  if len(values) == 1:
+    axes.set_xlim(values[0] / 2, values[0] * 2)
+  ticks = values[:1]
+  for value in values[1:]:
+    if np.log(value / ticks[-1]) > 0.08 * np.log(values[-1] / values[0]):
+      ticks.append(value)
+  axes.set_xticks(ticks)
+  axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+  axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _finish_relative(axes: Axes, missing: set[str]) -> None:
+  axes.axhline(100, color="#7F7F7F", linewidth=0.8, zorder=0)
+  along = axes.get_yaxis_transform()
+  axes.text(1, 100, "whole dataset", ha="right", va="bottom", color="#595959", transform=along)
+  axes.set_ylabel("relative test accuracy (%)")
+  if missing:
+    axes.set_title(f"upper bound unknown for {', '.join(sorted(missing))}")
+
+
+@matplotlib.rc_context(STYLE)
+def save(figure: Figure, file: Path) -> None:
+  """Writes a figure as the suffix of the file says, whole or not at all; no date goes in."""
+  metadata = {"CreationDate": None} if file.suffix == ".pdf" else None
+  with writing(file, "wb") as stream:
+    figure.savefig(
+      stream, format=file.suffix[1:], bbox_inches="tight", pad_inches=0.05, metadata=metadata
+    )

@@ -1,0 +1,84 @@
+"""What a person sees: the table of accuracies and the grid of images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcjax.common.files import writing
+
+if TYPE_CHECKING:  # it brings jax
+  from dcjax.sets.synthetic import SyntheticSet
+
+COLUMNS = ("iteration", "set", "network", "ipc", "epochs", "networks", "last (%)", "best (%)")
+TILE = 72  # least side of an image in a grid, in pixels of the screen
+WIDEST = 2000  # a grid of many images is not magnified beyond this
+GAP = 4  # pixels between images
+TEXT = 15  # height of the text in pixels
+
+
+def table(evaluations: Sequence[dict[str, Any]]) -> str:
+  """The evaluations of a run as a Markdown table that also reads well as plain text."""
+  return aligned([COLUMNS, *(_row(record) for record in evaluations)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+  """A Markdown table that also reads well as plain text; the first row is its head."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = [
+    "| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+    for row in rows
+  ]
+  rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
+  return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _row(record: dict[str, Any]) -> tuple[str, ...]:
+  synthetic = record["set"] == "synthetic"
+  augmented = " aug" if record["augmentation"] != "none" or record.get("cutmix") else ""
+  return (
+    str(record["iteration"]) if synthetic else "-",
+    record["set"],
+    record["network"],
+    _images(record),
+    f"{record['epochs']}{augmented}",
+    str(record["networks"]),
+    percent(record["last_mean"], record["last_std"]),
+    percent(record["best_mean"], record["best_std"]),
+  )
+
+
+def _images(record: dict[str, Any]) -> str:
+  """Stored images per class, and what they are decoded to, if to more."""
+  ipc, decoded = record["ipc"], record["decoded_ipc"]
+  if ipc is None:
+    return "all"
+  return str(ipc) if decoded == ipc else f"{ipc} as {decoded}"
+
+
+def percent(mean: float, deviation: float) -> str:
+  """Mean and deviation of accuracies in [0, 1]."""
+  return f"{100 * mean:.1f} ± {100 * deviation:.1f}"
+
+
+def save_grid(synthetic: "SyntheticSet", file: Path) -> None:
+  """Draws a set as a PNG: one row a class, with its name, pixels magnified and denormalised."""
+  from PIL import Image, ImageDraw, ImageFont
+
+  pixels = synthetic.pixels()
+  classes, ipc, height, width, channels = pixels.shape
+  factor = max(1, min(-(-TILE // min(height, width)), WIDEST // ((width + GAP) * ipc)))
+  font = ImageFont.load_default(TEXT)
+  names = [str(name) for name in synthetic.metadata["class_names"]]
+  margin = 2 * GAP + max(int(font.getlength(name)) for name in names)
+  step_x, step_y = width * factor + GAP, max(height * factor, TEXT) + GAP
+  sheet = Image.new("RGB", (margin + ipc * step_x, GAP + classes * step_y), "white")
+  draw = ImageDraw.Draw(sheet)
+  for row, name in enumerate(names):
+    top = GAP + row * step_y
+    draw.text((GAP, top + step_y / 2 - GAP), name, fill="black", font=font, anchor="lm")
+    for column in range(ipc):
+      image = Image.fromarray(pixels[row, column, ..., 0] if channels == 1 else pixels[row, column])
+      image = image.resize((width * factor, height * factor), Image.Resampling.NEAREST)
+      sheet.paste(image, (margin + column * step_x, top))
+  with writing(file, "wb") as stream:
+    sheet.save(stream, "PNG")

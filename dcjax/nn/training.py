@@ -1,0 +1,344 @@
+"""Gradients over many images, and networks trained on a set."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dcjax.augment import cutmix
+from dcjax.common.types import Array, Key, Params
+from dcjax.nn import Network
+
+CHUNK = 16  # steps on real images whose batches are drawn together, hence fit in memory
+
+
+def chunks(steps: int) -> int:
+  """How many chunks so many steps are cut into."""
+  return -(-steps // CHUNK)
+
+
+def chunk_bounds(chunk: Array, steps: int) -> tuple[Array, Array]:
+  """The first of the steps of a chunk, and the one after its last."""
+  start = chunk * CHUNK
+  return start, jnp.minimum(start + CHUNK, steps)
+
+
+def as_it_is(images: Array) -> Array:
+  """The images, of a set that holds what the network takes."""
+  return images
+
+
+def as_they_are(images: Array, targets: Array) -> Array:
+  """The targets, where nobody else has a say in them."""
+  del images
+  return targets
+
+
+class Settings(NamedTuple):
+  """How a network goes through a set.
+
+  Attributes:
+    batch: images of one step; the last batch of an epoch holds what is left.
+    block: images of a batch whose activations are alive together.
+    decode: `decode(images) -> images`, from what the set holds to what the network takes.
+    augment: `augment(key, images) -> images`, for each batch.
+    cutmix: the probability with which a batch is then mixed, see `augment.cutmix`; 0: never.
+    teach: `teach(images, targets) -> targets` of what the network then sees.
+  """
+
+  batch: int
+  block: int
+  decode: Callable[[Array], Array] = as_it_is
+  augment: Callable[[Key, Array], Array] = lambda key, images: images
+  cutmix: float = 0.0
+  teach: Callable[[Array, Array], Array] = as_they_are
+
+
+def sgd(
+  rate: optax.ScalarOrSchedule, *, momentum: float, weight_decay: float
+) -> optax.GradientTransformation:
+  """PyTorch's SGD: the decay is added to the gradient, hence goes through the momentum."""
+  return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(rate, momentum=momentum))
+
+
+def in_blocks(function: Callable[[Array], Any], images: Array, *, block: int) -> Any:
+  """Applies a function of a batch to many images, a block at a time.
+
+  Args:
+    function: takes `[block, H, W, C]`; its results have a leading axis of that length, too. A
+      gradient through it computes it again, in place of keeping what is inside.
+    images: `[N, H, W, C]`.
+    block: images that go through together; at most N.
+
+  Returns:
+    What the function returns for all images, `[N, ...]`.
+  """
+  count = images.shape[0]
+  if block >= count:
+    return function(images)
+  blocks = _fill(images, block).reshape(-1, block, *images.shape[1:])
+  results = jax.lax.map(jax.checkpoint(function), blocks)
+  return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], results)
+
+
+def correct(
+  network: Network,
+  params: Params,
+  images: Array,
+  labels: Array,
+  *,
+  block: int,
+  decode: Callable[[Array], Array],
+  stats: Params | None = None,
+) -> Array:
+  """Which images a network classifies right, bool `[N]`.
+
+  Args:
+    network: any.
+    params: its parameters.
+    images: `[N, H, W, C]` as `decode` takes them.
+    labels: int32 `[N]`.
+    block: images that go through together; at most N.
+    decode: `decode(images) -> images`, normalised.
+    stats: frozen statistics for batch norm.
+  """
+
+  def predict(images):
+    return network.apply(params, decode(images), stats)[0].argmax(-1)
+
+  return in_blocks(predict, images, block=block) == labels
+
+
+def _fill(array: Array, block: int) -> Array:
+  """Appends zeros until the length is a multiple of `block`."""
+  fill = -array.shape[0] % block
+  return jnp.pad(array, ((0, fill),) + ((0, 0),) * (array.ndim - 1)) if fill else array
+
+
+def summed_loss(
+  network: Network,
+  params: Params,
+  images: Array,
+  targets: Array,
+  weights: Array,
+  stats: Params | None = None,
+) -> Array:
+  """Sum of the cross-entropies of images, a scalar.
+
+  Args:
+    network: any.
+    params: its parameters.
+    images: normalised `[N, H, W, C]`.
+    targets: labels int32 `[N]`, or probabilities `[N, classes]`.
+    weights: `[N]`.
+    stats: frozen statistics for batch norm.
+  """
+  logits, _ = network.apply(params, images, stats)
+  if targets.ndim == 1:
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+  else:
+    losses = optax.softmax_cross_entropy(logits, targets)
+  return (losses * weights).sum()
+
+
+def gradient(
+  network: Network,
+  params: Params,
+  images: Array,
+  targets: Array,
+  weights: Array,
+  *,
+  block: int,
+  stats: Params | None = None,
+) -> Params:
+  """Gradient of `summed_loss` to the parameters, summed over blocks of images.
+
+  Args:
+    network: any; batch norm without `stats` needs the batch whole, whatever `block` says.
+    params: its parameters.
+    images: normalised `[N, H, W, C]`.
+    targets: labels int32 `[N]`, or probabilities `[N, classes]`.
+    weights: `[N]`; 1/N for the gradient of the mean loss.
+    block: how many images at a time; memory grows with it, also that of a gradient of this one,
+      and the result does not change.
+    stats: frozen statistics for batch norm.
+  """
+
+  def block_gradient(images, targets, weights):
+    return jax.grad(lambda p: summed_loss(network, p, images, targets, weights, stats))(params)
+
+  count = images.shape[0]
+  whole = network.batch_norm and stats is None
+  if whole or block >= count:
+    return block_gradient(images, targets, weights)
+  # Images of weight zero fill up the last block.
+  blocks = jax.tree.map(
+    lambda x: _fill(x, block).reshape(-1, block, *x.shape[1:]), (images, targets, weights)
+  )
+
+  @jax.checkpoint
+  def add(total, batch):
+    return jax.tree.map(jnp.add, total, block_gradient(*batch)), None
+
+  return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), blocks)[0]
+
+
+def steps_per_epoch(count: int, batch: int) -> int:
+  """Steps that go once through `count` images."""
+  return -(-count // batch)
+
+
+def epoch(
+  network: Network,
+  optimizer: optax.GradientTransformation,
+  carry: tuple[Params, Any],
+  images: Array,
+  labels: Array,
+  key: Key,
+  settings: Settings,
+) -> tuple[Params, Any]:
+  """Trains once through the set, shuffled, in batches (opt-alg_theta of DC, Algorithm 1).
+
+  Args:
+    network: what to train.
+    optimizer: its optimiser.
+    carry: `(params, optimizer state)`.
+    images: `[N, H, W, C]` as `settings.decode` takes them.
+    labels: int32 `[N]`.
+    key: of the order, the augmentation and CutMix.
+    settings: batches, blocks, augmentation, CutMix.
+
+  Returns:
+    The new `(params, optimizer state)`.
+  """
+  count = images.shape[0]
+  batch = min(settings.batch, count)
+  steps = steps_per_epoch(count, batch)
+  order_key, augment_key = jax.random.split(key)
+  order = jax.random.permutation(order_key, count)
+  # The last batch is filled up with images of weight zero; CutMix may paste from them.
+  index = jnp.resize(order, (steps, batch))
+  real = (jnp.arange(steps * batch) < count).astype(jnp.float32).reshape(steps, batch)
+
+  def step(carry, batch_inputs):
+    number, index, weights = batch_inputs
+    # The third key beside the two above, which are the same without CutMix.
+    mix_key = jax.random.fold_in(jax.random.fold_in(key, 2), number)
+    keys = jax.random.fold_in(augment_key, number), mix_key
+    batch = images[index], labels[index], weights / weights.sum()
+    return _step(network, optimizer, carry, batch, keys, settings), None
+
+  return jax.lax.scan(step, carry, (jnp.arange(steps), index, real))[0]
+
+
+def _step(
+  network: Network,
+  optimizer: optax.GradientTransformation,
+  carry: tuple[Params, Any],
+  batch: tuple[Array, Array, Array],
+  keys: tuple[Key, Key],
+  settings: Settings,
+) -> tuple[Params, Any]:
+  """One step on a batch: images as `settings.decode` takes them, labels and weights.
+
+  The keys are those of the augmentation and of CutMix.
+  """
+  params, state = carry
+  augment_key, mix_key = keys
+  images, targets, weights = batch
+  images = settings.augment(augment_key, settings.decode(images))
+  if settings.cutmix:
+    logits, _ = jax.eval_shape(network.apply, params, images)
+    targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
+    images, targets = cutmix(mix_key, images, targets, settings.cutmix)
+  targets = settings.teach(images, targets)
+  gradients = gradient(network, params, images, targets, weights, block=settings.block)
+  updates, state = optimizer.update(gradients, state, params)
+  return optax.apply_updates(params, updates), state
+
+
+def random_steps(
+  network: Network,
+  optimizer: optax.GradientTransformation,
+  carry: tuple[Params, Any],
+  images: Array,
+  labels: Array,
+  key: Key,
+  settings: Settings,
+  *,
+  start: Array | int,
+  stop: Array | int,
+  indices: Array | None = None,
+) -> tuple[Params, Any]:
+  """Takes steps `start` to `stop` on batches that are drawn at random, with replacement.
+
+  Step t draws from `fold_in(key, t)`, so that training in pieces changes nothing.
+
+  Args:
+    network: what to train.
+    optimizer: its optimiser.
+    carry: `(params, optimizer state)`.
+    images: `[N, H, W, C]` as `settings.decode` takes them.
+    labels: int32 `[N]`.
+    key: of the batches, the augmentation and CutMix.
+    settings: batches, blocks, augmentation, CutMix.
+    start: number of the first step; may be traced.
+    stop: number of the step after the last.
+    indices: int32 `[steps, batch]` in `images`, from `start` on, as `step_indices` draws them;
+      None: each step draws its own, among all images.
+
+  Returns:
+    The new `(params, optimizer state)`.
+  """
+  if indices is not None and not len(indices):
+    return carry  # there is no step, of which no batch could be traced
+  weights = jnp.full(settings.batch, 1 / settings.batch, jnp.float32)
+  draw = anywhere(images.shape[0], settings.batch)
+
+  def body(number, carry):
+    step_key = jax.random.fold_in(key, number)
+    index = draw(step_key) if indices is None else indices[number - start]
+    keys = jax.random.fold_in(step_key, 1), jax.random.fold_in(step_key, 2)
+    inputs = images[index], labels[index], weights
+    return _step(network, optimizer, carry, inputs, keys, settings)
+
+  return jax.lax.fori_loop(start, stop, body, carry)
+
+
+def anywhere(count: int, batch: int) -> Callable[[Key], Array]:
+  """`draw(key) -> int32 [batch]`, each of `count` indices as likely as the others."""
+  return lambda key: jax.random.randint(key, (batch,), 0, count)
+
+
+def step_indices(
+  draw: Callable[[Key], Array], key: Key, *, start: Array | int, steps: int
+) -> Array:
+  """What `random_steps` draws in so many steps from `start` on, int32 `[steps, batch]`."""
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, start + jnp.arange(steps))
+  return jax.vmap(draw)(keys)
+
+
+def epochs(
+  network: Network,
+  optimizer: optax.GradientTransformation,
+  carry: tuple[Params, Any],
+  images: Array,
+  labels: Array,
+  key: Key,
+  settings: Settings,
+  *,
+  start: Array | int,
+  stop: Array | int,
+) -> tuple[Params, Any]:
+  """Trains from epoch `start` up to `stop`, which may be traced; see `epoch`.
+
+  Epoch e draws from `fold_in(key, e)`, so that training in pieces changes nothing.
+  """
+
+  def body(number, carry):
+    epoch_key = jax.random.fold_in(key, number)
+    return epoch(network, optimizer, carry, images, labels, epoch_key, settings)
+
+  return jax.lax.fori_loop(start, stop, body, carry)

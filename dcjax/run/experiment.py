@@ -1,0 +1,294 @@
+"""What a config stands for: its dataset, networks, method and evaluations, built and bound."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from dcjax import augment, data, evaluation, nn
+from dcjax import config as config_lib
+from dcjax.common.errors import UserError
+from dcjax.common.types import Array, Key
+from dcjax.common.version import __version__
+from dcjax.data import Dataset
+from dcjax.devices.strategy import Strategy, choose
+from dcjax.methods import Method, coreset, dc, dm, idc, idm, trained_networks
+from dcjax.nn import architectures, training
+from dcjax.sets import formation
+from dcjax.sets.formation import Formation, Stored
+from dcjax.sets.synthetic import SyntheticSet
+
+# The sets that networks are trained on, as `summary.json` names them.
+SYNTHETIC, RANDOM, WHOLE = "synthetic", "random", "whole"
+
+
+class Keys(NamedTuple):
+  """The streams of randomness of a run, all from its seed."""
+
+  init: Key  # initial synthetic images
+  loop: Key  # outer iteration t draws from fold_in(loop, t)
+  evaluation: Key  # networks: the same ones for every set and iteration
+  subset: Key  # random real subsets
+
+  @classmethod
+  def from_seed(cls, seed: int) -> "Keys":
+    """All streams."""
+    return cls(*jax.random.split(jax.random.key(seed), len(cls._fields)))
+
+
+def strategy(config: ConfigDict, dataset: Dataset) -> Strategy:
+  """How the work is laid out here, with what `config.compute` sets by hand."""
+  overrides = {field: config.compute[field] for field in Strategy._fields}
+  return choose(jax.default_backend(), dataset.num_classes, dataset.image_shape[0], **overrides)
+
+
+def memory(config: ConfigDict) -> data.Memory:
+  """What of the dataset may be in memory."""
+  return settings(data.Memory, config.compute)
+
+
+def network(config: ConfigDict, dataset: Dataset, layout: Strategy, **changes: Any) -> nn.Network:
+  """The network of a config for the images of a dataset; `changes` replace its fields."""
+  fields = {**config.network.to_dict(), **changes}
+  return nn.create(
+    image_shape=dataset.image_shape,
+    num_classes=dataset.num_classes,
+    convolution=layout.convolution,
+    **fields,
+  )
+
+
+def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
+  """The method of a config.
+
+  Raises:
+    UserError: it selects real images.
+  """
+  check_condenses(config)
+  first_block = 0 if config.method in ("dm", "idm") else layout.first_block
+  phi = network(config, dataset, layout, first_block=first_block)
+  matching = augmentations(config)
+  forming = decoder(config, dataset)
+  bound = layout, matching, forming
+  if config.method == "dm":
+    trained = None if config.trained.low is None else trained_networks.Settings(**config.trained)
+    return dm.dm(phi, settings(dm.Settings, config), *bound, trained)
+  if config.method == "idc":
+    _check_convolutions(config, phi)
+    trained = _network_settings(idc.Training, config.training, dataset)
+    return idc.idc(phi, settings(idc.Settings, config), trained, *bound)
+  if config.method == "idm":
+    queue = _network_settings(idm.QueueSettings, config.queue, dataset)
+    return idm.idm(phi, settings(idm.Settings, config), queue, *bound)
+  return dc.dc(phi, settings(dc.Settings, config), *bound)
+
+
+def check_condenses(config: ConfigDict) -> None:
+  """Raises `UserError` for a method that selects real images."""
+  if config.method in coreset.METHODS:
+    raise UserError(f"method: {config.method} selects real images; use dcjax select")
+
+
+def _network_settings(kind: type[Any], fields: ConfigDict, dataset: Dataset) -> Any:
+  """`settings`, with pretraining in steps of SGD, which the config has in passes over the data."""
+  steps = training.steps_per_epoch(len(dataset.labels), fields.batch)
+  return settings(kind, fields)._replace(pretraining=fields.pretraining * steps)
+
+
+def _check_convolutions(config: ConfigDict, phi: nn.Network) -> None:
+  """Refuses a network that has none of what IDC matches."""
+  shapes = jax.tree.leaves(jax.eval_shape(phi.init, jax.random.key(0)))
+  if all(leaf.ndim != 4 for leaf in shapes):
+    raise UserError(
+      f"network.name: {config.network.name} has no convolutions, whose gradients idc matches; "
+      "use convnet"
+    )
+
+
+def decoder(config: ConfigDict, dataset: Dataset) -> Formation:
+  """What turns the images that a config's set stores into those that networks train on.
+
+  Raises:
+    UserError: it does not fit the images.
+  """
+  fields = config.formation if "formation" in config else {"name": "identity", "factor": 1}
+  return formation.create(
+    **fields,
+    shape=dataset.image_shape,
+    ipc=config.ipc,
+    mean=tuple(np.asarray(dataset.mean).tolist()),
+    std=tuple(np.asarray(dataset.std).tolist()),
+    # The other methods optimise normalised pixels, and IDC normalised spectrograms (authors' code).
+    unit=config.method == "idc" and config.dataset.name != "speech",
+  )
+
+
+def settings(kind: type[Any], fields: ConfigDict) -> Any:
+  """Settings of a method, such as `dc.Settings`, from the fields that they name."""
+  return kind(*(fields[name] for name in kind._fields))
+
+
+def augmentations(config: ConfigDict) -> augment.Augmentations:
+  """What a method does to images that it matches, and that it trains networks on."""
+  if "dsa" not in config:
+    return augment.NOTHING
+  found = augment.augmentations(**config.dsa)
+  if config.method != "idc":
+    return found
+  names, draw = config.training.augmentation, config.training.draw
+  network = augment.none if names == "none" else augment.transform(names, draw=draw, shared=False)
+  return found._replace(network=network)
+
+
+class Evaluation:
+  """The evaluations of a run: every architecture on the sets that are asked for."""
+
+  def __init__(self, config: ConfigDict, dataset: Dataset, layout: Strategy, keys: Keys):
+    """Binds networks and protocol; nothing is computed yet.
+
+    Raises:
+      UserError: an architecture is unknown or cannot take the images.
+    """
+    self._config, self._dataset, self._keys = config, dataset, keys
+    if config.evaluation.whole and isinstance(dataset.images, data.OnDisk):
+      raise UserError(
+        "evaluation.whole: all training images together do not fit in memory; leave it out, or "
+        "raise compute.memory_limit"
+      )
+    self._settings = config_lib.evaluation_settings(config.evaluation)
+    names = architectures.names(config.evaluation.architectures, config.network)
+    self._evaluators = {
+      name: evaluation.evaluator(
+        _evaluation_network(config, dataset, layout, name), self._settings, layout, dataset
+      )
+      for name in names
+    }
+
+  def tasks(self) -> list[tuple[str, str]]:
+    """The pairs (set, network) to evaluate, the synthetic set first."""
+    sets = [SYNTHETIC, RANDOM] + [WHOLE] * self._config.evaluation.whole
+    return [(name, architecture) for name in sets for architecture in self._evaluators]
+
+  def run(
+    self,
+    task: tuple[str, str],
+    images: np.ndarray,
+    iteration: int,
+    wait: Callable[[Any], Any] = jax.block_until_ready,
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Evaluates one task, yielding after each block of networks.
+
+    Args:
+      task: (set, network).
+      images: the synthetic images, decoded and normalised `[classes, decoded ipc, H, W, C]`.
+      iteration: at which they were made.
+      wait: returns arrays once they are computed.
+
+    Yields:
+      How many networks are done, and the record of `summary.json` so far.
+    """
+    name, architecture = task
+    evaluate = self._evaluators[architecture]
+    dataset, key = self._dataset, self._keys.evaluation
+    if name == WHOLE:
+      blocks = evaluate(dataset.images, dataset.labels, key)
+    elif name == RANDOM:
+      blocks = evaluate(*self._random_subsets(), key, own_sets=True)
+    else:
+      blocks = evaluate(*data.as_batch(images), key)
+    accuracies: list[np.ndarray] = []
+    for block in blocks:
+      accuracies.extend(np.asarray(wait(block)))
+      yield len(accuracies), self._record(task, images.shape[1], iteration, np.stack(accuracies))
+
+  def _random_subsets(self) -> tuple[Array, Array]:
+    """A random real subset for each network: `[networks, N, H, W, C]`, and their labels."""
+    keys = jax.random.split(self._keys.subset, self._settings.networks)
+    if isinstance(self._dataset.images, data.OnDisk):
+      draw = jax.vmap(partial(data.subset_indices, ipc=self._config.ipc), in_axes=(None, 0))
+      places = np.asarray(jax.jit(draw)(self._dataset, keys))
+      classes = jnp.arange(self._dataset.num_classes, dtype=jnp.int32)
+      labels = jnp.repeat(classes, self._config.ipc)
+      return cast(Array, _SubsetsOnDisk(self._dataset, places.reshape(len(keys), -1))), labels
+    draw = jax.vmap(partial(data.random_subset, ipc=self._config.ipc), in_axes=(None, 0))
+    subsets = jax.jit(draw)(self._dataset, keys)
+    return jax.vmap(lambda images: data.as_batch(images)[0])(subsets), data.as_batch(subsets[0])[1]
+
+  def _record(
+    self, task: tuple[str, str], decoded: int, iteration: int, accuracies: np.ndarray
+  ) -> dict[str, Any]:
+    name, architecture = task
+    ipc = None if name == WHOLE else self._config.ipc
+    return {
+      "iteration": iteration if name == SYNTHETIC else 0,
+      "set": name,
+      "network": architecture,
+      "protocol": self._settings.protocol,
+      "augmentation": self._settings.augmentation,
+      "cutmix": self._settings.cutmix,
+      "epochs": self._settings.epochs,
+      "networks": len(accuracies),
+      "ipc": ipc,
+      "decoded_ipc": decoded if name == SYNTHETIC else ipc,
+      **evaluation.summarise(accuracies),
+      "last": np.round(accuracies[:, -1], 6).tolist(),  # of each network
+    }
+
+
+class _SubsetsOnDisk:
+  """Subsets `[networks, N, H, W, C]`, normalised, that are read only when they are indexed."""
+
+  def __init__(self, dataset: Dataset, places: np.ndarray):
+    self._dataset, self._places = dataset, places
+
+  def __getitem__(self, numbers: np.ndarray) -> Array:
+    images = cast(data.OnDisk, self._dataset.images)
+    return self._dataset.normalise(jnp.asarray(images.read(self._places[numbers])))
+
+
+def _evaluation_network(
+  config: ConfigDict, dataset: Dataset, layout: Strategy, text: str
+) -> nn.Network:
+  """A network of `config.evaluation.architectures`; what it does not say is as in the config."""
+  try:
+    return network(config, dataset, layout, **architectures.at_evaluation(config.network, text))
+  except UserError as error:
+    raise UserError(f"evaluation.architectures: '{text}': {error}") from None
+
+
+def synthetic_set(
+  config: ConfigDict, dataset: Dataset, stored: Stored, **more: Any
+) -> SyntheticSet:
+  """A set with all that is known about it; `more` are further metadata."""
+  classes, ipc = stored.images.shape[:2]
+  forming = decoder(config, dataset)
+  labels = np.repeat(np.arange(classes, dtype=np.int32)[:, None], ipc, axis=1)
+  metadata = {
+    "method": config.method,
+    "dataset": dataset.name,
+    "class_names": list(dataset.class_names),
+    "range": image_range(forming, dataset),
+    "zca": dataset.whitening is not None,
+    "mean": np.asarray(dataset.mean).tolist(),
+    "std": np.asarray(dataset.std).tolist(),
+    "formation": forming.metadata(),
+    "ipc": ipc,
+    "config": config.to_dict(),
+    "seed": config.seed,
+    "version": __version__,
+    **more,
+  }
+  images, weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), stored)
+  whitening = jax.tree.map(np.asarray, dataset.whitening)
+  return SyntheticSet(images, labels, metadata, weights, whitening)
+
+
+def image_range(forming: Formation, dataset: Dataset) -> str:
+  """What the numbers are that a set stores, an entry of `synthetic.RANGES`."""
+  if forming.unit:
+    return "unit"
+  return "normalised" if dataset.whitening is None else "whitened"

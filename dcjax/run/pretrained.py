@@ -1,0 +1,162 @@
+"""A network trained on the whole training set, and what it forgot on the way.
+
+Training it takes minutes where using it takes seconds: it is kept in the cache, so that all
+coresets of one seed share it.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from dcjax import evaluation
+from dcjax.common.errors import UserError
+from dcjax.common.types import Array, Key, Params
+from dcjax.common.version import __version__
+from dcjax.data import Dataset, cache
+from dcjax.devices.strategy import Strategy
+from dcjax.methods import coreset
+from dcjax.nn import Network, training
+from dcjax.run.progress import logger
+
+_CACHE_FORMAT = 1  # to be raised when what is cached changes
+
+
+class Trained(NamedTuple):
+  """What training on a whole set leaves."""
+
+  params: Params  # of the network, after the last epoch
+  events: Array  # [N] int32: how often each image was forgotten, see `coreset.forgetting_events`
+
+
+def train(
+  network: Network,
+  settings: evaluation.Settings,
+  strategy: Strategy,
+  dataset: Dataset,
+  key: Key,
+  wait: Callable[[Any], Any] = jax.block_until_ready,
+) -> Trained:
+  """Trains a network on all training images, and looks at all of them after each epoch.
+
+  Args:
+    network: one whose logits for an image do not depend on others: without batch norm.
+    settings: protocol, epochs and augmentation, as an evaluation has them.
+    strategy: how many images go together.
+    dataset: whose training split is used.
+    key: of the initial parameters, the order and the augmentation.
+    wait: returns arrays once they are computed.
+
+  Raises:
+    UserError: the parameters do not stay finite.
+  """
+
+  def trainer(dataset):
+    return evaluation.make_trainer(
+      network, settings, strategy, dataset.images, dataset.labels, key, dataset.normalise
+    )
+
+  @jax.jit
+  def epoch(dataset, carry, number):
+    carry = trainer(dataset).advance(carry, number, number + 1)
+    block = strategy.blocks(evaluation.TEST_BLOCK)
+    return carry, training.correct(
+      network, carry[0], dataset.images, dataset.labels, block=block, decode=dataset.normalise
+    )
+
+  logger.info("training on all %d images, %d epochs", len(dataset.labels), settings.epochs)
+  carry = jax.jit(lambda dataset: trainer(dataset).start())(dataset)
+  history: list[Array] = []
+  start = time.monotonic()
+  for number in range(settings.epochs):
+    carry, correct = wait(epoch(dataset, carry, number))
+    _check_finite(carry[0], number + 1)
+    history.append(correct)
+    left = (time.monotonic() - start) / len(history) * (settings.epochs - len(history))
+    logger.info(
+      "epoch %d of %d: %.4f of the training images right, %.0f s left",
+      number + 1, settings.epochs, correct.mean(), left,
+    )  # fmt: skip
+  return Trained(carry[0], coreset.forgetting_events(jnp.stack(history)))
+
+
+def _check_finite(params: Params, epoch: int) -> None:
+  if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+    raise UserError(
+      f"network: its parameters are not finite after epoch {epoch} on the whole training set; "
+      "choose another network.norm or network.activation"
+    )
+
+
+def cached(
+  network: Network,
+  config: ConfigDict,
+  settings: evaluation.Settings,
+  strategy: Strategy,
+  dataset: Dataset,
+  key: Key,
+  wait: Callable[[Any], Any] = jax.block_until_ready,
+) -> Trained:
+  """What `train` returns, from the cache if it is there; a cache only saves time.
+
+  Args:
+    network: see `train`, as are all that are not named here.
+    config: of the run; what the network depends on names the entry.
+    settings: see `train`.
+    strategy: see `train`.
+    dataset: see `train`.
+    key: see `train`; from `config.seed`.
+    wait: see `train`.
+  """
+  entry = cache.root(config.dataset.cache_dir) / "networks" / _digest(config, settings, dataset)
+  template = jax.eval_shape(lambda: Trained(network.init(key), jnp.zeros_like(dataset.labels)))
+  trained = _read(entry, template)
+  if trained is None:
+    trained = train(network, settings, strategy, dataset, key, wait)
+    leaves = map(np.asarray, jax.tree.leaves(trained))
+    cache.write(entry, dict(zip(_names(template), leaves, strict=True)))
+  else:
+    logger.info("the network trained on all images is in the cache: %s", entry)
+  return trained
+
+
+def _digest(config: ConfigDict, settings: evaluation.Settings, dataset: Dataset) -> str:
+  """A name for all that a trained network depends on."""
+  fields = {
+    "format": _CACHE_FORMAT,
+    "version": __version__,
+    "dataset": dataset.name,
+    "seed": config.seed,
+    "network": config.network.to_dict(),
+    "training": settings._asdict(),
+  }
+  digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+  seen = dataset.images, dataset.labels, dataset.mean, dataset.std, dataset.whitening
+  for array in jax.tree.leaves(seen):
+    digest.update(np.asarray(array).tobytes())
+  return digest.hexdigest()[:16]
+
+
+def _names(template: Trained) -> tuple[str, ...]:
+  """The names of the arrays in the cache."""
+  return tuple(f"{number:03d}" for number in range(len(jax.tree.leaves(template))))
+
+
+def _read(entry: Path, template: Trained) -> Trained | None:
+  """An entry of the cache, if there is one with arrays like those of `template`."""
+  leaves, tree = jax.tree.flatten(template)
+  dtypes = {name: leaf.dtype for name, leaf in zip(_names(template), leaves, strict=True)}
+  arrays = cache.read(entry, dtypes)
+  if arrays is None:
+    return None
+  if [array.shape for array in arrays.values()] != [leaf.shape for leaf in leaves]:
+    logger.warning("%s: not used (arrays of other shapes); making it anew", entry)
+    return None
+  return jax.tree.unflatten(tree, map(jnp.asarray, arrays.values()))

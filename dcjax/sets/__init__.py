@@ -1,0 +1,1 @@
+"""Condensed sets: the file, and the formations that decode what it stores."""

@@ -1,0 +1,269 @@
+"""Multi-formation: from the images that a set stores to the more that networks train on.
+
+A formation cuts a stored image into tiles and brings each to the full size (IDC, section 3.2; IDM
+calls it partition and expansion, Eq. 3). It is deterministic, and differentiable in what is
+stored.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dcjax.common.errors import UserError, check_least, check_name
+from dcjax.common.types import Array, Key, Params
+from dcjax.data.zca import Whitening
+from dcjax.nn.upsampler import Upsampler
+
+# identity: the images as they are. uniform: factor x factor tiles. multi_scale: those of all
+# factors up to the given one (IDC, Appendix D). bounded: uniform for as many images as leave the
+# decoded set within the bound, lower factors for the others. learnable: uniform, with a small
+# network beside the bilinear upsampling (Appendix D). time: tiles beside each other only, along
+# the columns, which are the time of a spectrogram (section 5.1).
+NAMES = ("identity", "uniform", "multi_scale", "bounded", "learnable", "time")
+BOUND = 128  # decoded images a class of 'bounded', as many as IDC matches at once
+FILL = 0.5  # a pixel in [0, 1]; pads images whose sides the factor does not divide
+
+
+class Stored(NamedTuple):
+  """What a set stores, and hence what a method optimises."""
+
+  images: Array  # [..., n, H, W, C] float32
+  weights: Params  # of the upsampling network, if the formation is 'learnable'; else empty
+
+
+def over_classes(gradients: Stored) -> Stored:
+  """The gradient of a sum over classes, from that of each: all classes share the weights."""
+  return gradients._replace(weights=jax.tree.map(lambda leaf: leaf.sum(0), gradients.weights))
+
+
+class Part(NamedTuple):
+  """Stored images `start:stop`, each cut into `rows` x `columns` tiles."""
+
+  start: int
+  stop: int
+  rows: int
+  columns: int
+
+  @property
+  def tiles(self) -> int:
+    """How many tiles all of them make."""
+    return (self.stop - self.start) * self.rows * self.columns
+
+
+@dataclass(frozen=True)
+class Formation:
+  """A formation for images of one shape and range.
+
+  Attributes:
+    name: an entry of `NAMES`.
+    factor: tiles along a side.
+    bound: most decoded images a class; for 'bounded' alone.
+    shape: `(H, W, C)` of stored and decoded images alike.
+    mean: of pixels in [0, 1], one for each channel.
+    std: likewise.
+    unit: whether stored pixels are in [0, 1]; otherwise they are normalised, and whitened where
+      images are.
+  """
+
+  name: str
+  factor: int
+  bound: int
+  shape: tuple[int, ...]
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  unit: bool = False
+
+  def init(self, key: Key) -> Params:
+    """Weights of the upsampling network, whose part is zero at first; empty without one."""
+    if self.name != "learnable":
+      return {}
+    return self._upsampler.init(key, jnp.zeros((1, *self.shape), jnp.float32), self.shape)["params"]
+
+  def decoded(self, count: int) -> int:
+    """How many images `count` stored ones of a class become."""
+    return sum(part.tiles for part in self._parts(count))
+
+  def decode(self, stored: Stored, whitening: Whitening | None = None) -> Array:
+    """The images that networks see.
+
+    Args:
+      stored: images `[n, H, W, C]` in the range of the set.
+      whitening: of what networks see, if there is one. Pixels in [0, 1] are whitened here, after
+        all else, as real images are; what is not in that range has been stored as whitened.
+
+    Returns:
+      Normalised images `[decoded(n), H, W, C]`: those of the first stored image, row by row of
+      its tiles, then those of the next; 'multi_scale' has all of factor 1 first.
+    """
+    images = self._zoom_all(stored, self._parts(stored.images.shape[0]))
+    if not self.unit:
+      return images
+    images = self._normalised(images)
+    return images if whitening is None else whitening.whiten(images)
+
+  def decode_classes(self, stored: Stored, whitening: Whitening | None = None) -> Array:
+    """`decode` for `[classes, n, H, W, C]` images: `[classes, decoded(n), H, W, C]`."""
+    return jax.vmap(lambda images: self.decode(Stored(images, stored.weights), whitening))(
+      stored.images
+    )
+
+  def unwhiten_classes(self, stored: Stored, whitening: Whitening) -> Array:
+    """Normalised images for stored ones that are whitened, `[classes, n, H, W, C]` both.
+
+    A tile stands for a whitened image of full size, and goes back at that size.
+    """
+    count = stored.images.shape[1]
+
+    def one_class(images):
+      tiles = self._zoom_all(Stored(images, stored.weights), self._tiling(count))
+      return self.mosaic(whitening.unwhiten(tiles), count)
+
+    return jax.vmap(one_class)(stored.images)
+
+  def sources(self, count: int) -> int:
+    """How many images `mosaic` takes for `count` stored ones."""
+    return sum(part.tiles for part in self._tiling(count))
+
+  def mosaic(self, images: Array, count: int) -> Array:
+    """Stored images whose tiles are given images made smaller (IDC's initialisation 'mix').
+
+    Args:
+      images: normalised `[sources(count), H, W, C]`.
+      count: how many images to make.
+
+    Returns:
+      `[count, H, W, C]`, in the range of the set.
+    """
+    sheets, start = [], 0
+    for part in self._tiling(count):
+      sheets.append(self._assemble(images[start : start + part.tiles], part))
+      start += part.tiles
+    return self.store(jnp.concatenate(sheets))
+
+  def store(self, images: Array) -> Array:
+    """Brings normalised images `[..., C]` to the range of the set."""
+    if not self.unit:
+      return images
+    return jnp.clip(images * _last(self.std, images) + _last(self.mean, images), 0, 1)
+
+  def metadata(self) -> dict[str, Any]:
+    """What a file must say for `from_metadata`."""
+    return {"name": self.name, "factor": self.factor, "bound": self.bound}
+
+  def _normalised(self, images: Array) -> Array:
+    return (images - _last(self.mean, images)) / _last(self.std, images)
+
+  def _tiling(self, count: int) -> tuple[Part, ...]:
+    """Into which tiles `count` stored images are cut, at the finest."""
+    if self.name == "bounded":
+      return _bounded(count, self.factor, self.bound)
+    rows = 1 if self.name == "time" else self.factor
+    return (Part(0, count, rows, self.factor),)
+
+  def _parts(self, count: int) -> tuple[Part, ...]:
+    """All tiles that `count` stored images are decoded to."""
+    if self.name == "multi_scale":
+      return tuple(Part(0, count, k, k) for k in range(1, self.factor + 1))
+    return self._tiling(count)
+
+  def _sides(self, part: Part) -> tuple[int, int]:
+    """Height and width of a tile."""
+    return -(-self.shape[0] // part.rows), -(-self.shape[1] // part.columns)
+
+  def _zoom_all(self, stored: Stored, parts: tuple[Part, ...]) -> Array:
+    """The tiles of all parts, one part after another."""
+    return jnp.concatenate([self._zoom(stored, part) for part in parts])
+
+  def _zoom(self, stored: Stored, part: Part) -> Array:
+    """The tiles of a part at full size: `[tiles, H, W, C]`."""
+    images = stored.images[part.start : part.stop]
+    if part.rows == part.columns == 1 and self.name != "learnable":
+      return images
+    (height, width, channels), (tile_height, tile_width) = self.shape, self._sides(part)
+    below, right = part.rows * tile_height - height, part.columns * tile_width - width
+    if below or right:
+      grey = jnp.full((1, 1, 1, channels), FILL, images.dtype)
+      fill = FILL if self.unit else self._normalised(grey)
+      images = jnp.pad(images - fill, ((0, 0), (0, below), (0, right), (0, 0))) + fill
+    tiles = images.reshape(-1, part.rows, tile_height, part.columns, tile_width, channels)
+    tiles = tiles.swapaxes(2, 3).reshape(-1, tile_height, tile_width, channels)
+    if self.name == "learnable":
+      return jnp.asarray(self._upsampler.apply({"params": stored.weights}, tiles, self.shape))
+    return jax.image.resize(tiles, (len(tiles), *self.shape), "bilinear")
+
+  def _assemble(self, images: Array, part: Part) -> Array:
+    """Images of a part from its tiles, the inverse of `_zoom` up to resampling."""
+    tile_height, tile_width = self._sides(part)
+    height, width, channels = self.shape
+    tiles = jax.image.resize(images, (len(images), tile_height, tile_width, channels), "bilinear")
+    tiles = tiles.reshape(-1, part.rows, part.columns, tile_height, tile_width, channels)
+    rows, columns = part.rows * tile_height, part.columns * tile_width
+    sheets = tiles.swapaxes(2, 3).reshape(-1, rows, columns, channels)
+    return sheets[:, :height, :width]
+
+  @property
+  def _upsampler(self) -> Upsampler:
+    return Upsampler(self.factor)
+
+
+IDENTITY = Formation("identity", 1, BOUND, shape=(), mean=(), std=())  # of normalised images
+
+
+def create(
+  name: str,
+  factor: int,
+  bound: int = BOUND,
+  *,
+  shape: tuple[int, int, int],
+  ipc: int,
+  mean: tuple[float, ...],
+  std: tuple[float, ...],
+  unit: bool = False,
+) -> Formation:
+  """A formation that fits the images; the arguments are those of `Formation`, and `ipc`.
+
+  Raises:
+    UserError: a field is out of range, or does not fit the images.
+  """
+  check(name, factor, bound, ipc=ipc)
+  sides = shape[1:2] if name == "time" else shape[:2]
+  if factor > min(sides):
+    raise UserError(
+      f"formation.factor: {factor} tiles do not fit the {min(sides)} pixels of a side; lower it"
+    )
+  return Formation(name, factor, bound, shape, mean, std, unit)
+
+
+def check(name: str, factor: int, bound: int, *, ipc: int) -> None:
+  """Raises `UserError` for fields that no images can have."""
+  check_name("formation.name", name, NAMES)
+  check_least("formation.factor", factor, 1)
+  if name == "identity" and factor != 1:
+    raise UserError(
+      f"formation.factor: identity leaves images whole, so {factor} would do nothing; "
+      "set formation.name=uniform, or leave the factor at 1"
+    )
+  if name == "bounded" and bound < ipc:
+    raise UserError(
+      f"formation.bound: {ipc} images per class decode to more than {bound} at any factor; "
+      "raise it, or lower ipc"
+    )
+
+
+def _last(values: tuple[float, ...], images: Array) -> Array:
+  """A value for each channel, shaped to meet images `[..., C]`."""
+  return jnp.asarray(values, images.dtype).reshape((1,) * (images.ndim - 1) + (-1,))
+
+
+def _bounded(count: int, factor: int, bound: int) -> tuple[Part, ...]:
+  """As many images at each factor, the highest first, as leave room for the others whole."""
+  parts, start, room = [], 0, bound
+  for k in range(factor, 0, -1):
+    left = count - start
+    fit = left if k == 1 else min(left, (room - left) // (k * k - 1))
+    if fit:
+      parts.append(Part(start, start + fit, k, k))
+      start, room = start + fit, room - fit * k * k
+  return tuple(parts)

@@ -1,0 +1,142 @@
+"""Classes and batches over devices: the same numbers wherever the arrays lie."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from dcjax import data, nn
+from dcjax.data import Dataset
+from dcjax.devices.sharding import map_classes, over_batch, spread
+from dcjax.devices.strategy import CLASS_MAPS, Strategy
+from dcjax.methods import dm
+from dcjax.run.loop import Loop
+
+MESHES = [(2, 1), (4, 1), (2, 2), (1, 4)]
+
+
+def function(shared, label, images):
+  """Some function of what is shared, and of one class' scalar and tree."""
+  matrix, offset = shared
+  product = images["a"] @ matrix
+  return product.sum() + offset * label, {"product": product, "label": label}
+
+
+def problem(classes):
+  rng = np.random.default_rng(classes)
+  shared = (jnp.float32(rng.standard_normal((3, 4))), jnp.float32(0.5))
+  images = {"a": jnp.float32(rng.standard_normal((classes, 2, 3)))}
+  return shared, (jnp.arange(classes, dtype=jnp.float32), images)
+
+
+@pytest.mark.parametrize("mesh", [(1, 1), (2, 1), (4, 1), (2, 2)])
+@pytest.mark.parametrize("class_map", CLASS_MAPS)
+@pytest.mark.parametrize("classes", [3, 5, 10])
+def test_every_layout_gives_what_a_loop_gives(class_map, mesh, classes):
+  shared, each = problem(classes)
+  layout = Strategy(class_map=class_map, mesh=mesh)
+  actual = jax.jit(lambda *args: map_classes(layout, function, *args))(shared, each)
+  expected = [
+    function(shared, *jax.tree.map(lambda leaf, c=c: leaf[c], each)) for c in range(classes)
+  ]
+  expected = jax.tree.map(lambda *leaves: np.stack(leaves), *expected)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), actual, expected
+  )
+
+
+@pytest.mark.parametrize("class_map", CLASS_MAPS)
+def test_classes_are_spread_over_the_devices(class_map):
+  def where(shared, label):
+    return jax.lax.axis_index("class") + 0 * (label + shared)
+
+  layout = Strategy(class_map=class_map, mesh=(4, 1))
+  actual = jax.jit(lambda labels: map_classes(layout, where, jnp.int32(0), (labels,)))(
+    jnp.arange(10)
+  )
+  np.testing.assert_array_equal(actual, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3])
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_the_parts_of_a_batch_add_up_to_its_mean(parts):
+  images = jnp.float32(np.random.default_rng(0).standard_normal((7, 2, 2, 1)))
+  layout = Strategy(mesh=(1, parts))
+
+  def one_class(images, label):
+    def weighted(images, weights):
+      return {"mean": jnp.tensordot(weights, images, 1), "label": label * weights.sum()}
+
+    return over_batch(layout, weighted, images)
+
+  labels = (jnp.arange(3.0),)
+  found = jax.jit(lambda images: map_classes(layout, one_class, images, labels))(images)
+  np.testing.assert_allclose(found["mean"], np.stack([images.mean(0)] * 3), atol=1e-6)
+  np.testing.assert_allclose(found["label"], [0, 1, 2], atol=1e-6)
+
+
+# --- Real images ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dataset():
+  """Three classes of 5, 2 and 4 images of 8 x 8 pixels."""
+  labels = np.repeat([0, 1, 2], [5, 2, 4])
+  images = np.random.default_rng(1).integers(0, 256, (11, 8, 8, 3), dtype=np.uint8)
+  return data.from_arrays(images, labels, images[:3], labels[:3], name="noise")
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_spread_images_are_found_by_their_indices(dataset, mesh):
+  spread_images = spread(Strategy(mesh=mesh), dataset).images
+  indices = jnp.array([[10, 0, 5], [6, 4, 7]])
+  assert spread_images.shape == dataset.images.shape
+  found = jax.jit(lambda images, indices: images[indices])(spread_images, indices)
+  np.testing.assert_array_equal(found, dataset.images[indices])
+  each = jax.jit(jax.vmap(lambda index: spread_images[index]))(indices.ravel())
+  np.testing.assert_array_equal(each, dataset.images[indices.ravel()])
+
+
+def test_a_device_holds_the_images_of_its_classes_alone(dataset):
+  rows = spread(Strategy(mesh=(2, 2)), dataset).images.rows
+  held = {
+    (shard.index[0].start or 0, shard.device.id): shard.data for shard in rows.addressable_shards
+  }
+  assert {(start, id // 2) for start, id in held} == {(0, 0), (7, 1)}
+  for (start, _), images in held.items():
+    expected = dataset.images[:7] if start == 0 else dataset.images[7:]
+    np.testing.assert_array_equal(images[: len(expected)], expected)
+
+
+# --- A run ---------------------------------------------------------------------------------
+
+
+def run(dataset: Dataset, layout: Strategy):
+  """Three iterations of DM: the loop, the images and the losses."""
+  phi = nn.create("convnet", dataset.image_shape, 3, width=4, depth=1, convolution="patches")
+  settings = dm.Settings(ipc=2, init="real", embedding="network", batch_real=3, lr_image=1.0)
+  method = dm.dm(phi, settings, layout)
+  loop = Loop(method, dataset, jax.random.key(0), layout, chunk=3)
+  state = method.init(jax.random.key(1), dataset)
+  state, _, metrics = loop.run(state, 0, 3)
+  return loop, state, metrics["loss"]
+
+
+@pytest.fixture(scope="module")
+def on_one_device(dataset):
+  return run(dataset, Strategy())
+
+
+@pytest.mark.parametrize("mesh", [(3, 1), (2, 2), (1, 4)])
+def test_a_run_finds_the_same_on_every_mesh(dataset, on_one_device, mesh):
+  _, expected, losses = on_one_device
+  loop, state, found = run(dataset, Strategy(mesh=mesh))
+  np.testing.assert_allclose(found, losses, rtol=1e-5)
+  np.testing.assert_allclose(state.stored.images, expected.stored.images, atol=1e-5)
+  by_class = mesh[0] in (1, 3)  # which divide three classes evenly
+  expected_spec = PartitionSpec("class") if by_class else PartitionSpec()
+  assert state.stored.images.sharding.spec == expected_spec
+  gathered = re.findall(r"= u8\[.*all-gather", loop._compiled.as_text())
+  assert not gathered

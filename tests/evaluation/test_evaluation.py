@@ -1,0 +1,343 @@
+"""Evaluation: keys, layouts and sets, accuracies counted by hand, and the learning rate."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dcjax import data, evaluation, nn
+from dcjax.common.errors import UserError
+from dcjax.data import digits
+from dcjax.devices.strategy import Strategy
+from dcjax.evaluation import Settings, accuracy, check_settings, evaluator, summarise
+from dcjax.evaluation.protocols import PROTOCOLS, same_steps
+from dcjax.nn import training
+
+SETTINGS = Settings(protocol="dc", epochs=60, augmentation="none", networks=4, checks=3)
+KEY = jax.random.key(0)
+IPC = 10
+
+
+@pytest.fixture(scope="module")
+def dataset():
+  """The digits, with the first hundred test images only."""
+  whole = digits.load()
+  return whole.replace(test_images=whole.test_images[:100], test_labels=whole.test_labels[:100])
+
+
+@pytest.fixture(scope="module")
+def sets(dataset):
+  """Real images of every class: four sets `[4, N, 8, 8, 1]` normalised, and their labels."""
+  draw = functools.partial(data.random_subset, dataset, ipc=IPC)
+  images = jax.vmap(draw)(jax.random.split(jax.random.key(1), 4))
+  return images.reshape(4, -1, 8, 8, 1), jnp.repeat(jnp.arange(10, dtype=jnp.int32), IPC)
+
+
+def linear_apply(params, images, stats=None):
+  features = images.reshape(-1, 64)
+  return features @ params, features
+
+
+# Compiles in no time and learns the digits in a few epochs.
+LINEAR = nn.Network(
+  init=lambda key: 0.2 * jax.random.normal(key, (64, 10)),
+  apply=linear_apply,
+  statistics=lambda params, images: {},
+  batch_norm=False,
+)
+
+
+def all_of(evaluate, *args, **options):
+  """The accuracies of all networks `[networks, checks]`."""
+  return np.concatenate([np.asarray(block) for block in evaluate(*args, **options)])
+
+
+@pytest.fixture(scope="module")
+def one_by_one(dataset):
+  return evaluator(LINEAR, SETTINGS, Strategy(network_block=1), dataset)
+
+
+@pytest.fixture(scope="module")
+def three_together(dataset):
+  return evaluator(LINEAR, SETTINGS, Strategy(network_block=3), dataset)
+
+
+@pytest.fixture(scope="module")
+def expected(one_by_one, sets):
+  """What the other layouts must give: on the first of the sets."""
+  return all_of(one_by_one, sets[0][0], sets[1], KEY)
+
+
+def assert_same_accuracies(actual, expected):
+  """Rounding may turn one of the hundred test images."""
+  assert actual.shape == expected.shape
+  np.testing.assert_allclose(actual, expected, atol=0.0101)
+
+
+# --- Networks and sets ---------------------------------------------------------------------
+
+
+def test_networks_learn_and_differ_from_each_other(expected):
+  assert expected.shape == (4, 3)
+  assert expected[:, -1].min() > 0.5  # chance is a tenth
+  assert len({tuple(row) for row in expected}) > 1
+
+
+def test_the_key_decides(one_by_one, sets, expected):
+  again = all_of(one_by_one, sets[0][0], sets[1], KEY)
+  other = all_of(one_by_one, sets[0][0], sets[1], jax.random.key(1))
+  np.testing.assert_array_equal(again, expected)
+  assert not np.array_equal(other, expected)
+
+
+def test_networks_trained_together_are_those_trained_alone(three_together, sets, expected):
+  blocks = [np.asarray(block) for block in three_together(sets[0][0], sets[1], KEY)]
+  assert [block.shape for block in blocks] == [(3, 3), (1, 3)]
+  assert_same_accuracies(np.concatenate(blocks), expected)
+
+
+def test_a_block_larger_than_all_networks_yields_each_once(dataset, sets, expected):
+  settings = SETTINGS._replace(networks=2)
+  evaluate = evaluator(LINEAR, settings, Strategy(network_block=20), dataset)
+  (block,) = evaluate(sets[0][0], sets[1], KEY)
+  assert_same_accuracies(np.asarray(block), expected[:2])
+
+
+def test_each_network_can_have_a_set_of_its_own(one_by_one, three_together, sets):
+  images, labels = sets
+  alone = [all_of(one_by_one, each, labels, KEY)[i] for i, each in enumerate(images)]
+  together = all_of(three_together, images, labels, KEY, own_sets=True)
+  assert_same_accuracies(together, np.stack(alone))
+
+
+def test_one_program_serves_a_set_for_all_and_sets_of_their_own(dataset, sets):
+  chex.clear_trace_counter()
+  network = LINEAR._replace(init=chex.assert_max_traces(LINEAR.init, n=1))
+  settings = SETTINGS._replace(epochs=1, networks=2, checks=1)
+  evaluate = evaluator(network, settings, Strategy(network_block=1), dataset)
+  all_of(evaluate, sets[0][0], sets[1], KEY)
+  all_of(evaluate, *sets, KEY, own_sets=True)
+
+
+def test_stored_pixels_are_normalised_on_the_way(one_by_one, dataset):
+  index = np.concatenate([np.flatnonzero(dataset.labels == label)[:IPC] for label in range(10)])
+  pixels, labels = dataset.images[index], dataset.labels[index]
+  assert pixels.dtype == jnp.uint8
+  normalised = all_of(one_by_one, dataset.normalise(pixels), labels, KEY)
+  assert_same_accuracies(all_of(one_by_one, pixels, labels, KEY), normalised)
+
+
+def test_more_checks_do_not_change_the_last(dataset, sets, expected):
+  settings = SETTINGS._replace(checks=1, networks=1)
+  evaluate = evaluator(LINEAR, settings, Strategy(), dataset)
+  assert_same_accuracies(all_of(evaluate, sets[0][0], sets[1], KEY), expected[:1, -1:])
+
+
+def test_a_shuffled_set_with_its_labels_is_learned_too(one_by_one, sets):
+  order = np.random.default_rng(0).permutation(10 * IPC)
+  accuracies = all_of(one_by_one, sets[0][0][order], sets[1][order], KEY)
+  assert accuracies[:, -1].min() > 0.5
+
+
+def test_batches_can_be_drawn_from_all_images(dataset):
+  """Two epochs of 300 images are two steps of 256 each, and the rate drops between them."""
+  images, labels, settings = dataset.images, dataset.labels, SETTINGS._replace(epochs=2)
+  init_key, train_key = jax.random.split(KEY)
+  rate = optax.join_schedules(list(map(optax.constant_schedule, (0.01, 0.001))), [2])
+  optimizer = training.sgd(rate, momentum=0.9, weight_decay=5e-4)
+  passes = training.Settings(256, 16, dataset.normalise)
+
+  @jax.jit
+  def both():
+    trainer = evaluation.make_trainer(
+      LINEAR, settings, Strategy(), images, labels, KEY, dataset.normalise, drawn=300
+    )
+    pieces = trainer.advance(trainer.advance(trainer.start(), 0, 1), 1, 2)
+    start = LINEAR.init(init_key)
+    carry = start, optimizer.init(start)
+    bound = LINEAR, optimizer, carry, images, labels, train_key, passes
+    return pieces[0], training.random_steps(*bound, start=0, stop=4)[0]
+
+  np.testing.assert_allclose(*both(), rtol=1e-5, atol=1e-7)
+
+
+def test_batch_norm_is_tested_with_statistics_of_the_set(dataset, sets):
+  """Else the accuracy would depend on which test images go through together."""
+  phi = nn.create("convnet", (8, 8, 1), 10, width=4, depth=1, norm="batch")
+  settings = SETTINGS._replace(networks=1, epochs=30, checks=1)
+  layouts = (Strategy(image_block=0), Strategy(image_block=7))
+  accuracies = [
+    all_of(evaluator(phi, settings, layout, dataset), sets[0][0], sets[1], KEY)
+    for layout in layouts
+  ]
+  assert accuracies[0].min() > 0.3
+  assert_same_accuracies(accuracies[0], accuracies[1])
+
+
+# --- Accuracy ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [1, 16, 100, 256])
+def test_accuracy_is_the_fraction_that_is_right(dataset, block):
+  subset = dataset.replace(
+    test_images=dataset.test_images[:50], test_labels=dataset.test_labels[:50]
+  )
+  weights = jax.random.normal(jax.random.key(2), (64, 10))
+  pixels = np.asarray(subset.test_images, np.float64) / 255
+  normalised = (pixels - np.asarray(dataset.mean)) / np.asarray(dataset.std)
+  guesses = (normalised.reshape(50, 64) @ np.asarray(weights)).argmax(1)
+  right = (guesses == np.asarray(subset.test_labels)).mean()
+  assert 0 < right < 1
+  np.testing.assert_allclose(accuracy(LINEAR, weights, subset, block=block), right, atol=1e-6)
+
+
+def test_best_is_of_each_network_and_last_is_the_last():
+  summary = summarise(np.array([[0.2, 0.8, 0.4], [0.5, 0.1, 0.6]]))
+  expected = {"last_mean": 0.5, "last_std": 0.1, "best_mean": 0.7, "best_std": 0.1}
+  assert summary == pytest.approx(expected)
+
+
+def test_best_is_at_least_last(expected):
+  summary = summarise(expected)
+  assert summary["best_mean"] >= summary["last_mean"] > 0
+
+
+# --- Protocol ------------------------------------------------------------------------------
+
+
+def half(epochs):
+  return {0: 0.01, epochs // 2: 0.001}
+
+
+def two_cuts(epochs):
+  return {0: 0.01, 2 * epochs // 3: 0.002, 5 * epochs // 6: 0.0004}
+
+
+def earlier_cuts(epochs):
+  return {0: 0.01, 3 * epochs // 5: 0.002, 4 * epochs // 5: 0.0004}
+
+
+@pytest.mark.parametrize(
+  ("protocol", "rates", "epochs", "steps"),
+  [
+    ("dc", half, 6, 2),
+    ("idm", half, 7, 1),
+    ("idc", two_cuts, 12, 2),
+    ("idc", two_cuts, 8, 1),
+    ("idc_continual", earlier_cuts, 10, 1),
+  ],
+)
+def test_sgd_equals_pytorchs_and_its_rate_drops_as_the_paper_says(protocol, rates, epochs, steps):
+  optimizer = evaluation._optimizer(SETTINGS._replace(protocol=protocol, epochs=epochs), steps)
+  rng = np.random.default_rng(0)
+  params = jnp.float32(rng.standard_normal(4))
+  state, update = optimizer.init(params), jax.jit(optimizer.update)
+  expected, velocity = np.asarray(params, np.float64), 0
+  for step in range(epochs * steps):
+    gradient = jnp.float32(rng.standard_normal(4))
+    updates, state = update(gradient, state, params)
+    params = params + updates
+    rate = next(rate for start, rate in reversed(rates(epochs).items()) if step // steps >= start)
+    velocity = 0.9 * velocity + np.asarray(gradient) + 5e-4 * expected
+    expected = expected - rate * velocity
+    np.testing.assert_allclose(params, expected, atol=1e-6)
+
+
+STRATEGY = "color_crop_cutout_scale_rotate"
+
+
+@pytest.mark.parametrize(
+  ("protocol", "dataset", "augmentation"),
+  [
+    ("dc", "mnist", ("dc", 0)),
+    ("dc", "mnist_corrupted", ("none", 0)),
+    ("dc", "cifar10", ("none", 0)),
+  ]
+  + [
+    (name, dataset, (STRATEGY, 0))
+    for name in ("dsa", "dm", "idm")
+    for dataset in ("mnist", "folder")
+  ]
+  + [("idc", dataset, (STRATEGY, 0.5)) for dataset in ("mnist", "cifar100")]
+  + [
+    ("idc", dataset, ("imagenet", 1)) for dataset in ("folder", "imagenet2012_subset", "imagenette")
+  ],
+)
+def test_datasets_are_augmented_as_the_paper_says(protocol, dataset, augmentation):
+  assert PROTOCOLS[protocol].augmentation(dataset, STRATEGY) == augmentation
+
+
+@pytest.mark.parametrize(("augmentation", "epochs"), [("none", 300), ("dc", 1000), ("crop", 1000)])
+def test_augmentation_takes_longer(augmentation, epochs):
+  protocols = [PROTOCOLS[name] for name in ("dc", "dsa", "dm", "idm")]
+  assert all(p.epochs(augmentation, ipc, False) == epochs for p in protocols for ipc in (1, 50))
+
+
+@pytest.mark.parametrize(
+  ("ipc", "epochs", "of_hundred"),
+  [
+    (1, 3000, 2000), (4, 2000, 1333), (10, 2000, 1333), (11, 1500, 1000), (40, 1500, 1000),
+    (50, 1500, 1000), (90, 1000, 666), (200, 1000, 666), (500, 500, 333), (501, 300, 200),
+  ],
+)  # fmt: skip
+def test_idc_trains_longer_on_fewer_images(ipc, epochs, of_hundred):
+  assert PROTOCOLS["idc"].epochs("crop", ipc, False) == epochs
+  assert PROTOCOLS["idc"].epochs("crop", ipc, True) == of_hundred
+
+
+@pytest.mark.parametrize(
+  ("epochs", "stored", "decoded", "expected"),
+  [(2000, 10, 10, 2000), (2000, 10, 40, 500), (1000, 10, 90, 111), (3, 1, 4, 1)],
+)
+def test_as_many_steps_as_on_the_stored_images(epochs, stored, decoded, expected):
+  assert same_steps(epochs, stored=stored, decoded=decoded) == expected
+
+
+def test_augmentation_reaches_the_training(dataset, sets, expected):
+  settings = SETTINGS._replace(augmentation="dc", networks=1)
+  augmented = all_of(evaluator(LINEAR, settings, Strategy(), dataset), sets[0][0], sets[1], KEY)
+  assert augmented.shape == (1, 3) and not np.allclose(augmented, expected[:1], atol=0.02)
+
+
+def test_cutmix_reaches_the_training(dataset, sets, expected):
+  settings = SETTINGS._replace(cutmix=1.0, networks=1)
+  mixed = all_of(evaluator(LINEAR, settings, Strategy(), dataset), sets[0][0], sets[1], KEY)
+  assert mixed.shape == (1, 3) and not np.allclose(mixed, expected[:1], atol=0.02)
+  assert mixed[:, -1].min() > 0.3
+
+
+def test_batch_norm_has_statistics_of_mixed_images():
+  phi = nn.create("convnet", (4, 4, 1), 2, width=2, depth=1, norm="batch")
+  images = jnp.array([-1.0, 1.0])[:, None, None, None] * jnp.ones((2, 4, 4, 1))
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def statistics(cutmix):
+    settings = SETTINGS._replace(cutmix=cutmix)
+    trainer = evaluation.make_trainer(phi, settings, Strategy(), images, jnp.arange(2), KEY)
+    return trainer.statistics(trainer.start()[0])
+
+  plain, mixed = (jax.tree.leaves(statistics(cutmix)) for cutmix in (0.0, 1.0))
+  assert any(not np.allclose(a, b, atol=1e-3) for a, b in zip(plain, mixed, strict=True))
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("protocol", "dcc", "unknown 'dcc'; did you mean 'dc'?"),
+    ("augmentation", "nine", "unknown 'nine'; did you mean 'none'?"),
+    ("epochs", 0, "0 is too small; give 1 or more"),
+    ("networks", -1, "-1 is too small; give 0 or more"),
+    ("checks", -1, "-1 is too small; give 1 or more"),
+    ("cutmix", 1.5, "1.5 is no probability; give one in [0, 1]"),
+    ("cutmix", float("nan"), "nan is no probability; give one in [0, 1]"),
+  ],
+)
+def test_an_error_names_the_field_the_value_and_the_remedy(field, value, message):
+  check_settings(SETTINGS)
+  with pytest.raises(UserError) as caught:
+    check_settings(SETTINGS._replace(**{field: value}))
+  assert str(caught.value) == f"evaluation.{field}: {message}"
