@@ -18,6 +18,7 @@ from dcjax.methods import Method, State, dc, dm, idc, idm
 from dcjax.methods.distances import euclidean, on_convolutions
 from dcjax.methods.feature_matching import FeatureMatching
 from dcjax.methods.gradient_matching import GradientMatching
+from dcjax.methods.setup import Setup
 from dcjax.sets.formation import Stored
 
 
@@ -80,6 +81,9 @@ class Matching:
     jax.block_until_ready(self._state)
     return float(loss)
 
+  def _setup(self, augmentations: Augmentations) -> Setup:
+    return Setup(self._network, self._strategy, augmentations, self._formation)
+
   def _augmentations(self) -> Augmentations:
     """Those of a step."""
     scheme = "siamese" if self._setting.augmented else "none"
@@ -114,7 +118,7 @@ class Dc(Matching):
   """DC and DSA: one matching step, and SGD."""
 
   def _match(self, real, augmentations, params, stored, dataset, key):
-    settings = dc.Settings(
+    settings = dc.DCSettings(
       ipc=self._setting.ipc,
       init="noise",
       distance="ours",
@@ -124,7 +128,7 @@ class Dc(Matching):
       lr_image=problem.LR_IMAGE["dc"],
       lr_network=problem.LR_NETWORK,
     )
-    matching = dc.gradient_matching(self._network, settings, self._strategy, augmentations)
+    matching = dc.gradient_matching(self._setup(augmentations), settings)
     return matching.match(params, stored, dataset, matching.draw(dataset, key), key)
 
   def _update(self, state, params, dataset, key, t):
@@ -138,19 +142,19 @@ class Dm(Matching):
   """DM: one iteration, which draws a network of its own."""
 
   def _match(self, real, augmentations, params, stored, dataset, key):
-    matching = FeatureMatching(self._network, real, self._strategy, augmentations)
+    matching = FeatureMatching(self._setup(augmentations), real)
     return matching.match(params, stored, dataset, matching.draw(dataset, key), key)
 
   def _update(self, state, params, dataset, key, t):
     del params
-    settings = dm.Settings(
+    settings = dm.DMSettings(
       ipc=self._setting.ipc,
       init="noise",
       embedding="network",
       batch_real=self._setting.real,
       lr_image=problem.LR_IMAGE["dm"],
     )
-    method = dm.dm(self._network, settings, self._strategy, self._augmentations())
+    method = dm.dm(self._setup(self._augmentations()), settings)
     return _one(method, state, dataset, key, t)
 
 
@@ -159,9 +163,7 @@ class Idc(Matching):
 
   def _match(self, real, augmentations, params, stored, dataset, key):
     distance = on_convolutions(euclidean)
-    matching = GradientMatching(
-      self._network, distance, real, self._strategy, augmentations, self._formation
-    )
+    matching = GradientMatching(self._setup(augmentations), distance, real)
     return matching.match(params, stored, dataset, matching.draw(dataset, key), key)
 
   def _initial_state(self):
@@ -181,7 +183,7 @@ class Idc(Matching):
     return siamese._replace(network=each)
 
   def _method(self):
-    settings = idc.Settings(
+    settings = idc.IDCSettings(
       ipc=self._setting.ipc,
       init="noise",
       distance="mse",
@@ -190,7 +192,7 @@ class Idc(Matching):
       batch_synthetic=self._setting.synthetic,
       lr_image=problem.LR_IMAGE["idc"],
     )
-    training = idc.Training(
+    training = idc.TrainingSettings(
       data="real",
       steps=problem.IDC_STEPS,
       batch=problem.IDC_BATCH,
@@ -200,16 +202,14 @@ class Idc(Matching):
       pretraining=0,
       networks=0,
     )
-    return idc.idc(
-      self._network, settings, training, self._strategy, self._augmentations(), self._formation
-    )
+    return idc.idc(self._setup(self._augmentations()), settings._replace(training=training))
 
 
 class Idm(Idc):
   """IDM: one iteration; the first one trains a network, those that follow do not."""
 
   def _match(self, real, augmentations, params, stored, dataset, key):
-    matching = FeatureMatching(self._network, real, self._strategy, augmentations, self._formation)
+    matching = FeatureMatching(self._setup(augmentations), real)
     weight = jnp.float32(problem.IDM_REGULARISATION * problem.CHECK_ACCURACY)
     return matching.match(params, stored, dataset, matching.draw(dataset, key), key, weight)
 
@@ -217,7 +217,7 @@ class Idm(Idc):
     return Matching._augmentations(self)
 
   def _method(self):
-    settings = idm.Settings(
+    settings = idm.IDMSettings(
       ipc=self._setting.ipc,
       init="noise",
       batch_real=self._setting.real,
@@ -235,9 +235,7 @@ class Idm(Idc):
       pretraining=0,
       classes=1.0,
     )
-    return idm.idm(
-      self._network, settings, queue, self._strategy, self._augmentations(), self._formation
-    )
+    return idm.idm(self._setup(self._augmentations()), settings._replace(queue=queue))
 
 
 def _one(method: Method, state: Any, dataset: Dataset, key: Key, t: Array) -> tuple[Any, Array]:

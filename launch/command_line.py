@@ -11,7 +11,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from dcjax.common.errors import UserError, nearest
-from dcjax.config import METHODS, default, flatten
+from dcjax.common.registry import METHODS
+from dcjax.config import default, flatten
 
 _LONGEST = 250  # characters of another's message
 FIELDS_HEADING = "Fields of the config with their defaults, explained in dcjax/config/defaults.py:"
@@ -110,7 +111,12 @@ def field_lines(fields: Mapping[str, Any]) -> list[str]:
 
 
 def _check_fields(arguments: list[str], more: Iterable[str]) -> None:
-  """Raises `UserError` for `--config.field=value` with a field that no config has."""
+  """Raises `UserError` for `--config.field=value` with a field that no config has.
+
+  What a method in a user's file has is not known until the preset has run.
+  """
+  if any(".py:" in value.partition(":")[2] for _, value in _presets(arguments)):
+    return
   known = {name for method in METHODS for name in _fields(method)}.union(more)
   for field in _given_fields(arguments):
     if field not in known:

@@ -34,7 +34,7 @@ def _with_preset(arguments: list[str]) -> list[str]:
 
 def _flags(arguments: list[str]) -> flags.FlagValues:
   values = command_line.preset_flags(arguments, workdir="selection", default=PRESET)
-  methods = ", ".join(coreset.METHODS)
+  methods = ", ".join(coreset.SELECTIONS)
   meaning = f"How to choose: {methods}; by default what the preset says."
   flags.DEFINE_string("method", None, meaning, flag_values=values)
   return values

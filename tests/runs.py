@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
@@ -62,4 +61,4 @@ def initial_images(key, dataset, *, ipc, init, formation=IDENTITY):
   """The images that a run starts with."""
   optimizer = methods.image_optimizer(1.0)
   step = methods.initialiser(optimizer, ipc=ipc, init=init, formation=formation)
-  return step(None, dataset, key, jnp.int32(0))[0].stored.images
+  return methods.Method((step,), ()).init(key, dataset).stored.images

@@ -54,7 +54,8 @@ def condense(
     Interrupted: SIGTERM or Ctrl-C, after a checkpoint was saved.
   """
   config = config_lib.resolve(config)
-  experiment.check_condenses(config)
+  if config_lib.selects(config.method):
+    raise UserError(f"method: {config.method} selects real images; use dcjax select")
   fields = config.to_dict()
   with held(Workdir(workdir), "it goes on from the last checkpoint") as folder:
     changed = folder.check(fields, free=("iterations",))

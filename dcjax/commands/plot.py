@@ -22,6 +22,8 @@ from dcjax.config.numbers import MOST
 from dcjax.figures import curves, pictures
 from dcjax.figures.curves import method_name
 from dcjax.methods import dc
+from dcjax.methods.definition import from_fields
+from dcjax.methods.setup import setup
 from dcjax.run import experiment
 from dcjax.run.experiment import Keys
 from dcjax.run.readers import EVALUATIONS, OBJECT, Shape, holds, is_count, is_text, read_json
@@ -215,16 +217,13 @@ def _gradient_norms(
   iteration, synthetic = _last(folder)
   _check_fits(folder, synthetic, dataset)
   dataset = dataset.whitened(synthetic.whitening)
-  layout = experiment.strategy(config, dataset)
-  network = experiment.network(config, dataset, layout)
-  settings = experiment.settings(dc.Settings, config)
-  augmentations = experiment.augmentations(config)
+  bound = setup(config, dataset, experiment.strategy(config, dataset))
+  bound = bound._replace(formation=synthetic.formation())
+  settings = from_fields(dc.DCSettings(), config)
 
   @jax.jit
   def norms(stored, dataset, key):
-    return dc.gradient_norms(
-      network, stored, dataset, key, settings, layout, augmentations, synthetic.formation()
-    )
+    return dc.gradient_norms(bound, settings, stored, dataset, key)
 
   stored = synthetic.stored()
   loop, found = Keys.from_seed(config.seed).loop, []

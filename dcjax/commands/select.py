@@ -57,7 +57,7 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     Interrupted: SIGTERM or Ctrl-C.
   """
   if isinstance(config, ConfigDict):
-    check_name("method", str(config.get("method")), coreset.METHODS)
+    check_name("method", str(config.get("method")), coreset.SELECTIONS)
   config = config_lib.resolve(config)
   if config.compute.streaming:
     raise UserError("compute.streaming: a selection looks at all images in memory; leave it out")

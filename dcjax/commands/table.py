@@ -16,7 +16,6 @@ from dcjax.common.errors import UserError, nearest
 from dcjax.common.files import LOCK, expand
 from dcjax.data import Dataset
 from dcjax.devices import compilation
-from dcjax.methods import coreset
 from dcjax.run import experiment
 from dcjax.run.experiment import Evaluation, Keys
 from dcjax.run.interrupt import Interrupts
@@ -233,7 +232,7 @@ class Filling:
 
   def _make_set(self, config: ConfigDict, trial: Trial) -> Path:
     folder = self.path / "sets" / trial.set_folder
-    (select if config.method in coreset.METHODS else condense_set)(config, folder)
+    (select if config_lib.selects(config.method) else condense_set)(config, folder)
     return folder / "synthetic.npz"
 
   def _dataset(self, config: ConfigDict) -> Dataset:

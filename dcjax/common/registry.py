@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -31,9 +32,10 @@ class Registry:
     """
     self.group, self.own = group, own
 
-  def names(self) -> tuple[str, ...]:
+  def __iter__(self) -> Iterator[str]:
     """All names, of dcjax and of installed packages."""
-    return (*self.own, *(point for point in self._points() if point not in self.own))
+    yield from self.own
+    yield from (name for name in self._points() if name not in self.own)
 
   def __contains__(self, name: object) -> bool:
     """Whether the name is known without a file."""
@@ -51,7 +53,7 @@ class Registry:
     if name in self.own:
       module, _, attribute = self.own[name].partition(":")
       return getattr(importlib.import_module(module), attribute)
-    check_name(field, name, self.names())
+    check_name(field, name, self)
     try:
       return self._points()[name].load()
     except Exception as error:  # of another package, which may raise anything

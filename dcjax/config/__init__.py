@@ -8,20 +8,19 @@ from ml_collections import ConfigDict
 
 from dcjax import evaluation
 from dcjax.common.errors import UserError, check_least, check_name, nearest
+from dcjax.common.registry import METHODS
 from dcjax.config import numbers
 from dcjax.config.datasets import class_names, names
-from dcjax.config.defaults import METHODS, default
+from dcjax.config.defaults import default, selects
 from dcjax.config.evaluation_fields import evaluation_settings, fill_evaluation
-from dcjax.config.methods import resolve_method
 from dcjax.data import check_fields, originals
 from dcjax.data.pixels import as_range
+from dcjax.devices.strategy import LONGEST_CHUNK
 from dcjax.evaluation.protocols import PROTOCOLS
 from dcjax.nn import architectures
-from dcjax.run.loop import LONGEST_CHUNK
 
 __all__ = [
   "INDIFFERENT",
-  "METHODS",
   "complete",
   "default",
   "evaluation_settings",
@@ -29,6 +28,7 @@ __all__ = [
   "names",
   "replace_fields",
   "resolve",
+  "selects",
 ]
 
 SEEDS = 2**32
@@ -56,9 +56,7 @@ def complete(fields: dict[str, Any]) -> ConfigDict:
     UserError: a field is unknown, or its value is of the wrong type.
   """
   method = fields.get("method", "dc")
-  check_name("method", method, METHODS)
-  config = default(method)
-  return replace_fields(config, fields, method)
+  return replace_fields(default(method), fields, method)
 
 
 def replace_fields(config: ConfigDict, fields: dict[str, Any], owner: str) -> ConfigDict:
@@ -91,13 +89,17 @@ def of_file(fields: dict[str, Any]) -> ConfigDict:
   """The config of a run from its files, but for `LOCAL`.
 
   The files may be anybody's: they do not decide where something is read or written, nor what code
-  is run.
+  is run. A method that is not installed here keeps what all configs have.
 
   Raises:
     UserError: a field is unknown, or its value is of the wrong type, or names what is no dataset.
   """
   kept = {name: value for name, value in flatten(fields) if not name.startswith(LOCAL)}
-  config = complete(kept)
+  if kept.get("method", "dc") in METHODS:
+    config = complete(kept)
+  else:
+    shared = dict(flatten(default("random").to_dict())).keys() - {"method"}
+    config = complete({"method": "random"} | {name: kept[name] for name in kept.keys() & shared})
   if any(name.endswith(".txt") for name in names(config.dataset.classes)):
     raise UserError("dataset.classes: the file of a run names another file; it must name classes")
   if not _DATASET.fullmatch(config.dataset.name):
@@ -134,7 +136,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config.dataset.range = as_range(config.dataset.range) or ()
   check_fields(config.dataset)
   _check_architectures(config.evaluation.architectures)
-  resolve_method(config)
+  METHODS.find("method", config.method).resolve(config)
   with config.unlocked():
     fill_evaluation(config)
   evaluation.check_settings(evaluation_settings(config.evaluation))

@@ -1,12 +1,9 @@
-"""Every field of a config with its default: the papers', or what their authors' code has."""
+"""The fields that all configs have, with their defaults; those of a method are in its file."""
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from dcjax.methods import coreset
-from dcjax.sets import formation
-
-METHODS = ("dc", "dsa", "dm", "idc", "idm", *coreset.METHODS)
+from dcjax.common.registry import METHODS
 
 
 def default(method: str = "dc") -> ConfigDict:
@@ -15,159 +12,27 @@ def default(method: str = "dc") -> ConfigDict:
   Fields that are None are filled in by `resolve`.
 
   Args:
-    method: one of `METHODS`; some fields belong to some methods only.
+    method: a name that `registry.METHODS` finds; some fields belong to some methods only.
+
+  Raises:
+    UserError: there is no such method.
   """
+  definition = METHODS.find("method", method)
   config = ConfigDict()
   config.method = method
   config.seed = 0
   config.ipc = 1  # images per class
-  config.update(_selection() if method in coreset.METHODS else _condensation(method))
+  config.update(definition.fields())
   config.dataset = _dataset()
   config.network = _network()
-  # Coresets are DC's baselines.
-  config.evaluation = _evaluation("dc" if method in coreset.METHODS else method)
+  config.evaluation = _evaluation(definition.protocol)
   config.compute = _compute()
   return config
 
 
-def _selection() -> ConfigDict:
-  """The fields of coresets alone."""
-  config = ConfigDict()
-  config.training = ConfigDict()
-  # Passes over the whole training set, for features and forgetting events. The papers do not say
-  # how many; these take minutes on two cores, and with a GPU more cost little
-  config.training.epochs = 5
-  config.selection = ConfigDict()
-  config.selection.candidates = 1000  # random subsets that optimal_random tries (DC, Table T12)
-  config.selection.validation = 5000  # training images that it ranks them on, and does not choose
-  return config
-
-
-def _condensation(method: str) -> ConfigDict:
-  """The fields of methods that condense."""
-  makers = {"dm": _distribution_matching, "idc": _idc, "idm": _idm}
-  config = makers.get(method, _gradient_matching)()
-  if "batch_real" not in config:
-    config.batch_real = 256  # real images of each class in one matching step (authors' code)
-  config.evaluate_every = 0  # outer iterations; 0: only at the end
-  # Outer iterations, besides those of evaluations; 0: no more than those
-  config.picture_every = 0
-  # Stop once the mean loss of so many iterations is no lower than that of as many before it;
-  # 0: never
-  config.converged_after = 0
-  # 'noise' (DC, Appendix A), 'real' (DSA, section 4.1; DM), 'mix' (IDC: a real image a tile), or
-  # the .npz file of a saved set of the same classes, ipc, shape and formation: its images, and the
-  # weights of a learnable formation. Pixels in [0, 1] (IDC) are turned into normalised ones, and
-  # the other way round. The set is kept as init.npz in the workdir, so that the file may go
-  config.init = {"dc": "noise", "idc": "mix"}.get(method, "real")
-  config.formation = _formation()
-  # IDC, section 5; IDM, section 5.1
-  config.formation.factor = 2 if method in ("idc", "idm") else 1
-  if method != "dc":
-    config.dsa = _dsa()
-  if method == "idc":
-    config.dsa.update({"strategy": "color_crop_cutout", "draw": "sequence"})  # (Appendix C.1)
-  return config
-
-
-def _gradient_matching() -> ConfigDict:
-  """The fields of DC and DSA alone."""
-  config = ConfigDict()
-  config.iterations = 1000  # outer loop K (DC, Appendix B)
-  config.checkpoint_every = 50  # outer iterations
-  config.distance = "ours"  # 'ours' (DC, Eq. 10), 'mse', 'cos' (Table T11) or 'l1'
-  config.lr_image = 0.1  # eta_S (authors' code); momentum is 0.5
-  config.lr_network = 0.01  # eta_theta (authors' code)
-  config.inner_loop = placeholder(int)  # T; None: by ipc, as the authors' code has it
-  config.network_epochs = placeholder(int)  # passes over S between matchings; None: by ipc
-  return config
-
-
-def _distribution_matching() -> ConfigDict:
-  """The fields of DM alone."""
-  config = ConfigDict()
-  config.iterations = 20000  # (authors' code)
-  config.checkpoint_every = 500  # iterations
-  config.embedding = "network"  # 'network', or 'pixels' (supplement, section 2.2)
-  config.lr_image = placeholder(float)  # None: 1, or 10 above 50 images per class
-  config.trained = ConfigDict()  # networks in place of random ones (supplement, section 3)
-  config.trained.low = placeholder(float)  # least accuracy, in [0, 1]; None: random networks
-  config.trained.high = 1.0  # highest accuracy
-  config.trained.networks = 20  # of which each iteration draws one
-  return config
-
-
-def _idc() -> ConfigDict:
-  """The fields of IDC alone."""
-  config = ConfigDict()
-  # Matchings of all classes; None: by dataset, 200,000, but 50,000 for ImageNet and 100,000 for
-  # speech (authors' code)
-  config.iterations = placeholder(int)
-  config.checkpoint_every = 100  # iterations
-  # Of the gradients of convolutions: 'mse', 'l1', 'ours' or 'cos'; None: 'mse' for CIFAR and
-  # SVHN, else 'l1' (Appendix C.1)
-  config.distance = placeholder(str)
-  config.lr_image = placeholder(float)  # lambda; None: by dataset, times ipc / 10 (authors' code)
-  config.inner_loop = 100  # M, iterations with one network (Appendix C.1)
-  config.batch_real = 64  # real images of each class in one matching (authors' code)
-  config.batch_synthetic = 128  # most decoded images of each class in one (authors' code)
-  config.training = ConfigDict()  # of the networks that gradients are taken of
-  config.training.data = "real"  # 'real', or 'synthetic' as in DSA (Table 5)
-  config.training.steps = placeholder(int)  # of SGD an iteration; None: 32 for CIFAR, else 8
-  config.training.batch = 64  # images of a step
-  config.training.lr = 0.01
-  config.training.weight_decay = 5e-4
-  # 'none', or transforms of DSA joined by '_', drawn for each image (Appendix C.1)
-  config.training.augmentation = "color_crop"
-  config.training.draw = "sequence"  # all of them in 'sequence', or 'one' for each batch
-  config.training.cutmix = placeholder(float)  # probability; None: as at evaluation
-  # Passes over the real images before the first matching (10 for ImageNet-10)
-  config.training.pretraining = 0
-  # How many pretrained networks to choose from; 0: each is pretrained anew
-  config.training.networks = 0
-  return config
-
-
-def _idm() -> ConfigDict:
-  """The fields of IDM alone."""
-  config = ConfigDict()
-  config.iterations = 20_000  # (authors' code)
-  config.checkpoint_every = 500  # iterations
-  config.batch_real = placeholder(int)  # None: 5000 at one image per class, else 256
-  config.lr_image = 0.2  # (supplement, section 1)
-  config.regularisation = placeholder(float)  # None: 0.5 up to 10 images per class, else 0.1
-  config.queue = ConfigDict()  # of networks (section 4.2)
-  config.queue.initial = 3  # N (authors' code)
-  config.queue.size = 100  # N_max
-  # Iterations from one training and one new network to the next; None: 5 at one image, else 30
-  config.queue.interval = placeholder(int)
-  config.queue.steps = placeholder(int)  # K; None: 10, but 50 for CIFAR-100 with ten images
-  config.queue.batch = 256  # real images of a step
-  config.queue.lr = 0.01
-  # Networks to start from in place of random ones (supplement, section 3); 0: none
-  config.queue.pretrained = 0
-  config.queue.pretraining = 10  # passes over the real images that each has been trained for
-  config.queue.classes = 1.0  # share of the classes that each copy is trained on
-  return config
-
-
-def _dsa() -> ConfigDict:
-  fields = ConfigDict()
-  # 'siamese', 'independent', 'real', 'synthetic' or 'none' (DSA, Table 4)
-  fields.scheme = "siamese"
-  # Transforms joined by '_'; None: all six, without flip for digits (DSA, section 4.4)
-  fields.strategy = placeholder(str)
-  fields.draw = "one"  # 'one' of them for each batch, or all in 'sequence' (as IDC)
-  return fields
-
-
-def _formation() -> ConfigDict:
-  fields = ConfigDict()
-  # 'uniform', 'multi_scale', 'bounded', 'learnable', 'time' or 'identity' (dcjax/sets/formation.py)
-  fields.name = "uniform"
-  fields.factor = 1  # tiles along a side of a stored image; 1: none
-  fields.bound = formation.BOUND  # decoded images a class, for 'bounded'
-  return fields
+def selects(method: str) -> bool:
+  """Whether a method selects real images; else it condenses."""
+  return METHODS.find("method", method).build is None
 
 
 def _dataset() -> ConfigDict:

@@ -6,8 +6,8 @@ from ml_collections import ConfigDict
 
 from dcjax.applications.continual import fields as continual_config
 from dcjax.common.errors import UserError, nearest
-from dcjax.config import default
-from dcjax.methods import coreset
+from dcjax.common.registry import METHODS
+from dcjax.config import default, selects
 
 # The papers' names of the datasets, and those of TensorFlow Datasets.
 DATASETS = {
@@ -27,7 +27,7 @@ def paper(method: str, argument: str | None, dataset: str) -> ConfigDict:
   """A method as its paper has it, for what the argument of the preset names.
 
   Args:
-    method: one of `config.METHODS`.
+    method: a name that `registry.METHODS` finds.
     argument: the dataset, `ipc=N`, and `smoke`, all optional, with commas between them.
     dataset: what is meant when no dataset is named.
 
@@ -70,7 +70,7 @@ def speech(method: str) -> dict[str, Any]:
     "evaluation.epochs": 1000,
     "evaluation.networks": 3,
   }
-  if method in coreset.METHODS:
+  if selects(method):
     return fields
   own: dict[str, dict[str, Any]] = {
     "dsa": {"dsa.strategy": "color_crop_cutout_scale"},
@@ -142,18 +142,7 @@ def _words(argument: str | None) -> dict[str, str]:
 
 def smoke(config: ConfigDict) -> ConfigDict:
   """Shrinks any config so that it runs in seconds; the accuracies then mean nothing."""
-  if "selection" in config:
-    config.training.epochs = 1
-    config.selection.candidates, config.selection.validation = 2, 100
-  else:
-    config.iterations, config.batch_real, config.checkpoint_every = 2, 8, 1
-  if "network_epochs" in config:
-    config.inner_loop, config.network_epochs = 2, 1
-  if config.method == "idc":
-    config.inner_loop, config.training.steps, config.training.batch = 2, 1, 8
-  if config.method == "idm":
-    config.queue.size, config.queue.interval, config.queue.steps = 3, 1, 1
-    config.queue.batch = 8
+  config.update_from_flattened_dict(METHODS.find("method", config.method).smoke)
   config.network.width, config.network.depth = 8, 1  # most of the time goes to compiling it
   config.evaluation.networks, config.evaluation.epochs, config.evaluation.checks = 1, 2, 1
   config.evaluation.whole = False

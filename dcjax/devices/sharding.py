@@ -7,6 +7,7 @@ Networks are whole on every device. One device is a mesh like any other.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -167,32 +168,31 @@ def replicated(strategy: Strategy) -> NamedSharding:
   return NamedSharding(mesh(strategy), P())
 
 
-def map_classes(strategy: Strategy, function: Callable[..., Any], shared: Any, each: Any) -> Any:
-  """Applies `function(shared, *item)` to every class, on as many devices as the strategy says.
+def map_classes(strategy: Strategy, function: Callable[[Any, Any], Any], shared: Any, each: Any):
+  """Applies `function(shared, item)` to every class, on as many devices as the strategy says.
 
   Args:
     strategy: how.
     function: a pure function of what is shared and of one class' arrays.
     shared: arrays that every class sees whole, but of a `Spread` only the images of its device.
-    each: a tuple of pytrees whose arrays have a leading class axis.
+    each: a pytree whose arrays have a leading class axis.
 
   Returns:
     The results, stacked along a leading class axis.
   """
-
-  def local(shared, each):
-    shared = _map_spread(lambda x: x.part(), lambda x: x, shared)
-    if strategy.class_map == "vmap":
-      return jax.vmap(lambda *item: function(shared, *item))(*each)
-    return jax.lax.map(lambda item: function(shared, *item), each)
-
   if strategy.devices == 1:
-    return local(shared, each)
+    one = partial(function, shared)
+    return jax.vmap(one)(each) if strategy.class_map == "vmap" else jax.lax.map(one, each)
   classes = jax.tree.leaves(each)[0].shape[0]
   count = _share(strategy, classes) * strategy.mesh[0]
   if count > classes:  # an uneven share is filled up with the last class, whose copies are dropped
     index = jnp.minimum(jnp.arange(count), classes - 1)
     each = jax.tree.map(lambda x: x[index], each)
+
+  def local(shared, each):
+    shared = _map_spread(lambda x: x.part(), lambda x: x, shared)
+    return map_classes(strategy._replace(mesh=(1, 1)), function, shared, each)
+
   specs = _map_spread(lambda x: x.specs(), lambda _: P(), shared)
   over = jax.shard_map(
     local,
@@ -204,24 +204,27 @@ def map_classes(strategy: Strategy, function: Callable[..., Any], shared: Any, e
   return jax.tree.map(lambda x: x[:classes], over(shared, each))
 
 
-def over_batch(strategy: Strategy, function: Callable[[Array, Array], Any], images: Array) -> Any:
-  """A mean over a batch to which each device along `batch` adds its part; inside `map_classes`.
+def share_batch(strategy: Strategy, images: Array) -> tuple[Array, Array]:
+  """What each device along `batch` takes of a batch whose mean is wanted; inside `map_classes`.
 
   Args:
     strategy: says how many devices.
-    function: `function(images, weights)`, a sum over images with a weight each.
     images: `[N, H, W, C]`, the same on all these devices.
 
   Returns:
-    What the function returns for all images, with weights of 1/N.
+    Some of the images, and weights of 1/N, or 0 for images that fill up.
   """
-  count, parts = len(images), strategy.mesh[1]
-  if parts == 1:
-    return function(images, jnp.full(count, 1 / count, jnp.float32))
-  share = -(-count // parts)
-  places = jax.lax.axis_index(BATCH) * share + jnp.arange(share)
-  weights = jnp.where(places < count, 1 / count, 0)
-  return jax.lax.psum(function(images[places % count], weights), BATCH)
+  count, devices = len(images), strategy.mesh[1]
+  if devices == 1:
+    return images, jnp.full(count, 1 / count, jnp.float32)
+  share = -(-count // devices)
+  indices = jax.lax.axis_index(BATCH) * share + jnp.arange(share)
+  return images[indices % count], jnp.where(indices < count, 1 / count, 0)
+
+
+def sum_batch(strategy: Strategy, value: Any) -> Any:
+  """The sum of what the devices along `batch` have found, each for its share."""
+  return value if strategy.mesh[1] == 1 else jax.lax.psum(value, BATCH)
 
 
 def _share(strategy: Strategy, classes: int) -> int:

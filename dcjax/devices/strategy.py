@@ -11,6 +11,7 @@ import jax
 from dcjax.common.errors import UserError, check_least, check_name
 
 CLASS_MAPS = ("scan", "vmap")
+LONGEST_CHUNK = 100  # iterations; the metrics of a chunk wait in a buffer of this length
 LARGE_SIDE = 65  # pixels; from here on half as many images go together, as memory is what counts
 
 

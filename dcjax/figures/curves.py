@@ -15,7 +15,7 @@ RANDOM = "random real images"
 
 def method_name(method: str) -> str:
   """A method as people write it."""
-  return method.replace("_", "-") if method in coreset.METHODS else method.upper()
+  return method.replace("_", "-") if method in coreset.SELECTIONS else method.upper()
 
 
 class _Line(NamedTuple):

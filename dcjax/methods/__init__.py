@@ -1,7 +1,6 @@
 """Methods of dataset condensation: each a tuple of steps over one state."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -65,10 +64,6 @@ class Step(NamedTuple):
   every: int = 1
   view: Callable[[Any, Key], tuple[Any, Callable[[Any], Any]]] = entire
 
-  def __call__(self, state: Any, dataset: Dataset, key: Key, number: Array) -> Result:
-    """Draws and runs, once."""
-    return self.run(state, dataset, self.draw(dataset, key, number), key, number)
-
 
 class Method(NamedTuple):
   """A method of dataset condensation: its steps, one after another.
@@ -86,39 +81,56 @@ class Method(NamedTuple):
 
   def init(self, key: Key, dataset: Dataset) -> Any:
     """The initial state; all steps have this key."""
-    return _in_memory(self.start, None, dataset, key, 0)[0]
+    return run_steps(self.start, None, dataset, key, 0)[0]
 
   def update(self, state: Any, dataset: Dataset, key: Key, t: Array | int) -> Result:
     """The state after outer iteration t, all of whose steps have this key, and the metrics."""
-    return _in_memory(self.iteration, state, dataset, key, t)
+    return run_steps(self.iteration, state, dataset, key, t)
 
 
-def _in_memory(
+def run_steps(
   steps: tuple[Step, ...], state: Any, dataset: Dataset, key: Key, t: Array | int
 ) -> Result:
-  """Runs the steps of iteration t, all images being in memory."""
+  """Runs the steps of iteration t, all images being in memory.
+
+  Args:
+    steps: of a method.
+    state: before them.
+    dataset: the real images.
+    key: of the iteration, which all steps have.
+    t: the iteration's number; may be traced.
+
+  Returns:
+    The state after them, and their metrics.
+  """
   metrics: dict[str, Array] = {}
   for step in filter(lambda step: step.times, steps):
-    old, put = step.view(state, key)
-    run = partial(_in_a_row, step, old, dataset, key)
-    if step.every == 1:
-      new, found = run()
-    else:  # with metrics the branches would differ, which is an error
-      new, found = jax.lax.cond(t % step.every == 0, run, lambda old=old: (old, {}))
-    state = put(new)
-    metrics |= found
+    some, put = step.view(state, key)
+    if step.times == step.every == 1:
+      indices = step.draw(dataset, key, jnp.int32(0))
+      some, found = step.run(some, dataset, indices, key, jnp.int32(0))
+      metrics |= found
+    else:
+      some = _now_and_then(step, some, dataset, key, t)
+    state = put(some)
   return state, metrics
 
 
-def _in_a_row(step: Step, state: Any, dataset: Dataset, key: Key) -> Result:
-  """The state, or what a step sees of it, after all its runs in an iteration; and its metrics."""
-  if step.times == 1:
-    return step(state, dataset, key, jnp.int32(0))
+def _now_and_then(step: Step, state: Any, dataset: Dataset, key: Key, t: Array | int) -> Any:
+  """What a step changes, if it runs more or less than once in each iteration."""
 
   def once(number, carry):
-    return step(carry[0], dataset, key, number)
+    return step.run(carry[0], dataset, step.draw(dataset, key, number), key, number)
 
-  return jax.lax.fori_loop(0, step.times, once, (state, {}))
+  def run():
+    before: Result = state, {}  # with metrics the result would differ, which is an error
+    if step.times == 1:
+      return once(jnp.int32(0), before)
+    return jax.lax.fori_loop(0, step.times, once, before)
+
+  if step.every == 1:
+    return run()[0]
+  return jax.lax.cond(t % step.every == 0, run, lambda: (state, {}))[0]
 
 
 def initialiser(

@@ -6,15 +6,19 @@ Distances are l2 and taken from one point to all rows at a time, O(n D) memory f
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
+from dcjax.common.errors import check_least
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
+from dcjax.methods.definition import Definition, as_fields
 from dcjax.nn import Network, training
 
-METHODS = ("random", "herding", "k_center", "forgetting", "optimal_random")
+SELECTIONS = ("random", "herding", "k_center", "forgetting", "optimal_random")
 
 
 def random(key: Key, valid: Array, *, ipc: int) -> Array:
@@ -208,3 +212,43 @@ def _squared_distances(points: Array, center: Array) -> Array:
 
 def _mean(features: Array, valid: Array) -> Array:
   return jnp.where(valid[:, None], features, 0.0).sum(0) / valid.sum().astype(features.dtype)
+
+
+# --- As configs and commands know it -----------------------------------------------------------
+
+
+class NetworkSettings(NamedTuple):
+  """The network that a selection looks with."""
+
+  # Passes over the full training set, for features and forgetting events. The papers do not say
+  # how many; these take minutes on two cores, and with a GPU more cost little
+  epochs: int = 5
+
+
+class CandidateSettings(NamedTuple):
+  """What `optimal_random` chooses from."""
+
+  candidates: int = 1000  # random subsets that it tries (DC, Table T12)
+  validation: int = 5000  # training images that it ranks them on, and does not choose
+
+
+class SelectionSettings(NamedTuple):
+  """The fields of coresets."""
+
+  training: NetworkSettings = NetworkSettings()
+  selection: CandidateSettings = CandidateSettings()
+
+
+def _resolve(config: ConfigDict) -> None:
+  check_least("training.epochs", config.training.epochs, 1)
+  for field in ("candidates", "validation"):
+    check_least(f"selection.{field}", config.selection[field], 1)
+
+
+SELECTION = Definition(
+  fields=lambda: as_fields(SelectionSettings()),
+  build=None,
+  resolve=_resolve,
+  smoke={"training.epochs": 1, "selection.candidates": 2, "selection.validation": 100},
+  protocol="dc",  # whose baselines they are
+)

@@ -18,152 +18,126 @@ Algorithm 1, in the names of this file:
 D is the distance of two gradients (`dcjax.methods.distances`).
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
-from dcjax import augment, data
-from dcjax.augment import Augmentations
+from dcjax import data
+from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import Method, State, Step, image_optimizer, initialiser, step_images
-from dcjax.methods.distances import DISTANCES
+from dcjax.methods.definition import (
+  SMOKE,
+  Augmenting,
+  Definition,
+  by_rule,
+  check_condensation,
+  check_rate,
+  condensation,
+  from_fields,
+)
+from dcjax.methods.distances import DISTANCES, note_new
 from dcjax.methods.gradient_matching import Batches, GradientMatching
-from dcjax.nn import Network, training
-from dcjax.sets.formation import IDENTITY, Formation, Stored
+from dcjax.methods.setup import Setup, setup
+from dcjax.nn import training
+from dcjax.sets.formation import Stored
 
 # (inner_loop, network_epochs) by images per class.
 SCHEDULE = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
 BATCH_SYNTHETIC = 256  # images of one network step
 
 
-class Settings(NamedTuple):
-  """DC's hyper-parameters.
+class DCSettings(NamedTuple):
+  """DC's hyper-parameters, and DSA's."""
 
-  Attributes:
-    ipc: images per class.
-    init: an entry of `methods.INITS`.
-    distance: an entry of `matching.DISTANCES`.
-    inner_loop: T, matching steps for each network.
-    network_epochs: passes over S that train the network between two matching steps.
-    batch_real: real images of each class in one matching step.
-    lr_image: eta_S.
-    lr_network: eta_theta.
-  """
-
-  ipc: int
-  init: str
-  distance: str
-  inner_loop: int
-  network_epochs: int
-  batch_real: int
-  lr_image: float
-  lr_network: float
+  ipc: int = 1  # images per class
+  init: str = "noise"  # (DC, Appendix A); 'real' in DSA (section 4.1)
+  distance: str = "ours"  # D: 'ours' (DC, Eq. 10), 'mse', 'cos' (Table T11) or 'l1'
+  inner_loop: int = by_rule(int)  # T, matchings with one network; None: by ipc (authors' code)
+  network_epochs: int = by_rule(int)  # passes over S between two matchings; None: by ipc
+  batch_real: int = 256  # real images of each class in one matching (authors' code)
+  lr_image: float = 0.1  # eta_S (authors' code)
+  lr_network: float = 0.01  # eta_theta (authors' code)
 
 
-def dc(
-  network: Network,
-  settings: Settings,
-  strategy: Strategy,
-  augmentations: Augmentations = augment.NOTHING,
-  formation: Formation = IDENTITY,
-) -> Method:
+def dc(setup: Setup, settings: DCSettings) -> Method:
   """Dataset condensation with gradient matching (DC and DSA, Algorithm 1 of each).
 
   Args:
-    network: phi; its parameters are drawn anew in every outer iteration.
+    setup: the network phi, whose parameters are drawn anew in every outer iteration; layout,
+      augmentations (nothing in DC) and formation.
     settings: hyper-parameters.
-    strategy: how the work is laid out on the machine.
-    augmentations: of what is matched and trained on; nothing for DC.
-    formation: from stored images to synthetic ones.
 
   Returns:
     The method; its metrics are `loss`, the distance D averaged over classes and inner steps.
   """
   optimizer = image_optimizer(settings.lr_image)
-  start = initialiser(optimizer, ipc=settings.ipc, init=settings.init, formation=formation)
-  matching = gradient_matching(network, settings, strategy, augmentations, formation)
-  train = _network_training(network, settings, strategy, augmentations.network, formation)
+  matching = gradient_matching(setup, settings)
 
   # Line 6: what all inner steps match is known before the first of them.
   def draw(dataset: Dataset, key: Key, number: Array) -> Batches:
     return _draw(matching, settings.inner_loop, dataset, key)
 
   def match_and_train(state: State, dataset: Dataset, batches: Batches, key: Key, number: Array):
-    # Lines 5 to 8: the classes do not depend on each other, so that all of S takes one step.
     def match(state, params, batches, key):
+      # Lines 5 to 8: the classes do not depend on each other, so that all of S takes one step.
       losses, gradients = matching.match(params, state.stored, dataset, batches, key)
       return step_images(optimizer, state, gradients), losses.mean()
 
-    state, losses = _inner_loop(network, partial(train, dataset), match, state, batches, key)
+    step, params = _inner_loop(setup, settings, dataset, match, key)
+    steps = jnp.arange(settings.inner_loop), batches
+    (state, _), losses = jax.lax.scan(step, (state, params), steps)  # line 4
     return state, {"loss": losses.mean()}
 
   return Method(
-    start=(start,),  # line 1
+    start=(
+      initialiser(optimizer, ipc=settings.ipc, init=settings.init, formation=setup.formation),
+    ),  # line 1
     iteration=(Step(match_and_train, draw),),  # lines 3 to 9
   )
 
 
-def gradient_matching(
-  network: Network,
-  settings: Settings,
-  strategy: Strategy,
-  augmentations: Augmentations = augment.NOTHING,
-  formation: Formation = IDENTITY,
-) -> GradientMatching:
+def gradient_matching(setup: Setup, settings: DCSettings) -> GradientMatching:
   """Lines 5 to 8 of Algorithm 1, with the arguments of `dc`."""
-  distance = DISTANCES[settings.distance]
-  return GradientMatching(
-    network, distance, settings.batch_real, strategy, augmentations, formation
-  )
+  return GradientMatching(setup, DISTANCES[settings.distance], settings.batch_real)
 
 
 def gradient_norms(
-  network: Network,
-  stored: Stored,
-  dataset: Dataset,
-  key: Key,
-  settings: Settings,
-  strategy: Strategy,
-  augmentations: Augmentations = augment.NOTHING,
-  formation: Formation = IDENTITY,
+  setup: Setup, settings: DCSettings, stored: Stored, dataset: Dataset, key: Key
 ) -> tuple[Array, Array]:
   """The magnitudes of the gradients that one outer iteration compares (DSA, Figure 5).
 
   The inner loop is that of `update` with the same key, except that the images stay as they are.
 
   Args:
-    network: phi; its parameters are drawn from the key and trained on S between the steps.
+    setup: as of `dc`.
+    settings: hyper-parameters.
     stored: of S, images `[classes, ipc, H, W, C]`.
     dataset: the real images T.
     key: of one outer iteration.
-    settings: hyper-parameters.
-    strategy: how the classes are mapped.
-    augmentations: of what is matched and trained on.
-    formation: from stored images to synthetic ones.
 
   Returns:
     For real and for synthetic images `[inner_loop, classes]`: l2 norms, over all parameters, of
     the gradient of one class' mean loss.
   """
-  matching = gradient_matching(network, settings, strategy, augmentations, formation)
+  matching = gradient_matching(setup, settings)
 
   def norms(stored, ours, target):
     return optax.tree.norm(target), optax.tree.norm(ours(stored))
 
   # As lines 5 to 8, but norms in place of D, and no step.
   def match(state, params, batches, key):
-    return state, matching.map(norms, params, state.stored, dataset, batches, key)
+    return state, matching.match(params, state.stored, dataset, batches, key, norms)
 
-  train = _network_training(network, settings, strategy, augmentations.network, formation)
-  state = State(stored, optimizer=())
-  batches = _draw(matching, settings.inner_loop, dataset, key)
-  return _inner_loop(network, partial(train, dataset), match, state, batches, key)[1]
+  step, params = _inner_loop(setup, settings, dataset, match, key)
+  steps = jnp.arange(settings.inner_loop), _draw(matching, settings.inner_loop, dataset, key)
+  return jax.lax.scan(step, (State(stored, optimizer=()), params), steps)[1]
 
 
 def _draw(matching: GradientMatching, inner_loop: int, dataset: Dataset, key: Key) -> Batches:
@@ -173,47 +147,34 @@ def _draw(matching: GradientMatching, inner_loop: int, dataset: Dataset, key: Ke
   return draw(jnp.arange(inner_loop))
 
 
-def _inner_loop(
-  network: Network,
-  train: Callable[[Params, Stored, Key], Params],
-  match: Callable[[State, Params, Batches, Key], tuple[State, Any]],
-  state: State,
-  batches: Batches,
-  key: Key,
-) -> tuple[State, Any]:
-  """Lines 3 to 9 of Algorithm 1: a network is drawn, and trained after each step but the last.
+def _inner_loop(setup: Setup, settings: DCSettings, dataset: Dataset, match: Any, key: Key):
+  """The inner loop of an outer iteration, for `jax.lax.scan`: lines 3 to 9 of Algorithm 1.
 
   Args:
-    network: phi.
-    train: `train(params, stored, key) -> params`, line 9.
+    setup: as of `dc`.
+    settings: hyper-parameters.
+    dataset: the real images.
     match: `match(state, params, batches, key) -> (state, results)`, lines 5 to 8.
-    state: with S.
-    batches: of `_draw` with the same key.
-    key: of one outer iteration.
+    key: of the outer iteration.
 
   Returns:
-    The last state, and the results of all steps along a leading axis.
+    `step((state, params), (t, batches)) -> ((state, params), results)`, and theta_0.
   """
   network_key, steps_key = jax.random.split(key)
-  params = network.init(network_key)  # line 3: theta_0 ~ P
-  inner_loop = len(batches.matched)
 
   def step(carry, each):
     (state, params), (t, batches) = carry, each
     match_key, train_key = _step_keys(steps_key, t)
-    # Lines 5 to 8.
-    state, results = match(state, params, batches, match_key)
+    state, results = match(state, params, batches, match_key)  # lines 5 to 8
     # Line 9. The last network would not be used: line 3 draws a new one (DC, Appendix A).
     params = jax.lax.cond(
-      t < inner_loop - 1,
-      lambda: train(params, state.stored, train_key),
+      t < settings.inner_loop - 1,
+      lambda: _train(setup, settings, dataset, params, state.stored, train_key),
       lambda: params,
     )
     return (state, params), results
 
-  # Line 4.
-  (state, _), results = jax.lax.scan(step, (state, params), (jnp.arange(inner_loop), batches))
-  return state, results
+  return step, setup.network.init(network_key)  # line 3: theta_0 ~ P
 
 
 def _step_keys(key: Key, t: Array) -> tuple[Key, Key]:
@@ -222,31 +183,76 @@ def _step_keys(key: Key, t: Array) -> tuple[Key, Key]:
   return match_key, train_key
 
 
-def _network_training(
-  network: Network,
-  settings: Settings,
-  strategy: Strategy,
-  augmentation: augment.Augmentation,
-  formation: Formation,
-) -> Callable[[Dataset, Params, Stored, Key], Params]:
-  """Line 9 of Algorithm 1: `train(dataset, params, stored, key) -> params`, on all of S."""
+def _train(
+  setup: Setup, settings: DCSettings, dataset: Dataset, params: Params, stored: Stored, key: Key
+) -> Params:
+  """Line 9 of Algorithm 1: trains a network on all of S."""
+  network, strategy, augmentations, formation = setup
   optimizer = optax.sgd(settings.lr_network)
+  # All classes in one set, in batches of at most 256 (DSA, hyper-parameters).
+  images, labels = data.as_batch(formation.decode_classes(stored, dataset.whitening))
+  batch = min(BATCH_SYNTHETIC, len(labels))
+  carry, _ = training.epochs(
+    network,
+    optimizer,
+    (params, optimizer.init(params)),
+    images,
+    labels,
+    key,
+    training.Settings(batch=batch, block=strategy.blocks(batch), augment=augmentations.network),
+    start=0,
+    stop=settings.network_epochs,
+  )
+  return carry
 
-  def train(dataset: Dataset, params: Params, stored: Stored, key: Key) -> Params:
-    # All classes in one set, in batches of at most 256 (DSA, hyper-parameters).
-    images, labels = data.as_batch(formation.decode_classes(stored, dataset.whitening))
-    batch = min(BATCH_SYNTHETIC, len(labels))
-    carry, _ = training.epochs(
-      network,
-      optimizer,
-      (params, optimizer.init(params)),
-      images,
-      labels,
-      key,
-      training.Settings(batch=batch, block=strategy.blocks(batch), augment=augmentation),
-      start=0,
-      stop=settings.network_epochs,
+
+# --- As configs and commands know it -----------------------------------------------------------
+
+
+def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
+  bound = setup(config, dataset, layout, first_block=layout.first_block)
+  return dc(bound, from_fields(DCSettings(), config))
+
+
+def _resolve(config: ConfigDict, in_papers: tuple[str, ...]) -> None:
+  check_name("distance", config.distance, DISTANCES)
+  check_rate("lr_network", config.lr_network, "0.01")
+  _fill_schedule(config)
+  check_condensation(config, lr_image="0.1")
+  note_new(config, in_papers if config.formation.factor == 1 else ())
+
+
+def _fill_schedule(config: ConfigDict) -> None:
+  """The inner and network loops that belong to the images per class, unless given."""
+  loops = ("inner_loop", "network_epochs")
+  missing = [field for field in loops if config[field] is None]
+  if missing and config.ipc not in SCHEDULE:
+    listed = ", ".join(str(ipc) for ipc in SCHEDULE)
+    raise UserError(
+      f"ipc: {config.ipc} is not on the schedule ({listed}); set {' and '.join(missing)} by hand"
     )
-    return carry
+  for field, value in zip(loops, SCHEDULE.get(config.ipc, ()), strict=False):
+    if field in missing:
+      config[field] = value
+  for field in loops:
+    check_least(field, config[field], 1)
 
-  return train
+
+def _fields(init: str, dsa: Augmenting | None) -> ConfigDict:
+  settings = DCSettings(init=init)
+  # The outer loop K (DC, Appendix B)
+  return condensation(settings, iterations=1000, checkpoint_every=50, dsa=dsa)
+
+
+DC = Definition(
+  fields=partial(_fields, "noise", None),
+  build=_build,
+  resolve=partial(_resolve, in_papers=("ours", "mse", "cos")),  # (DC, Table T11)
+  smoke=SMOKE | {"inner_loop": 2, "network_epochs": 1},
+  protocol="dc",
+)
+DSA = DC._replace(
+  fields=partial(_fields, "real", Augmenting()),
+  resolve=partial(_resolve, in_papers=("ours",)),
+  protocol="dsa",
+)

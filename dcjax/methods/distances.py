@@ -9,6 +9,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from absl import logging
+from ml_collections import ConfigDict
 
 from dcjax.common.types import Array, Params
 
@@ -71,3 +73,12 @@ DISTANCES: dict[str, Distance] = {
   "cos": cosine,
   "l1": manhattan,
 }
+
+
+def note_new(config: ConfigDict, in_papers: tuple[str, ...]) -> None:
+  """Logs a distance that is in no paper with the method and the formation of a config."""
+  if config.distance not in in_papers:
+    logging.info(
+      "distance: '%s' with %s and formation.factor %d is in none of the papers",
+      config.distance, config.method, config.formation.factor,
+    )  # fmt: skip

@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+from ml_collections import ConfigDict
 
-from dcjax import augment
-from dcjax.augment import Augmentations
+from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
 from dcjax.devices.strategy import Strategy
@@ -31,31 +31,33 @@ from dcjax.methods import (
   trained_networks,
   unknown,
 )
-from dcjax.methods.feature_matching import FeatureMatching
-from dcjax.nn import Network
-from dcjax.sets.formation import IDENTITY, Formation, Stored
+from dcjax.methods.definition import (
+  Definition,
+  by_rule,
+  check_condensation,
+  condensation,
+  from_fields,
+)
+from dcjax.methods.feature_matching import EMBEDDINGS, FeatureMatching
+from dcjax.methods.setup import Setup, setup
+from dcjax.methods.trained_networks import TrainedSettings
+from dcjax.sets.formation import Stored
 
 
-class Settings(NamedTuple):
-  """DM's hyper-parameters.
+class DMSettings(NamedTuple):
+  """DM's hyper-parameters."""
 
-  Attributes:
-    ipc: images per class.
-    init: an entry of `methods.INITS`.
-    embedding: 'network', or 'pixels' for the MMD baseline with a linear kernel (supplement,
-      section 2.2).
-    batch_real: real images of each class in one iteration.
-    lr_image: learning rate of the images.
-  """
-
-  ipc: int
-  init: str
-  embedding: str
-  batch_real: int
-  lr_image: float
+  ipc: int = 1  # images per class
+  init: str = "real"
+  # 'network', or 'pixels' for the MMD baseline with a linear kernel (supplement, section 2.2)
+  embedding: str = "network"
+  batch_real: int = 256  # real images of each class in one iteration (authors' code)
+  lr_image: float = by_rule(float)  # None: 1, or 10 above 50 images per class
+  # Networks in place of random ones (supplement, section 3)
+  trained: TrainedSettings = TrainedSettings()
 
 
-class PoolState(NamedTuple):
+class TrainedState(NamedTuple):
   """What DM carries on where its networks are trained ones."""
 
   stored: Stored  # images [classes, ipc, H, W, C] float32, and a learnable formation's weights
@@ -64,35 +66,23 @@ class PoolState(NamedTuple):
   accuracies: Array  # [networks] float32, on real images
 
 
-def dm(
-  network: Network,
-  settings: Settings,
-  strategy: Strategy,
-  augmentations: Augmentations = augment.NOTHING,
-  formation: Formation = IDENTITY,
-  trained: trained_networks.Settings | None = None,
-) -> Method:
+def dm(setup: Setup, settings: DMSettings) -> Method:
   """Dataset condensation with distribution matching.
 
   Args:
-    network: psi and a last layer that is not used; drawn anew in every iteration.
+    setup: the network psi with a last layer that is not used, drawn anew in every iteration;
+      layout, augmentations of what is matched, and formation (IDC, Table 13).
     settings: hyper-parameters.
-    strategy: how the work is laid out on the machine.
-    augmentations: of what is matched.
-    formation: from stored images to synthetic ones (IDC, Table 13).
-    trained: of networks trained on the real images, from which each iteration draws, in place of
-      random ones (supplement, section 3).
 
   Returns:
     The method; its metrics are `loss`, the squared distance of the means averaged over classes.
   """
   optimizer = image_optimizer(settings.lr_image)
   initial = partial(
-    initialiser, optimizer, ipc=settings.ipc, init=settings.init, formation=formation
+    initialiser, optimizer, ipc=settings.ipc, init=settings.init, formation=setup.formation
   )
-  matching = FeatureMatching(
-    network, settings.batch_real, strategy, augmentations, formation, settings.embedding
-  )
+  matching = FeatureMatching(setup, settings.batch_real, settings.embedding)
+  trained = None if settings.trained.low is None else settings.trained
 
   def draw(dataset: Dataset, key: Key, number: Array) -> Array:
     return matching.draw(dataset, jax.random.split(key)[1])
@@ -105,7 +95,7 @@ def dm(
 
   def choose(state: Any, key: Key) -> Params:
     if trained is None:
-      return network.init(key)
+      return setup.network.init(key)
     return slots.at(state.networks, jax.random.randint(key, (), 0, trained.networks))
 
   iteration = (Step(match, draw),)
@@ -115,12 +105,45 @@ def dm(
   # Networks up to an accuracy: what they draw depends on when they reach it, hence is unknown.
   def train(state: State, dataset: Dataset, indices: None, key: Key, number: Array):
     networks_key = jax.random.split(key)[1]
-    return PoolState(
-      *state, *trained_networks.train(network, dataset, networks_key, trained, strategy)
-    ), {}
+    return TrainedState(*state, *trained_networks.train(setup, trained, dataset, networks_key)), {}
 
   return Method(
     start=(initial(key_of=first_half), Step(train, unknown)),
     iteration=iteration,
     check=lambda state: trained_networks.check(state.accuracies, trained),
   )
+
+
+# --- As configs and commands know it -----------------------------------------------------------
+
+
+def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
+  return dm(setup(config, dataset, layout), from_fields(DMSettings(), config))
+
+
+def _resolve(config: ConfigDict) -> None:
+  check_name("embedding", config.embedding, EMBEDDINGS)
+  _check_trained(config)
+  if config.lr_image is None:
+    config.lr_image = 10.0 if config.ipc > 50 else 1.0
+  check_condensation(config, lr_image="1")
+
+
+def _check_trained(config: ConfigDict) -> None:
+  low, high = config.trained.low, config.trained.high
+  if low is None:
+    return
+  if not 0 <= low < high <= 1:
+    raise UserError(f"trained: {low} to {high} is no range of accuracies in [0, 1]; mend it")
+  check_least("trained.networks", config.trained.networks, 1)
+  if config.embedding == "pixels":
+    raise UserError("embedding: 'pixels' has no networks; leave trained.low out")
+
+
+DM = Definition(
+  # (authors' code)
+  fields=lambda: condensation(DMSettings(), iterations=20_000, checkpoint_every=500),
+  build=_build,
+  resolve=_resolve,
+  protocol="dm",
+)

@@ -1,5 +1,6 @@
 """Mean features of real and of synthetic images, class by class: DM and IDM."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -7,14 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dcjax import augment, data
-from dcjax.augment import Augmentations
+from dcjax import data
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
-from dcjax.devices.sharding import map_classes, over_batch
-from dcjax.devices.strategy import Strategy
-from dcjax.nn import Network, training
-from dcjax.sets.formation import IDENTITY, Formation, Stored, over_classes
+from dcjax.devices.sharding import map_classes, share_batch, sum_batch
+from dcjax.methods.setup import Setup
+from dcjax.nn.training import in_blocks
+from dcjax.sets.formation import Stored, over_classes
 
 EMBEDDINGS = ("network", "pixels")
 
@@ -23,19 +23,14 @@ class FeatureMatching(NamedTuple):
   """What is compared, and how.
 
   Attributes:
-    network: psi, and a last layer that only the regularisation uses.
+    setup: the network psi, of which only the regularisation uses the last layer; layout,
+      augmentations and formation.
     batch_real: real images of each class.
-    strategy: how the classes are mapped.
-    augmentations: of the real and the synthetic images.
-    formation: from stored images to synthetic ones.
     embedding: an entry of `EMBEDDINGS`.
   """
 
-  network: Network
+  setup: Setup
   batch_real: int
-  strategy: Strategy
-  augmentations: Augmentations = augment.NOTHING
-  formation: Formation = IDENTITY
   embedding: str = "network"
 
   def draw(self, dataset: Dataset, key: Key) -> Array:
@@ -73,56 +68,48 @@ class FeatureMatching(NamedTuple):
     """
     labels = jnp.arange(dataset.num_classes)
     each = labels, indices, _class_keys(key, labels)[1]
-    if self.network.batch_norm and self.embedding == "network":
-      return self._together(params, stored, dataset, each, regularisation)
-    shared = (params, stored.weights, dataset, regularisation)
-    losses, gradients = map_classes(self.strategy, self._one_class, shared, (*each, stored.images))
+    if self.setup.network.batch_norm and self.embedding == "network":
+      return self._all_classes(params, stored, dataset, each, regularisation)
+    shared = params, stored.weights, dataset, regularisation
+    losses, gradients = map_classes(
+      self.setup.strategy, self._one_class, shared, (*each, stored.images)
+    )
     return losses, over_classes(gradients)
 
-  def _embed(self, params: Params, images: Array) -> tuple[Array, Array]:
-    """Logits and features, `[N, classes]` and `[N, D]`, of images `[N, H, W, C]`."""
-    if self.embedding == "pixels":
-      features = images.reshape(len(images), -1)
-      return jnp.zeros((len(images), 1), jnp.float32), features
-    return self.network.apply(params, images)
+  def _embedding(self, params: Params) -> Callable[[Array], tuple[Array, Array]]:
+    """From images `[N, H, W, C]` to logits and features, `[N, classes]` and `[N, D]`."""
+    return partial(_pixels if self.embedding == "pixels" else self.setup.network.apply, params)
 
   def _real(self, dataset: Dataset, indices: Array, omega: Key) -> Array:
     """A batch of real images of a class under A_omega."""
-    return self.augmentations.real(omega, dataset.normalise(dataset.images[indices]))
+    return self.setup.augmentations.real(omega, dataset.normalise(dataset.images[indices]))
 
   def _one_class(
     self,
     shared: tuple[Params, Params, Dataset, Array | None],
-    label: Array,
-    indices: Array,
-    omega: Key,
-    images: Array,
+    each: tuple[Array, Array, Key, Array],
   ) -> tuple[Array, Stored]:
     """The loss of one class, and its gradient to what is stored of it."""
     params, weights, dataset, regularisation = shared
-    real = self._real(dataset, indices, omega)
-
-    def weighted(images, weights):
-      block = self.strategy.blocks(len(images))
-      features = training.in_blocks(lambda x: self._embed(params, x)[1], images, block=block)
-      return weights @ features
-
+    label, indices, omega, images = each
+    _, strategy, augmentations, formation = self.setup
+    embed = self._embedding(params)
     # The mean embedding of real images, a constant ...
-    target = over_batch(self.strategy, weighted, real)
+    real, of_mean = share_batch(strategy, self._real(dataset, indices, omega))
+    features = in_blocks(lambda x: embed(x)[1], real, block=strategy.blocks(len(real)))
+    target = sum_batch(strategy, of_mean @ features)
 
     # ... and of synthetic ones, which the distance is differentiated to (IDM, Eq. 2 and 5).
     def loss(stored):
-      decoded = self.formation.decode(stored, dataset.whitening)
-      synthetic = self.augmentations.synthetic(omega, decoded)
-      block = self.strategy.synthetic_blocks(len(synthetic))
-      embed = partial(self._embed, params)
-      logits, features = training.in_blocks(embed, synthetic, block=block)
+      synthetic = augmentations.synthetic(omega, formation.decode(stored, dataset.whitening))
+      block = strategy.synthetic_blocks(len(synthetic))
+      logits, features = in_blocks(embed, synthetic, block=block)
       distance = ((features.mean(0) - target) ** 2).sum()
       return distance + _regulariser(logits, label, regularisation)
 
     return jax.value_and_grad(loss)(Stored(images, weights))
 
-  def _together(
+  def _all_classes(
     self,
     params: Params,
     stored: Stored,
@@ -134,15 +121,15 @@ class FeatureMatching(NamedTuple):
     labels, indices, omegas = each
 
     def embed(batches):
-      outputs = self._embed(params, batches.reshape(-1, *batches.shape[2:]))
+      outputs = self._embedding(params)(batches.reshape(-1, *batches.shape[2:]))
       return jax.tree.map(lambda x: x.reshape(*batches.shape[:2], -1), outputs)
 
     real = jax.vmap(self._real, (None, 0, 0))(dataset, indices, omegas)
     target = embed(real)[1].mean(1)
 
     def total(stored):
-      synthetic = self.formation.decode_classes(stored, dataset.whitening)
-      logits, features = embed(jax.vmap(self.augmentations.synthetic)(omegas, synthetic))
+      synthetic = self.setup.formation.decode_classes(stored, dataset.whitening)
+      logits, features = embed(jax.vmap(self.setup.augmentations.synthetic)(omegas, synthetic))
       distances = ((features.mean(1) - target) ** 2).sum(1)
       regularisers = jax.vmap(_regulariser, (0, 0, None))(logits, labels, regularisation)
       losses = distances + regularisers
@@ -150,6 +137,11 @@ class FeatureMatching(NamedTuple):
 
     gradients, losses = jax.grad(total, has_aux=True)(stored)
     return losses, gradients
+
+
+def _pixels(params: Params, images: Array) -> tuple[Array, Array]:
+  """The pixels as features, without logits."""
+  return jnp.zeros((len(images), 1), jnp.float32), images.reshape(len(images), -1)
 
 
 def _class_keys(key: Key, labels: Array) -> tuple[Key, Key]:

@@ -1,4 +1,4 @@
-"""Gradients of one network to real and to synthetic images, class by class: DC, DSA and IDC."""
+"""Gradients of real and of synthetic images, class by class: DC, DSA and IDC."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dcjax import augment, data
-from dcjax.augment import Augmentations
+from dcjax import data
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
-from dcjax.devices.sharding import map_classes, over_batch
-from dcjax.devices.strategy import Strategy
-from dcjax.nn import Network, training
-from dcjax.sets.formation import IDENTITY, Formation, Stored, over_classes
+from dcjax.devices.sharding import map_classes, share_batch, sum_batch
+from dcjax.methods.setup import Setup
+from dcjax.nn import training
+from dcjax.sets.formation import Stored, over_classes
 
 STATISTICS_BATCH = 16  # real images a class that freeze batch norm's statistics
 
@@ -30,33 +29,34 @@ class GradientMatching(NamedTuple):
   """What is compared, and how.
 
   Attributes:
-    network: phi.
-    distance: D, of two gradients of the network; an entry of `matching`.
+    setup: network, layout, augmentations and formation.
+    distance: D, of two gradients of the network; an entry of `distances.DISTANCES`.
     batch_real: real images of each class.
-    strategy: how the classes are mapped.
-    augmentations: of the real and the synthetic images.
-    formation: from stored images to synthetic ones.
     batch_synthetic: most synthetic images of a class, drawn at random; None: all.
   """
 
-  network: Network
+  setup: Setup
   distance: Callable[[Params, Params], Array]
   batch_real: int
-  strategy: Strategy
-  augmentations: Augmentations = augment.NOTHING
-  formation: Formation = IDENTITY
   batch_synthetic: int | None = None
 
   def draw(self, dataset: Dataset, key: Key) -> Batches:
     """Draws the real images of a matching; each class draws its own."""
     batch_key, statistics_key, _ = jax.random.split(key, 3)
     draw = partial(data.subset_indices, dataset)
-    of_all = draw(statistics_key, ipc=STATISTICS_BATCH) if self.network.batch_norm else None
+    frozen = self.setup.network.batch_norm
+    of_all = draw(statistics_key, ipc=STATISTICS_BATCH) if frozen else None
     return Batches(draw(batch_key, ipc=self.batch_real), of_all)
 
   def match(
-    self, params: Params, stored: Stored, dataset: Dataset, batches: Batches, key: Key
-  ) -> tuple[Array, Stored]:
+    self,
+    params: Params,
+    stored: Stored,
+    dataset: Dataset,
+    batches: Batches,
+    key: Key,
+    compare: Callable[[Stored, Callable[[Stored], Params], Params], Any] | None = None,
+  ) -> Any:
     """The distances of all classes and the gradient of their sum to what is stored.
 
     Args:
@@ -65,61 +65,48 @@ class GradientMatching(NamedTuple):
       dataset: the real images T.
       batches: those that `draw` has drawn, with the same key.
       key: of their augmentation; each class draws its own.
+      compare: `compare(stored, ours, target)`, what is computed of a class in place of that, from
+        what is stored of it, `ours(stored)`, which is the gradient of its synthetic images after
+        augmentation, and the gradient of its real batch.
 
     Returns:
-      D of each class `[classes]`, and the gradient of their sum, shaped as `stored`.
+      D of each class `[classes]`, and the gradient of their sum, shaped as `stored`; or what
+      `compare` returns, with a leading class axis.
     """
-
-    # Line 8, up to the step of SGD: D and its gradient to S_c.
-    def compare(stored, ours, target):
-      return jax.value_and_grad(lambda stored: self.distance(ours(stored), target))(stored)
-
-    distances, gradients = self.map(compare, params, stored, dataset, batches, key)
-    return distances, over_classes(gradients)
-
-  def map(
-    self,
-    compare: Callable[[Stored, Callable[[Stored], Params], Params], Any],
-    params: Params,
-    stored: Stored,
-    dataset: Dataset,
-    batches: Batches,
-    key: Key,
-  ) -> Any:
-    """Calls `compare(stored, ours, target)` for every class; the arguments are those of `match`.
-
-    Args:
-      compare: takes what is stored of a class, `ours(stored)`, which is the gradient of its
-        synthetic images after augmentation, and the gradient of the class' real batch.
-
-    Returns:
-      The results, stacked along a leading class axis.
-    """
+    network, strategy, augmentations, formation = self.setup
     augment_key = jax.random.split(key, 3)[2]
     stats = self._frozen_statistics(params, dataset, batches.statistics)
 
-    def one_class(shared, label, indices, images):
+    def one_class(shared, each):
       params, stats, weights, dataset, augment_key = shared
+      label, indices, images = each
+      gradient = partial(training.gradient, network, params, stats=stats)
       # Line 6 of DC's and DSA's Algorithm 1: one omega for both batches.
       omega = jax.random.fold_in(augment_key, label)
       # Line 7: the gradient of the loss of real images, which is a constant ...
-      real = self.augmentations.real(omega, dataset.normalise(dataset.images[indices]))
-      gradient = partial(self._gradient, params, label, stats)
-      target = over_batch(self.strategy, partial(gradient, self.strategy.blocks), real)
+      real = augmentations.real(omega, dataset.normalise(dataset.images[indices]))
+      real, of_mean = share_batch(strategy, real)
+      labels, block = jnp.full(len(real), label), strategy.blocks(len(real))
+      target = sum_batch(strategy, gradient(real, labels, of_mean, block=block))
 
       # ... and that of synthetic ones, which line 8 differentiates once more.
       def ours(stored):
-        synthetic = self._draw_synthetic(self.formation.decode(stored, dataset.whitening), omega)
-        synthetic = self.augmentations.synthetic(omega, synthetic)
-        weights = jnp.full(len(synthetic), 1 / len(synthetic), jnp.float32)
-        return gradient(self.strategy.synthetic_blocks, synthetic, weights)
+        synthetic = self._draw_synthetic(formation.decode(stored, dataset.whitening), omega)
+        synthetic = augmentations.synthetic(omega, synthetic)
+        count = len(synthetic)
+        of_mean, block = jnp.full(count, 1 / count, jnp.float32), strategy.synthetic_blocks(count)
+        return gradient(synthetic, jnp.full(count, label), of_mean, block=block)
 
-      return compare(Stored(images, weights), ours, target)
+      return (compare or self._compare)(Stored(images, weights), ours, target)
 
     labels = jnp.arange(dataset.num_classes)
     shared = (params, stats, stored.weights, dataset, augment_key)
-    each = (labels, batches.matched, stored.images)
-    return map_classes(self.strategy, one_class, shared, each)
+    found = map_classes(strategy, one_class, shared, (labels, batches.matched, stored.images))
+    return found if compare else (found[0], over_classes(found[1]))
+
+  def _compare(self, stored: Stored, ours: Callable[[Stored], Params], target: Params) -> Any:
+    """Line 8, up to the step of SGD: D, and its gradient to S_c."""
+    return jax.value_and_grad(lambda stored: self.distance(ours(stored), target))(stored)
 
   def _draw_synthetic(self, images: Array, key: Key) -> Array:
     """No more than `batch_synthetic` of the images."""
@@ -128,24 +115,9 @@ class GradientMatching(NamedTuple):
     order = jax.random.permutation(jax.random.fold_in(key, 1), len(images))
     return images[order[: self.batch_synthetic]]
 
-  def _gradient(
-    self,
-    params: Params,
-    label: Array,
-    stats: Params,
-    blocks: Callable[[int], int],
-    images: Array,
-    weights: Array,
-  ) -> Params:
-    """Gradient of the weighted loss of images of one class, taken in `blocks(count)` together."""
-    labels, block = jnp.full(len(images), label), blocks(len(images))
-    return training.gradient(
-      self.network, params, images, labels, weights, block=block, stats=stats
-    )
-
   def _frozen_statistics(self, params: Params, dataset: Dataset, indices: Array | None) -> Params:
     """Statistics of batch norm from real images of all classes, frozen while gradients match."""
     if indices is None:
       return {}
     images = dataset.normalise(dataset.images[indices])
-    return self.network.statistics(params, images.reshape(-1, *dataset.image_shape))
+    return self.setup.network.statistics(params, images.reshape(-1, *dataset.image_shape))

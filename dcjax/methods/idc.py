@@ -26,18 +26,34 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from dcjax import augment
-from dcjax.augment import Augmentations
+from dcjax.common.errors import UserError, check_least, check_name, check_probability
 from dcjax.common.types import Array, Key, Params
-from dcjax.data import Dataset
+from dcjax.config.datasets import hundred_classes, warn_of_flips
+from dcjax.data import Dataset, base_name
 from dcjax.devices.strategy import Strategy
+from dcjax.evaluation.protocols import PROTOCOLS
 from dcjax.methods import Method, Step, first_half, image_optimizer, initialiser, slots, step_images
-from dcjax.methods.distances import DISTANCES, on_convolutions
+from dcjax.methods.definition import (
+  SMOKE,
+  Augmenting,
+  Definition,
+  Forming,
+  by_rule,
+  check_condensation,
+  check_rate,
+  condensation,
+  from_fields,
+  names_file,
+)
+from dcjax.methods.distances import DISTANCES, note_new, on_convolutions
 from dcjax.methods.gradient_matching import Batches, GradientMatching
-from dcjax.methods.idc_networks import Networks, Training
+from dcjax.methods.idc_networks import NetworkTraining, TrainingSettings
+from dcjax.methods.setup import Setup, in_steps, setup
 from dcjax.nn import Network
-from dcjax.sets.formation import IDENTITY, Formation, Stored
+from dcjax.sets.formation import Stored
 
 # By dataset, as `fnmatch` has patterns: lambda for ten images per class (Appendix C.1, authors'
 # code), and the side of the images that it is for, if they come in others.
@@ -52,6 +68,7 @@ RATES = {
 RATE_HUNDRED_CLASSES = 1e-3  # of ImageNet-100
 # By dataset, matchings of all classes: 100 with each of 500, 1000 or 2000 networks (authors' code).
 ITERATIONS = {"folder": 50_000, "imagenet*": 50_000, "speech": 100_000, "*": 200_000}
+SQUARED = ("cifar10", "cifar100", "svhn_cropped")  # matched by squared distances
 DATA = ("real", "synthetic")  # what networks are trained on (Table 5)
 
 
@@ -77,112 +94,88 @@ def rate(dataset: str, side: int, ipc: int, *, hundred_classes: bool) -> float:
   return (RATE_HUNDRED_CLASSES if hundred_classes else found) * ipc / 10 * (side / base) ** 2
 
 
-class Settings(NamedTuple):
-  """IDC's hyper-parameters.
+class IDCSettings(NamedTuple):
+  """IDC's hyper-parameters."""
 
-  Attributes:
-    ipc: stored images per class.
-    init: an entry of `methods.INITS`.
-    distance: an entry of `matching.DISTANCES`, of the gradients of convolutions.
-    inner_loop: M, matchings with one network.
-    batch_real: real images of each class in one matching.
-    batch_synthetic: most synthetic images of each class in one matching.
-    lr_image: lambda.
-  """
-
-  ipc: int
-  init: str
-  distance: str
-  inner_loop: int
-  batch_real: int
-  batch_synthetic: int
-  lr_image: float
+  ipc: int = 1  # stored images per class
+  init: str = "mix"
+  # Of the gradients of convolutions: 'mse', 'l1', 'ours' or 'cos'; None: 'mse' for CIFAR and
+  # SVHN, else 'l1' (Appendix C.1)
+  distance: str = by_rule(str)
+  inner_loop: int = 100  # M, matchings with one network (Appendix C.1)
+  batch_real: int = 64  # real images of each class in one matching (authors' code)
+  batch_synthetic: int = 128  # most decoded images of each class in one (authors' code)
+  lr_image: float = by_rule(float)  # lambda; None: `rate`
+  training: TrainingSettings = TrainingSettings()  # of the networks that gradients are taken of
 
 
-class State(NamedTuple):
+class IDCState(NamedTuple):
   """What IDC carries from one matching to the next."""
 
   stored: Stored  # images [classes, ipc, H, W, C] float32, and a formation's weights
   optimizer: Any  # the image optimiser's state: momentum shaped as the images
   network: tuple[Params, Any]  # theta_i, and its optimiser's state: momentum shaped as theta
-  pool: Params  # pretrained networks, each leaf with a leading axis [networks]; or empty
+  kept: Params  # pretrained networks, each leaf with a leading axis [networks]; or empty
 
 
-def idc(
-  network: Network,
-  settings: Settings,
-  training_settings: Training,
-  strategy: Strategy,
-  augmentations: Augmentations = augment.NOTHING,
-  formation: Formation = IDENTITY,
-) -> Method:
+def idc(setup: Setup, settings: IDCSettings) -> Method:
   """IDC (Algorithm 1); IDC-I with a formation that leaves images as they are.
 
   Args:
-    network: theta, a network with convolutions.
-    settings: hyper-parameters of the matching.
-    training_settings: hyper-parameters of the networks.
-    strategy: how the work is laid out on the machine.
-    augmentations: a_omega of what is matched, and a_omega' of what networks are trained on.
-    formation: f.
+    setup: the network theta, which has convolutions; layout, augmentations a_omega of what is
+      matched and a_omega' of what networks are trained on, and the formation f.
+    settings: hyper-parameters; the pretraining of networks is in steps.
 
   Returns:
     The method; its metrics are `loss`, the distance averaged over classes.
   """
-  optimizer = image_optimizer(settings.lr_image)
+  optimizer, formation = image_optimizer(settings.lr_image), setup.formation
   images = initialiser(
     optimizer, ipc=settings.ipc, init=settings.init, formation=formation, key_of=first_half
   )
-  matching = GradientMatching(
-    network,
-    on_convolutions(DISTANCES[settings.distance]),
-    settings.batch_real,
-    strategy,
-    augmentations,
-    formation,
-    settings.batch_synthetic,
-  )
-  networks = Networks(network, training_settings, strategy, augmentations.network, formation)
+  distance = on_convolutions(DISTANCES[settings.distance])
+  matching = GradientMatching(setup, distance, settings.batch_real, settings.batch_synthetic)
+  networks = NetworkTraining(setup, settings.training)
 
-  # The start. If there is a pool of networks for line 3, they are pretrained now.
+  # The start. If line 3 chooses among networks that are kept, these are pretrained now.
 
   def begin(state: Any, dataset: Dataset, indices: Any, key: Key, number: Array):
     network_key = jax.random.split(key)[1]
-    network, pool = networks.fresh(network_key), networks.empty_pool()
-    return State(state.stored, state.optimizer, network, pool), {}
+    network, kept = networks.fresh(network_key), networks.none_kept()
+    return IDCState(state.stored, state.optimizer, network, kept), {}
 
-  def of_pool(key: Key, number: Array) -> tuple[Array, Array, Key]:
+  def of_kept(key: Key, number: Array) -> tuple[Array, Array, Key]:
     """Which network run `number` pretrains, which chunk of its steps, and the network's key."""
     which, chunk = jnp.divmod(number, networks.chunks)
-    keys = jax.random.split(jax.random.split(key)[1], training_settings.networks)
+    keys = jax.random.split(jax.random.split(key)[1], settings.training.networks)
     return which, chunk, keys[which]
 
-  def draw_for_pool(dataset: Dataset, key: Key, number: Array) -> Array | None:
-    _, chunk, network_key = of_pool(key, number)
+  def draw_to_keep(dataset: Dataset, key: Key, number: Array) -> Array | None:
+    _, chunk, network_key = of_kept(key, number)
     return networks.draw_chunk(dataset, network_key, chunk)
 
-  def fill_pool(state: State, dataset: Dataset, indices: Array | None, key: Key, number: Array):
-    which, chunk, network_key = of_pool(key, number)
+  def keep(state: IDCState, dataset: Dataset, indices: Array | None, key: Key, number: Array):
+    which, chunk, network_key = of_kept(key, number)
     # A network's first chunk begins with random weights.
     network = jax.lax.cond(
       chunk == 0, lambda: networks.fresh(first_half(network_key)), lambda: state.network
     )
     network = networks.pretrain(network, state.stored, dataset, indices, network_key, chunk)
-    return state._replace(network=network, pool=slots.put(state.pool, which, network[0])), {}
+    return state._replace(network=network, kept=slots.put(state.kept, which, network[0])), {}
 
-  # Line 3, every M iterations: a network of the pool, or a new one that is then pretrained.
+  # Line 3, every M iterations: a network that was kept, or a new one that is then pretrained.
 
-  def renew(state: State, dataset: Dataset, indices: Any, key: Key, number: Array):
+  def renew(state: IDCState, dataset: Dataset, indices: Any, key: Key, number: Array):
     stored = state.stored
     if formation.unit:  # only here are pixels brought back into [0, 1]
       stored = stored._replace(images=jnp.clip(stored.images, 0, 1))
-    network = networks.choose(state.pool, jax.random.split(key, 3)[0])
+    network = networks.choose(state.kept, jax.random.split(key, 3)[0])
     return state._replace(stored=stored, network=network), {}
 
   def draw_to_pretrain(dataset: Dataset, key: Key, number: Array) -> Array | None:
     return networks.draw_chunk(dataset, jax.random.split(key, 3)[0], number)
 
-  def pretrain(state: State, dataset: Dataset, indices: Array | None, key: Key, number: Array):
+  def pretrain(state: IDCState, dataset: Dataset, indices: Array | None, key: Key, number: Array):
     network_key = jax.random.split(key, 3)[0]
     network = networks.pretrain(state.network, state.stored, dataset, indices, network_key, number)
     return state._replace(network=network), {}
@@ -192,25 +185,111 @@ def idc(
   def draw(dataset: Dataset, key: Key, number: Array) -> tuple[Batches, Array | None]:
     _, match_key, train_key = jax.random.split(key, 3)
     batches = matching.draw(dataset, match_key)  # line 6
-    return batches, networks.draw(dataset, train_key, 0, training_settings.steps)  # line 9
+    return batches, networks.draw(dataset, train_key, 0, settings.training.steps)  # line 9
 
-  def match_and_train(state: State, dataset: Dataset, indices: Any, key: Key, number: Array):
+  def match_and_train(state: IDCState, dataset: Dataset, indices: Any, key: Key, number: Array):
     _, match_key, train_key = jax.random.split(key, 3)
     batches, of_training = indices
     theta = state.network[0]
     losses, gradients = matching.match(theta, state.stored, dataset, batches, match_key)
     state = step_images(optimizer, state, gradients)  # line 7, of all classes
     network = networks.train(  # line 10
-      state.network, state.stored, dataset, of_training, train_key, 0, training_settings.steps
+      state.network, state.stored, dataset, of_training, train_key, 0, settings.training.steps
     )
     return state._replace(network=network), {"loss": losses.mean()}
 
-  every, chunks, pooled = settings.inner_loop, networks.chunks, training_settings.networks
+  every, chunks, kept = settings.inner_loop, networks.chunks, settings.training.networks
   return Method(
-    start=(images, Step(begin), Step(fill_pool, draw_for_pool, times=pooled * chunks)),
+    start=(images, Step(begin), Step(keep, draw_to_keep, times=kept * chunks)),
     iteration=(
       Step(renew, every=every),
-      Step(pretrain, draw_to_pretrain, times=0 if pooled else chunks, every=every),
+      Step(pretrain, draw_to_pretrain, times=0 if kept else chunks, every=every),
       Step(match_and_train, draw),
     ),
   )
+
+
+# --- As configs and commands know it -----------------------------------------------------------
+
+
+def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
+  bound = setup(config, dataset, layout, first_block=layout.first_block)
+  _check_convolutions(config, bound.network)
+  names, draw = config.training.augmentation, config.training.draw
+  network = augment.none if names == "none" else augment.transform(names, draw=draw, shared=False)
+  bound = bound._replace(augmentations=bound.augmentations._replace(network=network))
+  settings = from_fields(IDCSettings(), config)
+  return idc(bound, settings._replace(training=in_steps(settings.training, dataset)))
+
+
+def _check_convolutions(config: ConfigDict, phi: Network) -> None:
+  """Refuses a network that has none of what IDC matches."""
+  shapes = jax.tree.leaves(jax.eval_shape(phi.init, jax.random.key(0)))
+  if all(leaf.ndim != 4 for leaf in shapes):
+    raise UserError(
+      f"network.name: {config.network.name} has no convolutions, whose gradients idc matches; "
+      "use convnet"
+    )
+
+
+def _resolve(config: ConfigDict) -> None:
+  dataset = base_name(config.dataset.name)
+  if config.iterations is None:
+    config.iterations = of_dataset(dataset, ITERATIONS)
+  if config.distance is None:
+    config.distance = "mse" if dataset in SQUARED else "l1"
+  check_name("distance", config.distance, DISTANCES)
+  if config.lr_image is None:
+    config.lr_image = rate(
+      dataset, config.dataset.side, config.ipc, hundred_classes=hundred_classes(config.dataset)
+    )
+  _resolve_training(config.training, dataset)
+  for field in ("inner_loop", "batch_synthetic"):
+    check_least(field, config[field], 1)
+  check_condensation(config, lr_image="0.005 for CIFAR-10 and 10 images")
+  note_new(config, ("mse", "l1") if config.formation.factor > 1 else ("mse", "l1", "ours"))
+  kept, data = config.training.networks, config.training.data
+  if names_file(config.init) and kept and data == "synthetic":
+    raise UserError(
+      "init: networks that are pretrained on the images (training.networks with training.data="
+      "synthetic) cannot start from a saved set; set training.networks=0"
+    )
+
+
+def _resolve_training(fields: ConfigDict, dataset: str) -> None:
+  if fields.steps is None:
+    fields.steps = 32 if dataset.startswith("cifar") else 8
+  if fields.cutmix is None:
+    fields.cutmix = PROTOCOLS["idc"].augmentation(dataset, "")[1]
+  check_name("training.data", fields.data, DATA)
+  check_name("training.draw", fields.draw, augment.DRAWS)
+  if fields.augmentation != "none":
+    augment.check_strategy("training.augmentation", fields.augmentation)
+  warn_of_flips("training.augmentation", fields.augmentation, dataset)
+  check_probability("training.cutmix", fields.cutmix)
+  check_rate("training.lr", fields.lr, "0.01")
+  least = {"batch": 1, "steps": 0, "weight_decay": 0, "pretraining": 0, "networks": 0}
+  for field, value in least.items():
+    check_least(f"training.{field}", fields[field], value)
+  if fields.networks and not fields.pretraining:
+    raise UserError(
+      f"training.networks: {fields.networks} networks are to be kept that nothing has trained; "
+      "set training.pretraining, or leave training.networks at 0"
+    )
+
+
+IDC = Definition(
+  fields=lambda: condensation(
+    IDCSettings(),
+    iterations=None,  # `ITERATIONS`
+    checkpoint_every=100,
+    dsa=Augmenting(strategy="color_crop_cutout", draw="sequence"),  # (Appendix C.1)
+    forming=Forming(factor=2),  # (section 5)
+  ),
+  build=_build,
+  resolve=_resolve,
+  smoke=SMOKE | {"inner_loop": 2, "training.steps": 1, "training.batch": 8},
+  protocol="idc",
+  # The authors' code optimises normalised spectrograms.
+  unit=lambda config: config.dataset.name != "speech",
+)

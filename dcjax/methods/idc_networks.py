@@ -6,49 +6,41 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dcjax import augment, data
+from dcjax import data
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
-from dcjax.devices.strategy import Strategy
 from dcjax.methods import slots
-from dcjax.nn import Network, training
-from dcjax.sets.formation import Formation, Stored
+from dcjax.methods.definition import by_rule
+from dcjax.methods.setup import Setup
+from dcjax.nn import training
+from dcjax.sets.formation import Stored
 
 MOMENTUM_NETWORK = 0.9
 
 
-class Training(NamedTuple):
-  """How the networks are trained that gradients are taken of.
+class TrainingSettings(NamedTuple):
+  """How the networks are trained that gradients are taken of."""
 
-  Attributes:
-    data: an entry of `DATA`.
-    steps: of SGD between two matchings.
-    batch: images of a step.
-    lr: eta.
-    weight_decay: added to the gradient.
-    cutmix: the probability with which a batch is mixed; 0: never.
-    pretraining: steps of SGD before a network's first matching.
-    networks: how many of those pretrained are kept to choose from; 0: each is pretrained anew.
-  """
-
-  data: str
-  steps: int
-  batch: int
-  lr: float
-  weight_decay: float
-  cutmix: float
-  pretraining: int
-  networks: int
+  data: str = "real"  # 'real', or 'synthetic' as in DSA (Table 5)
+  steps: int = by_rule(int)  # of SGD between two matchings; None: 32 for CIFAR, else 8
+  batch: int = 64  # images of a step
+  lr: float = 0.01  # eta
+  weight_decay: float = 5e-4  # added to the gradient
+  # 'none', or transforms of DSA joined by '_', drawn for each image (Appendix C.1)
+  augmentation: str = "color_crop"
+  draw: str = "sequence"  # all of them in 'sequence', or 'one' for each batch
+  cutmix: float = by_rule(float)  # the probability of a batch; None: as at evaluation
+  # Passes over the real images before a network's first matching (10 for ImageNet-10); here, but
+  # in a config, in steps
+  pretraining: int = 0
+  networks: int = 0  # how many pretrained ones to choose from; 0: each is pretrained anew
 
 
-class Networks(NamedTuple):
+class NetworkTraining(NamedTuple):
   """The networks of a run: how each begins, and is trained."""
 
-  network: Network
-  settings: Training
-  strategy: Strategy
-  augmentation: augment.Augmentation
-  formation: Formation
+  setup: Setup
+  settings: TrainingSettings
 
   def optimizer(self) -> optax.GradientTransformation:
     """What a network is trained by."""
@@ -57,7 +49,7 @@ class Networks(NamedTuple):
 
   def fresh(self, key: Key) -> tuple[Params, Any]:
     """A network with random weights, and its optimiser's state."""
-    params = self.network.init(key)
+    params = self.setup.network.init(key)
     return params, self.optimizer().init(params)
 
   def draw(self, dataset: Dataset, key: Key, start: Array | int, steps: int) -> Array | None:
@@ -78,16 +70,20 @@ class Networks(NamedTuple):
     stop: Array | int,
   ) -> tuple[Params, Any]:
     """Steps `start` to `stop` of SGD on the real images that `draw` has drawn, or on f(S)."""
-    batch = self.settings.batch
+    batch, augmentation = self.settings.batch, self.setup.augmentations.network
     images, labels, decode = dataset.images, dataset.labels, dataset.normalise
     if self.settings.data == "synthetic":  # (Table 5)
-      images, labels = data.as_batch(self.formation.decode_classes(stored, dataset.whitening))
+      images, labels = data.as_batch(self.setup.formation.decode_classes(stored, dataset.whitening))
       decode = training.as_it_is
     batches = training.Settings(
-      batch, self.strategy.blocks(batch), decode, self.augmentation, self.settings.cutmix
+      batch,
+      self.setup.strategy.blocks(batch),
+      decode,
+      augmentation,
+      self.settings.cutmix,
     )
     return training.random_steps(
-      self.network, self.optimizer(), carry, images, labels, key, batches,
+      self.setup.network, self.optimizer(), carry, images, labels, key, batches,
       start=start, stop=stop, indices=indices,
     )  # fmt: skip
 
@@ -118,16 +114,16 @@ class Networks(NamedTuple):
     unused, last = self.optimizer().init(params), chunk == self.chunks - 1
     return params, jax.tree.map(lambda new, old: jnp.where(last, new, old), unused, state)
 
-  def empty_pool(self) -> Params:
-    """A pool of zeros, or empty if there is to be none."""
+  def none_kept(self) -> Params:
+    """Zeros for the networks that are kept, or empty if none are."""
     if not self.settings.networks:
       return {}
-    one = jax.eval_shape(self.network.init, jax.random.key(0))
+    one = jax.eval_shape(self.setup.network.init, jax.random.key(0))
     return slots.zeros(one, self.settings.networks)
 
-  def choose(self, pool: Params, key: Key) -> tuple[Params, Any]:
-    """A network of the pool, or a new one; with an optimiser that has seen nothing."""
+  def choose(self, kept: Params, key: Key) -> tuple[Params, Any]:
+    """One of the networks that are kept, or a new one; with an optimiser that has seen nothing."""
     if not self.settings.networks:
       return self.fresh(jax.random.split(key)[0])
-    params = slots.at(pool, jax.random.randint(key, (), 0, self.settings.networks))
+    params = slots.at(kept, jax.random.randint(key, (), 0, self.settings.networks))
     return params, self.optimizer().init(params)

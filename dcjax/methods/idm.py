@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from dcjax import augment
-from dcjax.augment import Augmentations
+from dcjax.common.errors import UserError, check_least
 from dcjax.common.types import Array, Key
-from dcjax.data import Dataset
+from dcjax.data import Dataset, base_name
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import (
   Method,
@@ -35,31 +35,36 @@ from dcjax.methods import (
   step_images,
   unknown,
 )
+from dcjax.methods.definition import (
+  SMOKE,
+  Definition,
+  Forming,
+  by_rule,
+  check_condensation,
+  check_rate,
+  condensation,
+  from_fields,
+)
 from dcjax.methods.feature_matching import FeatureMatching
-from dcjax.methods.idm_queue import Networks, Queue, QueueSettings, Trained
-from dcjax.nn import Network
-from dcjax.sets.formation import IDENTITY, Formation, Stored
+from dcjax.methods.idm_queue import NetworkQueue, Queue, QueueSettings, Trained
+from dcjax.methods.setup import Setup, in_steps, setup
+from dcjax.sets.formation import Stored
 
 
-class Settings(NamedTuple):
-  """IDM's hyper-parameters of the matching.
+class IDMSettings(NamedTuple):
+  """IDM's hyper-parameters."""
 
-  Attributes:
-    ipc: stored images per class.
-    init: an entry of `methods.INITS`.
-    batch_real: real images of each class in one iteration.
-    lr_image: learning rate of the images.
-    regularisation: lambda_reg of Eq. 5; 0: none.
-  """
-
-  ipc: int
-  init: str
-  batch_real: int
-  lr_image: float
-  regularisation: float
+  ipc: int = 1  # stored images per class
+  init: str = "real"
+  # Real images of each class in one iteration; None: 5000 at one image per class, else 256
+  batch_real: int = by_rule(int)
+  lr_image: float = 0.2  # (supplement, section 1)
+  # lambda_reg of Eq. 5; None: 0.5 up to 10 images per class, else 0.1; 0: none
+  regularisation: float = by_rule(float)
+  queue: QueueSettings = QueueSettings()
 
 
-class State(NamedTuple):
+class IDMState(NamedTuple):
   """What IDM carries from one iteration to the next."""
 
   stored: Stored  # images [classes, ipc, H, W, C] float32, and a formation's weights
@@ -68,23 +73,14 @@ class State(NamedTuple):
   sampled: Array  # int32, the slot of phi
 
 
-def idm(
-  network: Network,
-  settings: Settings,
-  queue_settings: QueueSettings,
-  strategy: Strategy,
-  augmentations: Augmentations = augment.NOTHING,
-  formation: Formation = IDENTITY,
-) -> Method:
+def idm(setup: Setup, settings: IDMSettings) -> Method:
   """IDM (Algorithm 1).
 
   Args:
-    network: phi; its features are matched, its logits regularise.
-    settings: hyper-parameters of the matching.
-    queue_settings: hyper-parameters of the queue.
-    strategy: how the work is laid out on the machine.
-    augmentations: of what is matched, and of what networks are trained on.
-    formation: partition and expansion.
+    setup: the network phi, whose features are matched and whose logits regularise; layout,
+      augmentations of what is matched and of what networks are trained on, and formation:
+      partition and expansion.
+    settings: hyper-parameters; the queue's pretraining is in steps.
 
   Returns:
     The method; its metrics are `loss`, Eq. 5 averaged over classes, and `accuracy`, that of the
@@ -92,28 +88,28 @@ def idm(
   """
   optimizer = image_optimizer(settings.lr_image)
   images = initialiser(
-    optimizer, ipc=settings.ipc, init=settings.init, formation=formation, key_of=first_half
+    optimizer, ipc=settings.ipc, init=settings.init, formation=setup.formation, key_of=first_half
   )
-  matching = FeatureMatching(network, settings.batch_real, strategy, augmentations, formation)
-  networks = Networks(network, queue_settings, strategy, augmentations.network)
+  matching = FeatureMatching(setup, settings.batch_real)
+  networks = NetworkQueue(setup, settings.queue)
 
   # The start, line 1. If networks are copies of pretrained ones, these come first.
 
   def begin(state: Any, dataset: Dataset, indices: Any, key: Key, number: Array):
     queue = networks.empty(dataset.num_classes)
-    return State(state.stored, state.optimizer, queue, jnp.int32(0)), {}
+    return IDMState(state.stored, state.optimizer, queue, jnp.int32(0)), {}
 
   def draw_to_pretrain(dataset: Dataset, key: Key, number: Array) -> Array:
     return networks.draw_chunk(dataset, jax.random.split(key)[1], number)
 
-  def pretrain(state: State, dataset: Dataset, indices: Array, key: Key, number: Array):
+  def pretrain(state: IDMState, dataset: Dataset, indices: Array, key: Key, number: Array):
     queue_key = jax.random.split(key)[1]
     queue = networks.pretrain(state.queue, dataset, indices, queue_key, number)
     return state._replace(queue=queue), {}
 
-  def oldest(state: State, key: Key) -> tuple[Queue, Callable[[Queue], State]]:
+  def oldest(state: IDMState, key: Key) -> tuple[Queue, Callable[[Queue], IDMState]]:
     """The queue with but one slot, the next to be filled; and how that is put back."""
-    queue, slot = state.queue, state.queue.pushed % queue_settings.size
+    queue, slot = state.queue, state.queue.pushed % settings.queue.size
     return queue._replace(slots=slots.at(queue.slots, slot)), lambda new: state._replace(
       queue=new._replace(slots=slots.put(queue.slots, slot, new.slots))
     )
@@ -124,7 +120,7 @@ def idm(
   def draw_to_fill(dataset: Dataset, key: Key, number: Array) -> Array:
     return networks.draw_to_test(dataset, fill_key(key, number))
 
-  def fill(state: State, dataset: Dataset, indices: Array, key: Key, number: Array):
+  def fill(state: IDMState, dataset: Dataset, indices: Array, key: Key, number: Array):
     old, put = oldest(state, key)
     return put(networks.new(old, dataset, indices, fill_key(key, number))), {}
 
@@ -133,7 +129,7 @@ def idm(
   def draw(dataset: Dataset, key: Key, number: Array) -> Array:
     return matching.draw(dataset, jax.random.split(key, 4)[1])
 
-  def match(state: State, dataset: Dataset, indices: Array, key: Key, number: Array):
+  def match(state: IDMState, dataset: Dataset, indices: Array, key: Key, number: Array):
     sample_key, match_key, _, _ = jax.random.split(key, 4)
     slot = networks.sample(state.queue, sample_key)  # line 3
     phi = slots.at(state.queue.slots, slot)
@@ -147,7 +143,7 @@ def idm(
 
   # Every `interval` iterations, line 7 ...
 
-  def phi(state: State, key: Key) -> tuple[Trained, Callable[[Trained], State]]:
+  def phi(state: IDMState, key: Key) -> tuple[Trained, Callable[[Trained], IDMState]]:
     queue, slot = state.queue, state.sampled
     return slots.at(queue.slots, slot), lambda phi: state._replace(
       queue=queue._replace(slots=slots.put(queue.slots, slot, phi))
@@ -171,13 +167,13 @@ def idm(
   def push(old: Queue, dataset: Dataset, indices: Array, key: Key, number: Array):
     return networks.new(old, dataset, indices, jax.random.split(key, 4)[3]), {}
 
-  every, all_classes = queue_settings.interval, queue_settings.classes == 1
+  every, all_classes = settings.queue.interval, settings.queue.classes == 1
   return Method(
     start=(
       images,
       Step(begin),
-      Step(pretrain, draw_to_pretrain, times=queue_settings.pretrained * networks.chunks),
-      Step(fill, draw_to_fill, times=queue_settings.initial),
+      Step(pretrain, draw_to_pretrain, times=settings.queue.pretrained * networks.chunks),
+      Step(fill, draw_to_fill, times=settings.queue.initial),
     ),
     iteration=(
       Step(match, draw),
@@ -185,3 +181,59 @@ def idm(
       Step(push, draw_to_push, every=every, view=oldest),
     ),
   )
+
+
+# --- As configs and commands know it -----------------------------------------------------------
+
+
+def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
+  settings = from_fields(IDMSettings(), config)
+  settings = settings._replace(queue=in_steps(settings.queue, dataset))
+  return idm(setup(config, dataset, layout), settings)
+
+
+def _resolve(config: ConfigDict) -> None:
+  queue, one = config.queue, config.ipc == 1
+  if config.batch_real is None:
+    config.batch_real = 5000 if one else 256
+  if config.regularisation is None:
+    config.regularisation = 0.5 if config.ipc <= 10 else 0.1
+  if queue.interval is None:
+    queue.interval = 5 if one else 30
+  if queue.steps is None:
+    hard = base_name(config.dataset.name) == "cifar100" and config.ipc == 10
+    queue.steps = 50 if hard else 10
+  check_least("regularisation", config.regularisation, 0)
+  _check_queue(queue)
+  check_condensation(config, lr_image="0.2")
+
+
+def _check_queue(queue: ConfigDict) -> None:
+  check_rate("queue.lr", queue.lr, "0.01")
+  least = {"initial": 1, "size": 1, "interval": 1, "steps": 1, "batch": 1, "pretrained": 0}
+  for field, value in least.items():
+    check_least(f"queue.{field}", queue[field], value)
+  if queue.initial > queue.size:
+    raise UserError(
+      f"queue.initial: {queue.initial} networks do not fit a queue.size of {queue.size}; lower it"
+    )
+  if not 0 < queue.classes <= 1:
+    raise UserError(f"queue.classes: {queue.classes} is no share; give one above 0, 1 at most")
+  if queue.pretrained:
+    check_least("queue.pretraining", queue.pretraining, 1)
+  elif queue.classes < 1:
+    raise UserError(
+      f"queue.classes: {queue.classes} is for networks that are pretrained; set queue.pretrained"
+    )
+
+
+IDM = Definition(
+  # (authors' code; section 5.1)
+  fields=lambda: condensation(
+    IDMSettings(), iterations=20_000, checkpoint_every=500, forming=Forming(factor=2)
+  ),
+  build=_build,
+  resolve=_resolve,
+  smoke=SMOKE | {"queue.size": 3, "queue.interval": 1, "queue.steps": 1, "queue.batch": 8},
+  protocol="idm",
+)

@@ -6,40 +6,32 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dcjax import augment, data
+from dcjax import data
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
-from dcjax.devices.strategy import Strategy
 from dcjax.methods import slots, trained_networks
-from dcjax.nn import Network, training
+from dcjax.methods.definition import by_rule
+from dcjax.methods.setup import Setup
+from dcjax.nn import training
 
 RATE_NOISE = 0.1  # of pretrained networks: how far their rates differ (supplement, Eq. 6)
 
 
 class QueueSettings(NamedTuple):
-  """IDM's hyper-parameters of the queue of networks.
+  """IDM's hyper-parameters of the queue of networks (section 4.2)."""
 
-  Attributes:
-    initial: N, networks that it starts with.
-    size: N_max, most networks in it.
-    interval: iterations from one training and one new network to the next.
-    steps: K, of SGD in one training.
-    batch: real images of a step.
-    lr: learning rate of SGD.
-    pretrained: networks to start from in place of random ones (supplement, section 3); 0: none.
-    pretraining: steps of SGD that each of them has been trained for.
-    classes: share of the classes that each of their copies is trained on, in (0, 1].
-  """
-
-  initial: int
-  size: int
-  interval: int
-  steps: int
-  batch: int
-  lr: float
-  pretrained: int
-  pretraining: int
-  classes: float
+  initial: int = 3  # N, networks that it starts with (authors' code)
+  size: int = 100  # N_max, most networks in it
+  # Iterations from one training and one new network to the next; None: 5 at one image, else 30
+  interval: int = by_rule(int)
+  # K, of SGD in one training; None: 10, but 50 for CIFAR-100 with ten images
+  steps: int = by_rule(int)
+  batch: int = 256  # real images of a step
+  lr: float = 0.01
+  pretrained: int = 0  # networks to start from in place of random ones (supplement, section 3)
+  # Passes over the real images that each has been trained for; here, but in a config, in steps
+  pretraining: int = 10
+  classes: float = 1.0  # share of the classes that each copy is trained on, in (0, 1]
 
 
 class Trained(NamedTuple):
@@ -60,13 +52,11 @@ class Queue(NamedTuple):
   pretrained: Params  # each leaf with a leading axis [pretrained]; or empty
 
 
-class Networks(NamedTuple):
+class NetworkQueue(NamedTuple):
   """The operations of the queue (section 4.2); pushing into a full one pops the oldest."""
 
-  network: Network
+  setup: Setup
   settings: QueueSettings
-  strategy: Strategy
-  augmentation: augment.Augmentation
 
   def empty(self, classes: int) -> Queue:
     """A queue without networks, and with zeros for those pretrained."""
@@ -118,7 +108,7 @@ class Networks(NamedTuple):
       some = max(1, round(self.settings.classes * classes))
       chosen = jax.random.permutation(classes_key, classes) < some
     else:
-      params, chosen = self.network.init(init_key), jnp.ones(classes, bool)
+      params, chosen = self.setup.network.init(init_key), jnp.ones(classes, bool)
     return Trained(params, self._optimizer(rate).init(params), jnp.float32(0), rate, chosen)
 
   @property
@@ -191,18 +181,18 @@ class Networks(NamedTuple):
     """The parameters and the optimiser's state after steps `start` to `stop` on real images."""
     batch = self.settings.batch
     batches = training.Settings(
-      batch, self.strategy.blocks(batch), dataset.normalise, self.augmentation
+      batch, self.setup.strategy.blocks(batch), dataset.normalise, self.setup.augmentations.network
     )
     carry, optimizer = (before.params, before.optimizer), self._optimizer(before.rate)
     return training.random_steps(
-      self.network, optimizer, carry, dataset.images, dataset.labels, key, batches,
+      self.setup.network, optimizer, carry, dataset.images, dataset.labels, key, batches,
       start=start, stop=stop, indices=indices,
     )  # fmt: skip
 
   def _accuracy(self, params: Params, dataset: Dataset, indices: Array) -> Array:
     """The share of some training images that a network classifies right."""
-    block = self.strategy.blocks(len(indices))
-    return trained_networks.accuracy(self.network, params, dataset, indices, block=block)
+    block = self.setup.strategy.blocks(len(indices))
+    return trained_networks.accuracy(self.setup.network, params, dataset, indices, block=block)
 
   def _optimizer(self, rate: Array) -> optax.GradientTransformation:
     return training.sgd(

@@ -12,7 +12,7 @@ import numpy as np
 from dcjax.common.errors import UserError
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
-from dcjax.devices.strategy import Strategy
+from dcjax.methods.setup import Setup
 from dcjax.nn import Network, training
 
 BATCH = 256  # real images of a step
@@ -22,37 +22,30 @@ EVERY = 5  # steps between two measurements
 LONGEST = 20_000  # steps after which a network will not get any better
 
 
-class Settings(NamedTuple):
-  """Which networks to train.
+class TrainedSettings(NamedTuple):
+  """Which networks to train; training ends as soon as the least accuracy is reached."""
 
-  Attributes:
-    low: the least accuracy, in [0, 1]; training ends as soon as it is reached.
-    high: the highest accuracy, in [0, 1].
-    networks: how many.
-  """
-
-  low: float
-  high: float
-  networks: int
+  low: float | None = None  # least accuracy, in [0, 1]; None: random networks instead
+  high: float = 1.0  # highest accuracy, in [0, 1]
+  networks: int = 20  # of which each iteration draws one
 
 
 def train(
-  network: Network, dataset: Dataset, key: Key, settings: Settings, strategy: Strategy
+  setup: Setup, settings: TrainedSettings, dataset: Dataset, key: Key
 ) -> tuple[Params, Array]:
   """Trains networks from scratch, each until it is as accurate as `settings.low`.
 
   Args:
-    network: what is trained.
+    setup: what is trained, and how many images go together.
+    settings: how many networks, and how far.
     dataset: whose training images are used.
     key: of initial parameters, batches and samples.
-    settings: how many, and how far.
-    strategy: how many images go together.
 
   Returns:
     Parameters with a leading axis of networks, and accuracies `[networks]` on `SAMPLE` training
     images, which are below `settings.low` where that was not reached in `LONGEST` steps.
   """
-  block = strategy.blocks(BATCH)
+  network, block = setup.network, setup.strategy.blocks(BATCH)
   optimizer = training.sgd(RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
   batches = training.Settings(BATCH, block, decode=dataset.normalise)
 
@@ -100,7 +93,7 @@ def accuracy(
   ).mean()
 
 
-def check(accuracies: Array, settings: Settings) -> None:
+def check(accuracies: Array, settings: TrainedSettings) -> None:
   """Raises `UserError` if a network has missed the range of accuracies `[networks]`."""
   found = np.asarray(accuracies)
   if (found < settings.low).any():

@@ -9,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dcjax import augment, data, evaluation, nn
 from dcjax import config as config_lib
+from dcjax import data, evaluation, nn
 from dcjax.common.errors import UserError
+from dcjax.common.registry import METHODS
 from dcjax.common.types import Array, Key
 from dcjax.common.version import __version__
 from dcjax.data import Dataset
 from dcjax.devices.strategy import Strategy, choose
-from dcjax.methods import Method, coreset, dc, dm, idc, idm, trained_networks
-from dcjax.nn import architectures, training
-from dcjax.sets import formation
+from dcjax.methods import Method
+from dcjax.methods.setup import decoder, network
+from dcjax.nn import architectures
 from dcjax.sets.formation import Formation, Stored
 from dcjax.sets.synthetic import SyntheticSet
 
@@ -51,97 +52,14 @@ def memory(config: ConfigDict) -> data.Memory:
   return settings(data.Memory, config.compute)
 
 
-def network(config: ConfigDict, dataset: Dataset, layout: Strategy, **changes: Any) -> nn.Network:
-  """The network of a config for the images of a dataset; `changes` replace its fields."""
-  fields = {**config.network.to_dict(), **changes}
-  return nn.create(
-    image_shape=dataset.image_shape,
-    num_classes=dataset.num_classes,
-    convolution=layout.convolution,
-    **fields,
-  )
-
-
 def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
-  """The method of a config.
-
-  Raises:
-    UserError: it selects real images.
-  """
-  check_condenses(config)
-  first_block = 0 if config.method in ("dm", "idm") else layout.first_block
-  phi = network(config, dataset, layout, first_block=first_block)
-  matching = augmentations(config)
-  forming = decoder(config, dataset)
-  bound = layout, matching, forming
-  if config.method == "dm":
-    trained = None if config.trained.low is None else trained_networks.Settings(**config.trained)
-    return dm.dm(phi, settings(dm.Settings, config), *bound, trained)
-  if config.method == "idc":
-    _check_convolutions(config, phi)
-    trained = _network_settings(idc.Training, config.training, dataset)
-    return idc.idc(phi, settings(idc.Settings, config), trained, *bound)
-  if config.method == "idm":
-    queue = _network_settings(idm.QueueSettings, config.queue, dataset)
-    return idm.idm(phi, settings(idm.Settings, config), queue, *bound)
-  return dc.dc(phi, settings(dc.Settings, config), *bound)
-
-
-def check_condenses(config: ConfigDict) -> None:
-  """Raises `UserError` for a method that selects real images."""
-  if config.method in coreset.METHODS:
-    raise UserError(f"method: {config.method} selects real images; use dcjax select")
-
-
-def _network_settings(kind: type[Any], fields: ConfigDict, dataset: Dataset) -> Any:
-  """`settings`, with pretraining in steps of SGD, which the config has in passes over the data."""
-  steps = training.steps_per_epoch(len(dataset.labels), fields.batch)
-  return settings(kind, fields)._replace(pretraining=fields.pretraining * steps)
-
-
-def _check_convolutions(config: ConfigDict, phi: nn.Network) -> None:
-  """Refuses a network that has none of what IDC matches."""
-  shapes = jax.tree.leaves(jax.eval_shape(phi.init, jax.random.key(0)))
-  if all(leaf.ndim != 4 for leaf in shapes):
-    raise UserError(
-      f"network.name: {config.network.name} has no convolutions, whose gradients idc matches; "
-      "use convnet"
-    )
-
-
-def decoder(config: ConfigDict, dataset: Dataset) -> Formation:
-  """What turns the images that a config's set stores into those that networks train on.
-
-  Raises:
-    UserError: it does not fit the images.
-  """
-  fields = config.formation if "formation" in config else {"name": "identity", "factor": 1}
-  return formation.create(
-    **fields,
-    shape=dataset.image_shape,
-    ipc=config.ipc,
-    mean=tuple(np.asarray(dataset.mean).tolist()),
-    std=tuple(np.asarray(dataset.std).tolist()),
-    # The other methods optimise normalised pixels, and IDC normalised spectrograms (authors' code).
-    unit=config.method == "idc" and config.dataset.name != "speech",
-  )
+  """The method of a config that condenses."""
+  return METHODS.find("method", config.method).build(config, dataset, layout)
 
 
 def settings(kind: type[Any], fields: ConfigDict) -> Any:
-  """Settings of a method, such as `dc.Settings`, from the fields that they name."""
+  """A NamedTuple of settings, from the fields that they name."""
   return kind(*(fields[name] for name in kind._fields))
-
-
-def augmentations(config: ConfigDict) -> augment.Augmentations:
-  """What a method does to images that it matches, and that it trains networks on."""
-  if "dsa" not in config:
-    return augment.NOTHING
-  found = augment.augmentations(**config.dsa)
-  if config.method != "idc":
-    return found
-  names, draw = config.training.augmentation, config.training.draw
-  network = augment.none if names == "none" else augment.transform(names, draw=draw, shared=False)
-  return found._replace(network=network)
 
 
 class Evaluation:

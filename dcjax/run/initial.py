@@ -9,8 +9,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcjax.common.errors import UserError
-from dcjax.config.methods import names_file
 from dcjax.data import Dataset
+from dcjax.methods.definition import names_file
+from dcjax.methods.setup import decoder
 from dcjax.run import experiment
 from dcjax.sets.formation import Stored
 from dcjax.sets.synthetic import SyntheticSet
@@ -48,7 +49,7 @@ def stored(synthetic: SyntheticSet, config: ConfigDict, dataset: Dataset) -> Sto
       f"init: {config.init} has {what} {theirs}, this run {ours}; give a set that fits"
     )
 
-  forming, metadata = experiment.decoder(config, dataset), synthetic.metadata
+  forming, metadata = decoder(config, dataset), synthetic.metadata
   ours = (dataset.num_classes, config.ipc, *dataset.image_shape)
   if synthetic.images.shape != ours:
     differ("[classes, ipc, H, W, C]", list(synthetic.images.shape), list(ours))
@@ -58,11 +59,6 @@ def stored(synthetic: SyntheticSet, config: ConfigDict, dataset: Dataset) -> Sto
   of_file, of_run = _formation(metadata["formation"]), _formation(forming.metadata())
   if of_file != of_run:
     differ("the formation", of_file, of_run)
-  if config.method == "idc" and config.training.networks and config.training.data == "synthetic":
-    raise UserError(
-      "init: networks that are pretrained on the images (training.networks with training.data="
-      "synthetic) cannot start from a saved set; set training.networks=0"
-    )
   known, wanted = metadata["range"], experiment.image_range(forming, dataset)
   scale = [metadata["mean"], metadata["std"]]
   same = known == wanted and np.allclose(scale, [forming.mean, forming.std], atol=1e-4)

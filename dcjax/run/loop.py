@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,10 +12,9 @@ import numpy as np
 from dcjax.common.types import Key
 from dcjax.data import Dataset
 from dcjax.devices import processes, sharding
-from dcjax.devices.strategy import Strategy
-from dcjax.methods import Method
+from dcjax.devices.strategy import LONGEST_CHUNK, Strategy
+from dcjax.methods import Method, run_steps
 
-LONGEST_CHUNK = 100  # iterations; the metrics of a chunk wait in a buffer of this length
 CHUNK_SECONDS = 1.0  # what a chunk should last when its length is not given
 
 
@@ -36,14 +36,16 @@ class Loop:
     self._key = put_key(layout, key)
     self.seconds_per_iteration = CHUNK_SECONDS  # of the last chunk; until then, a guess
 
+    update = partial(run_steps, method.iteration)
+
     def iterations(state, dataset, key, start, stop):
       def body(t, carry):
         state, buffers = carry
-        state, metrics = method.update(state, dataset, jax.random.fold_in(key, t), t)
+        state, metrics = update(state, dataset, jax.random.fold_in(key, t), t)
         buffers = jax.tree.map(lambda b, m: b.at[t - start].set(m), buffers, metrics)
         return state, buffers
 
-      metrics = jax.eval_shape(method.update, state, dataset, key, start)[1]
+      metrics = jax.eval_shape(update, state, dataset, key, start)[1]
       buffers = jax.tree.map(lambda m: jnp.zeros((LONGEST_CHUNK,), m.dtype), metrics)
       return jax.lax.fori_loop(start, stop, body, (state, buffers))
 

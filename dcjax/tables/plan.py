@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from dcjax import config as config_lib
 from dcjax import nn
 from dcjax.common.errors import UserError, check_least, check_name, nearest
-from dcjax.methods import coreset
+from dcjax.common.registry import METHODS
 from dcjax.nn import architectures
 from dcjax.tables.definition import WHOLE, Cell, Table, slug
 
@@ -126,7 +126,7 @@ def condensation(config: ConfigDict) -> ConfigDict:
   """
   fields = config.to_dict()
   fields["evaluation"] = {"networks": 0}
-  if config.method in coreset.METHODS:
+  if config_lib.selects(config.method):
     names = [name.removeprefix("evaluation.") for name in _OF_CORESETS]
     fields["evaluation"] |= {name: config.evaluation[name] for name in names}
   if config.get("dsa", {}).get("scheme") == "none":  # then the transforms do not matter
@@ -137,7 +137,7 @@ def condensation(config: ConfigDict) -> ConfigDict:
 def identity(config: ConfigDict) -> dict[str, Any]:
   """All that a set depends on: fields of its `condensation`, by their dotted names."""
   fields = config.to_dict() | {"network": _network(config.network.to_dict())}
-  kept = _OF_CORESETS if config.method in coreset.METHODS else ()
+  kept = _OF_CORESETS if config_lib.selects(config.method) else ()
   left_out = (*INDIFFERENT, "evaluation.")
   return {
     name: value
@@ -196,7 +196,7 @@ def parse_changes(table: Table, cells: Sequence[Cell], texts: Mapping[str, str])
   """
   methods = _methods(cells)
   known = {name for method in methods for name in _known(method)}
-  elsewhere = {name for method in config_lib.METHODS for name in _known(method)} - known
+  elsewhere = {name for method in METHODS for name in _known(method)} - known
   for name in texts:
     _check_free(table, name)
     if name not in known:

@@ -18,6 +18,7 @@ from dcjax.data import digits
 from dcjax.devices.strategy import Strategy
 from dcjax.figures import curves
 from dcjax.methods import dc
+from dcjax.methods.setup import Setup
 from dcjax.sets.formation import Stored
 from dcjax.sets.synthetic import SyntheticSet
 from tests.runs import tiny
@@ -219,7 +220,7 @@ def linear_gradient(params, images, labels):
 
 def test_gradient_norms_are_those_of_one_iteration():
   dataset, network, key = digits.load(), linear_network(), jax.random.key(3)
-  settings = dc.Settings(
+  settings = dc.DCSettings(
     ipc=2, init="noise", distance="ours", inner_loop=3, network_epochs=2,
     batch_real=5, lr_image=0.1, lr_network=0.05,
   )  # fmt: skip
@@ -231,7 +232,7 @@ def test_gradient_norms_are_those_of_one_iteration():
   images = jax.random.normal(jax.random.key(4), (CLASSES, 2, 8, 8, 1))
   norms = jax.jit(
     lambda images, dataset: dc.gradient_norms(
-      network, Stored(images, {}), dataset, key, settings, Strategy(image_block=2), scaled
+      Setup(network, Strategy(image_block=2), scaled), settings, Stored(images, {}), dataset, key
     )
   )
   real, synthetic = norms(images, dataset)

@@ -21,7 +21,7 @@ from dcjax.commands.status import status
 from dcjax.common.errors import Interrupted
 from dcjax.data import cache
 from dcjax.devices.strategy import Strategy
-from dcjax.methods.coreset import METHODS
+from dcjax.methods.coreset import SELECTIONS
 from dcjax.run import experiment, pretrained
 from tests.runs import killed_again_and_again
 
@@ -93,7 +93,7 @@ def chosen(folder):
 # --- What it writes ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SELECTIONS)
 def test_chosen_images_are_those_of_the_file(configure, arrays, tmp_path, trainings, method):
   select(configure(method, ipc=4, evaluation__networks=0), tmp_path / "run")
   synthetic = SyntheticSet.load(tmp_path / "run" / "synthetic.npz")
@@ -474,7 +474,7 @@ def test_condense_refuses_a_coreset(configure, tmp_path):
 # --- Config and command line -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SELECTIONS)
 def test_defaults_have_what_a_selection_needs(method):
   config = dcjax.config.resolve(dcjax.config.default(method))
   assert (config.method, config.evaluation.protocol) == (method, "dc")

@@ -15,6 +15,7 @@ from dcjax import UserError, data, nn
 from dcjax.applications.continual import fields as continual_fields
 from dcjax.applications.nas import fields as nas_fields
 from dcjax.commands import evaluate, plot, table
+from dcjax.common.registry import METHODS
 from dcjax.config import flatten
 from dcjax.config.numbers import LARGER, MOST
 from dcjax.nn import architectures
@@ -48,7 +49,7 @@ def resolve_continual(config):
 
 
 CONFIGS = [
-  *((dcjax.config.default, method, dcjax.config.resolve) for method in dcjax.config.METHODS),
+  *((dcjax.config.default, method, dcjax.config.resolve) for method in METHODS),
   *(
     (continual_fields.default, scenario, resolve_continual)
     for scenario in continual_fields.SCENARIOS

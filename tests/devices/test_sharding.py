@@ -10,17 +10,18 @@ from jax.sharding import PartitionSpec
 
 from dcjax import data, nn
 from dcjax.data import Dataset
-from dcjax.devices.sharding import map_classes, over_batch, spread
+from dcjax.devices.sharding import map_classes, share_batch, spread, sum_batch
 from dcjax.devices.strategy import CLASS_MAPS, Strategy
 from dcjax.methods import dm
+from dcjax.methods.setup import Setup
 from dcjax.run.loop import Loop
 
 MESHES = [(2, 1), (4, 1), (2, 2), (1, 4)]
 
 
-def function(shared, label, images):
+def function(shared, each):
   """Some function of what is shared, and of one class' scalar and tree."""
-  matrix, offset = shared
+  (matrix, offset), (label, images) = shared, each
   product = images["a"] @ matrix
   return product.sum() + offset * label, {"product": product, "label": label}
 
@@ -40,7 +41,7 @@ def test_every_layout_gives_what_a_loop_gives(class_map, mesh, classes):
   layout = Strategy(class_map=class_map, mesh=mesh)
   actual = jax.jit(lambda *args: map_classes(layout, function, *args))(shared, each)
   expected = [
-    function(shared, *jax.tree.map(lambda leaf, c=c: leaf[c], each)) for c in range(classes)
+    function(shared, jax.tree.map(lambda leaf, c=c: leaf[c], each)) for c in range(classes)
   ]
   expected = jax.tree.map(lambda *leaves: np.stack(leaves), *expected)
   jax.tree.map(
@@ -54,9 +55,7 @@ def test_classes_are_spread_over_the_devices(class_map):
     return jax.lax.axis_index("class") + 0 * (label + shared)
 
   layout = Strategy(class_map=class_map, mesh=(4, 1))
-  actual = jax.jit(lambda labels: map_classes(layout, where, jnp.int32(0), (labels,)))(
-    jnp.arange(10)
-  )
+  actual = jax.jit(lambda labels: map_classes(layout, where, jnp.int32(0), labels))(jnp.arange(10))
   np.testing.assert_array_equal(actual, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3])
 
 
@@ -66,12 +65,11 @@ def test_the_parts_of_a_batch_add_up_to_its_mean(parts):
   layout = Strategy(mesh=(1, parts))
 
   def one_class(images, label):
-    def weighted(images, weights):
-      return {"mean": jnp.tensordot(weights, images, 1), "label": label * weights.sum()}
+    share, weights = share_batch(layout, images)
+    found = {"mean": jnp.tensordot(weights, share, 1), "label": label * weights.sum()}
+    return sum_batch(layout, found)
 
-    return over_batch(layout, weighted, images)
-
-  labels = (jnp.arange(3.0),)
+  labels = jnp.arange(3.0)
   found = jax.jit(lambda images: map_classes(layout, one_class, images, labels))(images)
   np.testing.assert_allclose(found["mean"], np.stack([images.mean(0)] * 3), atol=1e-6)
   np.testing.assert_allclose(found["label"], [0, 1, 2], atol=1e-6)
@@ -116,8 +114,8 @@ def test_a_device_holds_the_images_of_its_classes_alone(dataset):
 def run(dataset: Dataset, layout: Strategy):
   """Three iterations of DM: the loop, the images and the losses."""
   phi = nn.create("convnet", dataset.image_shape, 3, width=4, depth=1, convolution="patches")
-  settings = dm.Settings(ipc=2, init="real", embedding="network", batch_real=3, lr_image=1.0)
-  method = dm.dm(phi, settings, layout)
+  settings = dm.DMSettings(ipc=2, init="real", embedding="network", batch_real=3, lr_image=1.0)
+  method = dm.dm(Setup(phi, layout), settings)
   loop = Loop(method, dataset, jax.random.key(0), layout, chunk=3)
   state = method.init(jax.random.key(1), dataset)
   state, _, metrics = loop.run(state, 0, 3)

@@ -10,11 +10,12 @@ import pytest
 from dcjax import data, nn
 from dcjax.data import digits
 from dcjax.devices.strategy import Strategy
-from dcjax.methods.dc import SCHEDULE, Settings, dc, gradient_matching
+from dcjax.methods.dc import SCHEDULE, DCSettings, dc, gradient_matching
+from dcjax.methods.setup import Setup
 from dcjax.sets.formation import Stored
 
 CLASSES = 5
-SETTINGS = Settings(
+SETTINGS = DCSettings(
   ipc=2,
   init="noise",
   distance="ours",
@@ -65,7 +66,7 @@ def linear_network(log=lambda images: None):
 
 @pytest.fixture(scope="module")
 def method():
-  return dc(network(), SETTINGS, STRATEGY)
+  return dc(Setup(network(), STRATEGY), SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -187,21 +188,21 @@ def test_an_update_equals_a_naive_reading_of_algorithm_1(update, start, dataset)
 
 def test_with_batch_norm_too_frozen_for_matching_and_on_four_devices(start, dataset):
   layout = STRATEGY._replace(mesh=(4, 1))
-  update = jax.jit(dc(network(norm="batch"), SETTINGS, layout).update)
+  update = jax.jit(dc(Setup(network(norm="batch"), layout), SETTINGS).update)
   assert_equals_naive(update, start, dataset, "batch")
 
 
 def test_images_move_by_sgd_with_momentum_kept_across_updates(dataset, start):
   settings = SETTINGS._replace(inner_loop=1, lr_image=0.3)
   phi = linear_network()
-  update = jax.jit(dc(phi, settings, STRATEGY).update, compiler_options=QUICK)
+  update = jax.jit(dc(Setup(phi, STRATEGY), settings).update, compiler_options=QUICK)
 
   @jax.jit
   def gradient(images, key):
     network_key, steps_key = jax.random.split(key)
     match_key, _ = jax.random.split(jax.random.fold_in(steps_key, 0))
     params = phi.init(network_key)
-    matching = gradient_matching(phi, settings, STRATEGY)
+    matching = gradient_matching(Setup(phi, STRATEGY), settings)
     batches = matching.draw(dataset, match_key)
     return matching.match(params, Stored(images, {}), dataset, batches, match_key)[1].images
 
@@ -233,7 +234,7 @@ def test_match_compares_the_gradients_of_mean_losses(start, dataset, distance, b
   phi, key = linear_network(), jax.random.key(11)
   params = np.asarray(phi.init(jax.random.key(10)))
   settings = SETTINGS._replace(distance=distance)
-  matching = gradient_matching(phi, settings, STRATEGY)
+  matching = gradient_matching(Setup(phi, STRATEGY), settings)
   drawn = matching.draw(dataset, key)
   run = jax.jit(lambda stored: matching.match(params, stored, dataset, drawn, key)[0])
   batch_key, _ = jax.random.split(key)
@@ -258,7 +259,7 @@ def test_match_compares_the_gradients_of_mean_losses(start, dataset, distance, b
 def test_every_layout_gives_the_same_update(update, start, dataset, convolution, layout):
   key = jax.random.key(3)
   expected, metrics = update(start, dataset, key, 0)
-  other = dc(network(convolution), SETTINGS, layout).update
+  other = dc(Setup(network(convolution), layout), SETTINGS).update
   other = jax.jit(other, compiler_options=QUICK)
   actual, other_metrics = other(start, dataset, key, 0)
   assert_states_close(actual, expected, 1e-3)
@@ -269,7 +270,7 @@ def test_every_layout_gives_the_same_update(update, start, dataset, convolution,
 
 
 def test_a_second_update_does_not_trace_again(dataset):
-  method = dc(linear_network(), SETTINGS, STRATEGY)
+  method = dc(Setup(linear_network(), STRATEGY), SETTINGS)
   chex.clear_trace_counter()
   state = jax.jit(method.init)(jax.random.key(0), dataset)
   update = jax.jit(chex.assert_max_traces(method.update, n=1), compiler_options=QUICK)
@@ -297,7 +298,7 @@ def test_the_network_is_trained_between_inner_steps_only(dataset, start, inner_l
   runs = []
   settings = SETTINGS._replace(inner_loop=inner_loop, network_epochs=4)
   layout = Strategy(image_block=0)
-  update = dc(linear_network(runs.append), settings, layout).update
+  update = dc(Setup(linear_network(runs.append), layout), settings).update
   update = jax.jit(update, compiler_options=QUICK)
   jax.block_until_ready(update(start, dataset, jax.random.key(0), 0))
   jax.effects_barrier()
@@ -311,7 +312,7 @@ def test_the_network_is_trained_between_inner_steps_only(dataset, start, inner_l
 
 
 def initial_state(dataset, seed=0, **settings):
-  method = dc(network(), SETTINGS._replace(**settings), STRATEGY)
+  method = dc(Setup(network(), STRATEGY), SETTINGS._replace(**settings))
   return method.init(jax.random.key(seed), dataset)
 
 

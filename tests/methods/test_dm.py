@@ -10,11 +10,12 @@ from dcjax import UserError, augment, data, nn
 from dcjax.data import digits
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import trained_networks
-from dcjax.methods.dm import Settings, dm
+from dcjax.methods.dm import DMSettings, dm
 from dcjax.methods.feature_matching import FeatureMatching
+from dcjax.methods.setup import Setup
 from dcjax.sets.formation import Stored
 
-SETTINGS = Settings(ipc=2, init="real", embedding="network", batch_real=6, lr_image=0.5)
+SETTINGS = DMSettings(ipc=2, init="real", embedding="network", batch_real=6, lr_image=0.5)
 STRATEGY = Strategy(image_block=2)  # real batches go in two blocks, one of them not full
 CROP = augment.augmentations(scheme="siamese", strategy="crop_flip")
 CLASSES = 10
@@ -47,7 +48,7 @@ def batches(dataset, key):
 
 
 def matching(phi, augmentations=augment.NOTHING, **fields):
-  return FeatureMatching(phi, SETTINGS.batch_real, STRATEGY, augmentations, **fields)
+  return FeatureMatching(Setup(phi, STRATEGY, augmentations), SETTINGS.batch_real, **fields)
 
 
 def match(found, params, images, dataset, key):
@@ -107,7 +108,7 @@ def test_pixels_are_the_linear_kernel_of_mmd(images, dataset):
 
 def test_an_update_moves_the_images_by_sgd_with_a_fresh_network(images, dataset):
   phi = network()
-  method = dm(phi, SETTINGS, STRATEGY, CROP)
+  method = dm(Setup(phi, STRATEGY, CROP), SETTINGS)
   state = jax.jit(method.init)(jax.random.key(0), dataset)
   update, velocity, expected = jax.jit(method.update), 0, np.asarray(state.stored.images)
   for seed in range(2):
@@ -131,28 +132,32 @@ def test_an_update_moves_the_images_by_sgd_with_a_fresh_network(images, dataset)
 )
 def test_every_layout_gives_the_same_update(dataset, norm, layout):
   key = jax.random.key(3)
-  method = dm(network(norm), SETTINGS, STRATEGY, CROP)
+  method = dm(Setup(network(norm), STRATEGY, CROP), SETTINGS)
   start = jax.jit(method.init)(jax.random.key(0), dataset)
   expected, _ = jax.jit(method.update)(start, dataset, key, 0)
-  actual, _ = jax.jit(dm(network(norm), SETTINGS, layout, CROP).update)(start, dataset, key, 0)
+  actual, _ = jax.jit(dm(Setup(network(norm), layout, CROP), SETTINGS).update)(
+    start, dataset, key, 0
+  )
   np.testing.assert_allclose(actual.stored.images, expected.stored.images, atol=1e-4)
 
 
 # --- Trained networks ----------------------------------------------------------------------
 
-POOL = trained_networks.Settings(low=0.5, high=0.9, networks=3)
+TRAINED = trained_networks.TrainedSettings(low=0.5, high=0.9, networks=3)
 
 
 @pytest.fixture(scope="module")
 def networks(dataset):
-  run = jax.jit(lambda key: trained_networks.train(network(), dataset, key, POOL, STRATEGY))
+  run = jax.jit(
+    lambda key: trained_networks.train(Setup(network(), STRATEGY), TRAINED, dataset, key)
+  )
   return run(jax.random.key(7))
 
 
 def test_networks_are_trained_until_they_reach_the_range(networks, dataset):
   params, accuracies = networks
   assert accuracies.shape == (3,) and (accuracies >= 0.5).all() and (accuracies < 0.9).all()
-  trained_networks.check(accuracies, POOL)
+  trained_networks.check(accuracies, TRAINED)
   for i, accuracy in enumerate(accuracies):
     one = jax.tree.map(lambda leaf, i=i: leaf[i], params)
     logits, _ = jax.jit(network().apply)(one, dataset.normalise(dataset.images))
@@ -162,14 +167,14 @@ def test_networks_are_trained_until_they_reach_the_range(networks, dataset):
 
 def test_missing_the_range_is_an_error():
   with pytest.raises(UserError, match=r"trained.low: 0.5 was not reached in .*only 0.300; lower"):
-    trained_networks.check(jnp.array([0.3, 0.6]), POOL)
+    trained_networks.check(jnp.array([0.3, 0.6]), TRAINED)
   with pytest.raises(UserError, match=r"trained.high: 0.9 was passed .*ended at 0.950; widen"):
-    trained_networks.check(jnp.array([0.95, 0.6]), POOL)
+    trained_networks.check(jnp.array([0.95, 0.6]), TRAINED)
 
 
 def test_an_update_draws_one_of_the_trained_networks(dataset):
-  phi, settings = network(), POOL._replace(networks=2)
-  method = dm(phi, SETTINGS, STRATEGY, trained=settings)
+  phi, settings = network(), TRAINED._replace(networks=2)
+  method = dm(Setup(phi, STRATEGY), SETTINGS._replace(trained=settings))
   state = jax.jit(method.init)(jax.random.key(0), dataset)
   update = jax.jit(method.update)
   chosen = set()

@@ -10,12 +10,13 @@ import pytest
 from dcjax import augment, data
 from dcjax.data import digits
 from dcjax.devices.strategy import Strategy
-from dcjax.methods.dc import Settings, dc, gradient_matching
+from dcjax.methods.dc import DCSettings, dc, gradient_matching
 from dcjax.methods.distances import DISTANCES
+from dcjax.methods.setup import Setup
 from dcjax.sets.formation import Stored
 from tests.networks import two_layers
 
-SETTINGS = Settings(
+SETTINGS = DCSettings(
   ipc=2,
   init="real",
   distance="ours",
@@ -80,7 +81,7 @@ def test_match_augments_by_the_scheme(phi, images, dataset, name):
 
   @partial(jax.jit, compiler_options=QUICK)
   def both(images):
-    matching = gradient_matching(phi, SETTINGS, STRATEGY, scheme)
+    matching = gradient_matching(Setup(phi, STRATEGY, scheme), SETTINGS)
     ours = matching.match(params, Stored(images, {}), dataset, matching.draw(dataset, key), key)
     return ours, jax.value_and_grad(
       lambda images: by_hand(phi, params, images, dataset, key, scheme).sum()
@@ -103,10 +104,11 @@ def test_classes_have_draws_of_their_own(phi, dataset):
 @pytest.mark.parametrize("class_map", ["scan", "vmap"])
 def test_layouts_give_the_same_update(phi, dataset, class_map):
   scheme, key = SCHEMES["siamese"], jax.random.key(3)
-  method = dc(phi, SETTINGS, STRATEGY, scheme)
+  method = dc(Setup(phi, STRATEGY, scheme), SETTINGS)
   start = jax.jit(method.init)(jax.random.key(0), dataset)
   expected, _ = jax.jit(method.update, compiler_options=QUICK)(start, dataset, key, 0)
-  other = dc(phi, SETTINGS, Strategy(class_map=class_map, image_block=0, mesh=(2, 1)), scheme)
+  layout = Strategy(class_map=class_map, image_block=0, mesh=(2, 1))
+  other = dc(Setup(phi, layout, scheme), SETTINGS)
   actual, _ = jax.jit(other.update, compiler_options=QUICK)(start, dataset, key, 0)
   np.testing.assert_allclose(actual.stored.images, expected.stored.images, atol=1e-3)
 
@@ -114,12 +116,12 @@ def test_layouts_give_the_same_update(phi, dataset, class_map):
 def test_the_network_is_trained_on_augmented_images(phi, images, dataset):
   updates = [
     jax.jit(
-      dc(phi, SETTINGS, STRATEGY, augment.NOTHING._replace(network=apply)).update,
+      dc(Setup(phi, STRATEGY, augment.NOTHING._replace(network=apply)), SETTINGS).update,
       compiler_options=QUICK,
     )
     for apply in (augment.none, SCHEMES["siamese"].network)
   ]
-  method = dc(phi, SETTINGS, STRATEGY)
+  method = dc(Setup(phi, STRATEGY), SETTINGS)
   start = jax.jit(method.init)(jax.random.key(0), dataset)
   plain, augmented = (
     update(start, dataset, jax.random.key(1), 0)[0].stored.images for update in updates

@@ -16,12 +16,13 @@ from dcjax.devices.strategy import Strategy
 from dcjax.methods import idc
 from dcjax.methods.distances import DISTANCES
 from dcjax.methods.gradient_matching import GradientMatching
+from dcjax.methods.setup import Setup
 from dcjax.sets import formation
 
-SETTINGS = idc.Settings(
+SETTINGS = idc.IDCSettings(
   ipc=2, init="mix", distance="mse", inner_loop=2, batch_real=6, batch_synthetic=128, lr_image=0.02
 )  # fmt: skip
-TRAINING = idc.Training(
+TRAINING = idc.TrainingSettings(
   data="real", steps=2, batch=5, lr=0.05, weight_decay=0.01, cutmix=0.0,
   pretraining=0, networks=0,
 )  # fmt: skip
@@ -46,7 +47,8 @@ def network():
 
 
 def make(forming, layout=STRATEGY, augmentations=augment.NOTHING, training=TRAINING, **settings):
-  return idc.idc(network(), SETTINGS._replace(**settings), training, layout, augmentations, forming)
+  setup = Setup(network(), layout, augmentations, forming)
+  return idc.idc(setup, SETTINGS._replace(training=training, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +172,7 @@ def test_a_network_begins_as_one_of_those_pretrained(forming, dataset):
   training = TRAINING._replace(pretraining=20, networks=2, steps=0)
   chosen = make(forming, training=training)
   state = jit(chosen.init)(jax.random.key(0), dataset)
-  update, kernels = jit(chosen.update), state.pool["Linear_0"]["Dense_0"]["kernel"]
+  update, kernels = jit(chosen.update), state.kept["Linear_0"]["Dense_0"]["kernel"]
   found = set()
   for seed in range(8):
     after, _ = update(state, dataset, jax.random.key(seed), 0)
@@ -202,9 +204,8 @@ def test_blocks_of_synthetic_images_bound_the_memory(dataset):
 
   def memory(ipc, block):
     forming = formation.create("uniform", 2, shape=(8, 8, 1), ipc=ipc, mean=mean, std=std)
-    matching = GradientMatching(
-      network(), DISTANCES["mse"], 4, Strategy(synthetic_block=block), formation=forming
-    )
+    setup = Setup(network(), Strategy(synthetic_block=block), formation=forming)
+    matching = GradientMatching(setup, DISTANCES["mse"], 4)
     params = jax.eval_shape(network().init, jax.random.key(0))
     stored = formation.Stored(jax.ShapeDtypeStruct((10, ipc, 8, 8, 1), jnp.float32), {})
     key = jax.random.key(0)

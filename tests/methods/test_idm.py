@@ -14,10 +14,11 @@ from dcjax import data, nn
 from dcjax.data import digits
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import idm
+from dcjax.methods.setup import Setup
 from dcjax.run.loop import Loop
 from tests.networks import two_layers
 
-SETTINGS = idm.Settings(ipc=2, init="real", batch_real=6, lr_image=0.5, regularisation=0.5)
+SETTINGS = idm.IDMSettings(ipc=2, init="real", batch_real=6, lr_image=0.5, regularisation=0.5)
 QUEUE = idm.QueueSettings(
   initial=2, size=4, interval=3, steps=5, batch=32, lr=0.05, pretrained=0,
   pretraining=0, classes=1.0,
@@ -37,7 +38,7 @@ def network():
 
 
 def make(queue=QUEUE, **settings):
-  return idm.idm(network(), SETTINGS._replace(**settings), queue, STRATEGY)
+  return idm.idm(Setup(network(), STRATEGY), SETTINGS._replace(queue=queue, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,8 @@ def test_an_iteration_copies_no_queue(dataset):
   """However many networks it holds, whether or not they are trained."""
 
   def memory(size):
-    method = idm.idm(two_layers(), SETTINGS, QUEUE._replace(size=size), STRATEGY)
+    settings = SETTINGS._replace(queue=QUEUE._replace(size=size))
+    method = idm.idm(Setup(two_layers(), STRATEGY), settings)
     loop = Loop(method, dataset, jax.random.key(8), STRATEGY, 5)
     state = jax.eval_shape(method.init, jax.random.key(0), dataset)
     arguments = state, dataset, jax.random.key(8), jnp.int32(0), jnp.int32(5)

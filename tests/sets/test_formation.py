@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcjax import UserError, augment
+from dcjax import UserError
 from dcjax.data import digits
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import dc, dm
 from dcjax.methods.feature_matching import FeatureMatching
+from dcjax.methods.setup import Setup
 from dcjax.sets.formation import NAMES, Formation, Stored, create
 from dcjax.sets.synthetic import SyntheticSet
 from tests.networks import two_layers
@@ -195,12 +196,12 @@ def digit_formation(dataset, name="uniform", factor=2):
 
 
 def methods(formation):
-  network = two_layers()
-  gradients = dc.Settings(2, "mix", "ours", 2, 1, 6, 0.1, 0.01)
-  features = dm.Settings(2, "mix", "network", 6, 0.1)
+  setup = Setup(two_layers(), STRATEGY, formation=formation)
+  gradients = dc.DCSettings(2, "mix", "ours", 2, 1, 6, 0.1, 0.01)
+  features = dm.DMSettings(2, "mix", "network", 6, 0.1)
   return {
-    "dc": dc.dc(network, gradients, STRATEGY, formation=formation),
-    "dm": dm.dm(network, features, STRATEGY, augment.NOTHING, formation),
+    "dc": dc.dc(setup, gradients),
+    "dm": dm.dm(setup, features),
   }
 
 
@@ -227,11 +228,11 @@ def test_dm_through_a_formation_is_dm_of_the_decoded_images(dataset):
   network = two_layers()
   params = network.init(jax.random.key(4))
   stored = Stored(initial_images(key, dataset, ipc=2, init="real"), {})
-  through = FeatureMatching(network, 6, STRATEGY, formation=formation)
+  through = FeatureMatching(Setup(network, STRATEGY, formation=formation), 6)
   indices = through.draw(dataset, key)
   losses, gradients = jit(through.match)(params, stored, dataset, indices, key)
   decoded, pull_back = jax.vjp(formation.decode_classes, stored)
-  plain = FeatureMatching(network, 6, STRATEGY)
+  plain = FeatureMatching(Setup(network, STRATEGY), 6)
   match = jit(plain.match)
   expected, image_gradients = match(params, Stored(decoded, {}), dataset, indices, key)
   np.testing.assert_allclose(losses, expected, rtol=1e-4)

@@ -20,9 +20,9 @@ from dcjax.commands.select import select
 from dcjax.common.errors import UserError
 from dcjax.common.files import expand, writing
 from dcjax.common.types import Params
+from dcjax.config import selects
 from dcjax.devices import compilation, environment
 from dcjax.figures import pictures
-from dcjax.methods import coreset
 from dcjax.nn import architectures
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
@@ -123,7 +123,7 @@ class Learning:
   def _memory(self, seed: int, task: Task) -> np.ndarray:
     """The memory of a task, made unless it is there: normalised `[classes, n, H, W, C]`."""
     folder = self.memories / f"seed{seed}" / task.name
-    make = select if task.memory.method in coreset.METHODS else condense
+    make = select if selects(task.memory.method) else condense
     try:
       if (folder / "config.json").exists():  # others may share it: it must not become longer
         with held(Workdir(folder)) as memory:

@@ -24,13 +24,12 @@ def default(scenario: str = "gdumb", method: str = "dm") -> ConfigDict:
     scenario: 'rehearsal' of digits (DC, section 3.2; DSA, section 4.5), classes in steps by 'gdumb'
       (DM's supplement, section 1.2; IDM, section 5.6), or with a 'growing' last layer (IDC,
       section 5.3).
-    method: an entry of `config.METHODS`, which makes the memories.
+    method: a name that `registry.METHODS` finds, which makes the memories.
 
   Raises:
     UserError: there is no such scenario or method.
   """
   check_name("continual.scenario", scenario, SCENARIOS)
-  check_name("method", method, config_lib.METHODS)
   config = config_lib.default(method)
   config.evaluation.networks = 1  # in each run
   config.evaluation.checks = 1
@@ -119,8 +118,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
   given = config.to_dict()
   scenario = given["continual"].get("scenario")
   check_name("continual.scenario", str(scenario), SCENARIOS)
-  check_name("method", str(given.get("method")), config_lib.METHODS)
-  resolved = default(scenario, given["method"])
+  resolved = default(scenario, str(given.get("method")))
   resolved = config_lib.replace_fields(resolved, given, f"continual learning by {scenario}")
   with resolved.unlocked():
     resolved.evaluation.architectures = config_lib.names(resolved.evaluation.architectures)

@@ -12,9 +12,9 @@ from dcjax import data, evaluation
 from dcjax.applications.continual import fields as config_lib
 from dcjax.common.errors import UserError
 from dcjax.common.types import Array, Key, Params
+from dcjax.config import selects
 from dcjax.data import Dataset, statistics
 from dcjax.devices.strategy import Strategy
-from dcjax.methods import coreset
 from dcjax.nn import Network, architectures
 from dcjax.run import experiment
 from dcjax.run.experiment import Evaluation, Keys
@@ -167,7 +167,7 @@ def check_size(ipc: int, dataset: Dataset) -> None:
 def check_method(config: ConfigDict, dataset: Dataset) -> None:
   """Raises `UserError` if the method of a memory does not fit the images of its task."""
   layout = experiment.strategy(config, dataset)
-  if config.method in coreset.METHODS:
+  if selects(config.method):
     experiment.network(config, dataset, layout)
   else:
     experiment.method(config, dataset, layout)

@@ -13,7 +13,7 @@ from dcjax.methods import coreset
 from dcjax.nn import layers
 
 EARLY_STOPPING, WHOLE = "early_stopping", "whole"
-SETS = (*coreset.METHODS, EARLY_STOPPING, WHOLE)  # that a search makes itself
+SETS = (*coreset.SELECTIONS, EARLY_STOPPING, WHOLE)  # that a search makes itself
 # By the axes of the space, what a network may have there; None: any number from 1 on.
 AXES: dict[str, Collection[str] | None] = {
   "width": None,
