@@ -14,7 +14,7 @@ from absl import app, flags
 
 from benchmarks import budget
 from dcjax.commands.condense import condense
-from dcjax.devices import environment
+from dcjax.common import environment
 from dcjax.run.workdir import write_json
 
 # Real images, as IDC starts from them: one in a stored image, or four.

@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import app, flags
 
-from dcjax.devices import environment
+from dcjax.common import environment
 
 SHORT = flags.DEFINE_bool("short", False, "Ratios and seconds of `run` alone.")
 

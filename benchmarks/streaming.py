@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from benchmarks import problem, report
 from dcjax import config as config_lib
 from dcjax.commands.condense import condense
-from dcjax.devices import environment
+from dcjax.common import environment
 from dcjax.run.workdir import write_json
 from dcjax.sets.synthetic import SyntheticSet
 

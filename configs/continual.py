@@ -21,7 +21,11 @@ All are means over five runs, `--config.continual.runs=5`.
 
 from ml_collections import ConfigDict
 
+from dcjax.applications.continual.fields import default
+from dcjax.common.errors import UserError, nearest
 from dcjax.config import presets
+
+SCENARIOS = {"digits": "rehearsal", "gdumb": "gdumb", "growing": "growing"}
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
@@ -30,4 +34,43 @@ def get_config(argument: str | None = None) -> ConfigDict:
   The argument names a scenario, `memory=METHOD`, for classes in steps `steps=N` and a dataset, and
   `ipc=N` and `smoke`, all optional.
   """
-  return presets.continual(argument)
+  given = _words(argument)
+  scenario = given.get("scenario", "gdumb")
+  config = default(SCENARIOS[scenario], given.get("memory", "dm"))
+  if scenario == "digits" and given.keys() & {"dataset", "steps"}:
+    raise UserError(
+      "config argument: digits has neither a dataset nor steps; give --config.continual.sequence"
+    )
+  if "dataset" in given:
+    presets.take_dataset(config, given["dataset"])
+  if "ipc" in given:
+    config.ipc = int(given["ipc"])
+  if "steps" in given:
+    config.continual.steps = int(given["steps"])
+  if "smoke" in given:
+    presets.smoke(config)
+    config.continual.runs = 1
+    if scenario != "digits" and "steps" not in given:
+      config.continual.steps = 2  # each compiles
+    if scenario == "growing":
+      config.evaluation.architectures = ("convnet", "mlp")  # resnet10 takes long to compile
+    if scenario == "digits":
+      config.continual.training.iterations = config.continual.finetuning.iterations = 2
+  return config
+
+
+def _words(argument: str | None) -> dict[str, str]:
+  """The words of the argument of continual learning, by what each of them says."""
+  given: dict[str, str] = {}
+  kinds = dict.fromkeys(SCENARIOS, "scenario") | dict.fromkeys(presets.DATASETS, "dataset")
+  for word in filter(None, (argument or "").replace(" ", "").split(",")):
+    name, _, value = word.partition("=")
+    kind = kinds.get(word, name)
+    number = kind in ("ipc", "steps") and value.isdecimal()
+    if word not in (*kinds, "smoke") and not number and not (kind == "memory" and value):
+      known = (*kinds, "memory=dsa", "steps=5", "ipc=20", "smoke")
+      raise UserError(f"config argument: unknown '{word}'; {nearest(word, known)}")
+    if kind in given:
+      raise UserError(f"config argument: '{word}' comes second; name one {kind}")
+    given[kind] = value or word
+  return given

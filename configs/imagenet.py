@@ -42,6 +42,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
 def _fill_idc(config: ConfigDict, classes: str) -> None:
   config.network.name = "resnet10_ap"
   config.formation.factor = 3  # (IDC, section 5)
+  # lr_image: 0.003 x ipc / 10 for ten classes, 0.001 x ipc / 10 for a hundred (Appendix C.1,
+  # authors' code; `rate` in dcjax/methods/idc.py)
   config.iterations = 50_000  # 500 networks with 100 matchings each (authors' code)
   if classes == "10":
     config.training.pretraining = 10  # (authors' code)

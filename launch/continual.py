@@ -5,10 +5,10 @@ from typing import Any
 from absl import flags
 from dcjax.launch import command_line
 
-from dcjax.applications.continual import figure
 from dcjax.applications.continual.driver import continual
 from dcjax.applications.continual.fields import SCENARIOS, default
 from dcjax.config import flatten
+from dcjax.figures import forgetting
 
 
 def main(arguments: list[str]) -> None:
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
     fields=[name for scenario in SCENARIOS for name in _fields(scenario)],
   )
   summary = continual(values.config, values.workdir, values.memories)
-  print(figure.table(summary))
+  print(forgetting.table(summary))
   print(f"Everything is in {values.workdir}")
 
 

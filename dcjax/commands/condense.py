@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
 from dcjax import data
+from dcjax.common import environment
 from dcjax.common.errors import Interrupted, UserError
-from dcjax.devices import compilation, environment, processes, sharding
+from dcjax.devices import compilation, processes, sharding
 from dcjax.figures import report
 from dcjax.run import experiment, initial
 from dcjax.run.checkpoint import Checkpoints
@@ -160,6 +161,10 @@ class Run:
     self.metrics = Metrics(self.path / "metrics.jsonl", self.iteration)
     self.progress = Progress(self.path, self.config.iterations, self.iteration)
     try:
+      self._take_up()
+      if self.iteration < self.total:
+        self.progress.say("compiling", force=True)
+        self.watch.add("compile", self.loop.compile(self.state, self.iteration))
       self._iterate()
       return self._summarise()
     finally:
@@ -183,15 +188,15 @@ class Run:
     self.watch = Stopwatch(seconds)
     return state
 
-  def _iterate(self) -> None:
-    """All iterations that are left, with what is due between them."""
+  def _take_up(self) -> None:
+    """What is due before the first iteration of this start."""
     self._stop_if_due()
     if not self._is_due(self.config.evaluate_every):
       self.metrics.drop_evaluations(self.iteration)
     self._draw_if_due()
-    if self.iteration < self.total:
-      self.progress.say("compiling", force=True)
-      self.watch.add("compile", self.loop.compile(self.state, self.iteration))
+
+  def _iterate(self) -> None:
+    """All iterations that are left, with what is due between them."""
     self._evaluate_if_due()
     while self.iteration < self.total:
       self._advance(min(self.total, *(self._next(every) for every in self._periods())))

@@ -12,14 +12,13 @@ from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
 from dcjax import data
-from dcjax.applications.continual import figure
 from dcjax.commands.evaluate import load
 from dcjax.common.activity import counted
 from dcjax.common.errors import UserError, check_least, check_most, check_name, nearest
 from dcjax.common.files import expand
 from dcjax.config import flatten
 from dcjax.config.numbers import MOST
-from dcjax.figures import curves, pictures
+from dcjax.figures import curves, forgetting, pictures
 from dcjax.figures.curves import method_name
 from dcjax.methods import dc
 from dcjax.methods.definition import from_fields
@@ -314,14 +313,14 @@ def stages(folders: Sequence[Path], *, labels: Sequence[str] = ()) -> Figure:
   for folder in folders:
     if "stages" not in _read(folder, "summary.json"):
       raise UserError(f"workdirs: {folder} is no run of dcjax continual; give one")
-  summaries = [_read(folder, "summary.json", figure.is_summary) for folder in folders]
+  summaries = [_read(folder, "summary.json", forgetting.is_summary) for folder in folders]
   for folder, summary in zip(folders, summaries, strict=True):
     if summary["stages"] != summaries[0]["stages"]:
       raise UserError(
         f"workdirs: {folders[0]} has the stages {', '.join(summaries[0]['stages'])}, {folder} "
         f"{', '.join(summary['stages'])}; draw them apart"
       )
-  return figure.draw(list(zip(titles, summaries, strict=True)))
+  return forgetting.draw(list(zip(titles, summaries, strict=True)))
 
 
 # --- What the pictures share -----------------------------------------------------------------

@@ -15,10 +15,11 @@ from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
 from dcjax import data, evaluation
+from dcjax.common import environment
 from dcjax.common.errors import UserError, check_name
 from dcjax.common.types import Array, Key
 from dcjax.data import Dataset
-from dcjax.devices import compilation, environment
+from dcjax.devices import compilation
 from dcjax.figures import report
 from dcjax.methods import coreset
 from dcjax.nn import architectures

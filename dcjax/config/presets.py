@@ -4,7 +4,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dcjax.applications.continual import fields as continual_config
 from dcjax.common.errors import UserError, nearest
 from dcjax.common.registry import METHODS
 from dcjax.config import default, selects
@@ -23,13 +22,16 @@ DEPTHS = {"tiny_imagenet": 4}  # of ConvNet, where it is not 3 (authors' code of
 SPEECH_METHODS = ("random", "herding", "dsa", "dm", "idc")  # (IDC, Table 4)
 
 
-def paper(method: str, argument: str | None, dataset: str) -> ConfigDict:
+def paper(
+  method: str, argument: str | None, dataset: str, stated: dict[str, Any] | None = None
+) -> ConfigDict:
   """A method as its paper has it, for what the argument of the preset names.
 
   Args:
     method: a name that `registry.METHODS` finds.
     argument: the dataset, `ipc=N`, and `smoke`, all optional, with commas between them.
     dataset: what is meant when no dataset is named.
+    stated: fields as the paper, or its authors' code, has them on all datasets, by dotted names.
 
   Raises:
     UserError: the argument has something else.
@@ -38,6 +40,7 @@ def paper(method: str, argument: str | None, dataset: str) -> ConfigDict:
   config = default(method)
   take_dataset(config, given["dataset"])
   config.ipc = given["ipc"]
+  config.update_from_flattened_dict(stated or {})
   return smoke(config) if given["smoke"] else config
 
 
@@ -82,62 +85,6 @@ def speech(method: str) -> dict[str, Any]:
     },
   }
   return fields | {"formation.name": "time"} | own[method]
-
-
-# What presets call the scenarios of continual learning.
-SCENARIOS = {"digits": "rehearsal", "gdumb": "gdumb", "growing": "growing"}
-
-
-def continual(argument: str | None) -> ConfigDict:
-  """Continual learning as a paper has it.
-
-  Args:
-    argument: a scenario, `memory=METHOD`, `steps=N` and a dataset (but for digits), `ipc=N`, and
-      `smoke`, all optional, with commas between them.
-
-  Raises:
-    UserError: the argument has something else.
-  """
-  given = _words(argument)
-  scenario = given.get("scenario", "gdumb")
-  config = continual_config.default(SCENARIOS[scenario], given.get("memory", "dm"))
-  if scenario == "digits" and given.keys() & {"dataset", "steps"}:
-    raise UserError(
-      "config argument: digits has neither a dataset nor steps; give --config.continual.sequence"
-    )
-  if "dataset" in given:
-    take_dataset(config, given["dataset"])
-  if "ipc" in given:
-    config.ipc = int(given["ipc"])
-  if "steps" in given:
-    config.continual.steps = int(given["steps"])
-  if "smoke" in given:
-    smoke(config)
-    config.continual.runs = 1
-    if scenario != "digits" and "steps" not in given:
-      config.continual.steps = 2  # each compiles
-    if scenario == "growing":
-      config.evaluation.architectures = ("convnet", "mlp")  # resnet10 takes long to compile
-    if scenario == "digits":
-      config.continual.training.iterations = config.continual.finetuning.iterations = 2
-  return config
-
-
-def _words(argument: str | None) -> dict[str, str]:
-  """The words of the argument of continual learning, by what each of them says."""
-  given: dict[str, str] = {}
-  kinds = dict.fromkeys(SCENARIOS, "scenario") | dict.fromkeys(DATASETS, "dataset")
-  for word in filter(None, (argument or "").replace(" ", "").split(",")):
-    name, _, value = word.partition("=")
-    kind = kinds.get(word, name)
-    number = kind in ("ipc", "steps") and value.isdecimal()
-    if word not in (*kinds, "smoke") and not number and not (kind == "memory" and value):
-      known = (*kinds, "memory=dsa", "steps=5", "ipc=20", "smoke")
-      raise UserError(f"config argument: unknown '{word}'; {nearest(word, known)}")
-    if kind in given:
-      raise UserError(f"config argument: '{word}' comes second; name one {kind}")
-    given[kind] = value or word
-  return given
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

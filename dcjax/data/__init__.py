@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dcjax.common.activity import working
+from dcjax.common.environment import check_backend
 from dcjax.common.errors import UserError, nearest
 from dcjax.data import digits, folder, hf, npz, originals, pixels, speech, tfds
 from dcjax.data.dataset import (
@@ -30,7 +31,6 @@ from dcjax.data.tfds import base_name
 from dcjax.data.views import in_rgb, of_classes
 from dcjax.data.whitened import whiten
 from dcjax.data.zca import check_size
-from dcjax.devices.environment import check_backend
 
 __all__ = [
   "IN_MEMORY",

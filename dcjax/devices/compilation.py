@@ -19,9 +19,9 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from dcjax.common.activity import logger
 from dcjax.common.files import expand
 from dcjax.devices import processes
-from dcjax.run.progress import logger
 
 NAME = ".jax_cache"
 COMPILE_SECONDS = 0.5  # what takes less to compile is not kept

@@ -18,6 +18,7 @@ Algorithm 1, in the names of this file:
 D is the distance of two gradients (`dcjax.methods.distances`).
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -85,12 +86,11 @@ def dc(setup: Setup, settings: DCSettings) -> Method:
     return _draw(matching, settings.inner_loop, dataset, key)
 
   def match_and_train(state: State, dataset: Dataset, batches: Batches, key: Key, number: Array):
-    def match(state, params, batches, key):
-      # Lines 5 to 8: the classes do not depend on each other, so that all of S takes one step.
-      losses, gradients = matching.match(params, state.stored, dataset, batches, key)
+    def move(state, found):  # line 8
+      losses, gradients = found
       return step_images(optimizer, state, gradients), losses.mean()
 
-    step, params = _inner_loop(setup, settings, dataset, match, key)
+    step, params = _inner_loop(setup, settings, dataset, matching.match, move, key)
     steps = jnp.arange(settings.inner_loop), batches
     (state, _), losses = jax.lax.scan(step, (state, params), steps)  # line 4
     return state, {"loss": losses.mean()}
@@ -131,11 +131,8 @@ def gradient_norms(
   def norms(stored, ours, target):
     return optax.tree.norm(target), optax.tree.norm(ours(stored))
 
-  # As lines 5 to 8, but norms in place of D, and no step.
-  def match(state, params, batches, key):
-    return state, matching.match(params, state.stored, dataset, batches, key, norms)
-
-  step, params = _inner_loop(setup, settings, dataset, match, key)
+  match = partial(matching.match, compare=norms)  # in place of D and its gradient
+  step, params = _inner_loop(setup, settings, dataset, match, lambda *each: each, key)
   steps = jnp.arange(settings.inner_loop), _draw(matching, settings.inner_loop, dataset, key)
   return jax.lax.scan(step, (State(stored, optimizer=()), params), steps)[1]
 
@@ -147,14 +144,18 @@ def _draw(matching: GradientMatching, inner_loop: int, dataset: Dataset, key: Ke
   return draw(jnp.arange(inner_loop))
 
 
-def _inner_loop(setup: Setup, settings: DCSettings, dataset: Dataset, match: Any, key: Key):
+def _inner_loop(
+  setup: Setup, settings: DCSettings, dataset: Dataset, match: Any, move: Any, key: Key
+) -> tuple[Callable[..., Any], Params]:
   """The inner loop of an outer iteration, for `jax.lax.scan`: lines 3 to 9 of Algorithm 1.
 
   Args:
     setup: as of `dc`.
     settings: hyper-parameters.
     dataset: the real images.
-    match: `match(state, params, batches, key) -> (state, results)`, lines 5 to 8.
+    match: as `GradientMatching.match`; lines 5 to 8, all classes at once, since they do not depend
+      on each other.
+    move: `move(state, found) -> (state, results)`, from what `match` has found.
     key: of the outer iteration.
 
   Returns:
@@ -165,7 +166,8 @@ def _inner_loop(setup: Setup, settings: DCSettings, dataset: Dataset, match: Any
   def step(carry, each):
     (state, params), (t, batches) = carry, each
     match_key, train_key = _step_keys(steps_key, t)
-    state, results = match(state, params, batches, match_key)  # lines 5 to 8
+    found = match(params, state.stored, dataset, batches, match_key)  # lines 5 to 7
+    state, results = move(state, found)  # line 8
     # Line 9. The last network would not be used: line 3 draws a new one (DC, Appendix A).
     params = jax.lax.cond(
       t < settings.inner_loop - 1,

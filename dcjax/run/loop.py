@@ -36,20 +36,7 @@ class Loop:
     self._key = put_key(layout, key)
     self.seconds_per_iteration = CHUNK_SECONDS  # of the last chunk; until then, a guess
 
-    update = partial(run_steps, method.iteration)
-
-    def iterations(state, dataset, key, start, stop):
-      def body(t, carry):
-        state, buffers = carry
-        state, metrics = update(state, dataset, jax.random.fold_in(key, t), t)
-        buffers = jax.tree.map(lambda b, m: b.at[t - start].set(m), buffers, metrics)
-        return state, buffers
-
-      metrics = jax.eval_shape(update, state, dataset, key, start)[1]
-      buffers = jax.tree.map(lambda m: jnp.zeros((LONGEST_CHUNK,), m.dtype), metrics)
-      return jax.lax.fori_loop(start, stop, body, (state, buffers))
-
-    self._iterations = iterations
+    self._update = partial(run_steps, method.iteration)
     self._compiled: Any = None
 
   def start(self, key: Key, wait: Callable[[Any], Any] = jax.block_until_ready) -> Any:
@@ -65,11 +52,22 @@ class Loop:
 
   def compile(self, state: Any, start: int) -> float:
     """Compiles for states of this shape, after `start` iterations; returns the seconds it took."""
-    del start  # images that stay on disk are read from there on
     began = time.monotonic()
+    arguments = (self._place(state), self._dataset, self._key)
+    metrics = jax.eval_shape(self._update, *arguments, start)[1]
+
+    def iterations(state, dataset, key, start, stop):
+      def body(t, carry):
+        state, buffers = carry
+        state, found = self._update(state, dataset, jax.random.fold_in(key, t), t)
+        return state, jax.tree.map(lambda b, m: b.at[t - start].set(m), buffers, found)
+
+      buffers = jax.tree.map(lambda m: jnp.zeros((LONGEST_CHUNK,), m.dtype), metrics)
+      return jax.lax.fori_loop(start, stop, body, (state, buffers))
+
     shardings = sharding.state_shardings(self._layout, state), sharding.replicated(self._layout)
-    arguments = (self._place(state), self._dataset, self._key, *_bounds(0, 0))
-    self._compiled = jax.jit(self._iterations, out_shardings=shardings).lower(*arguments).compile()
+    program = jax.jit(iterations, out_shardings=shardings)
+    self._compiled = program.lower(*arguments, *_bounds(0, 0)).compile()
     return time.monotonic() - began
 
   def run(

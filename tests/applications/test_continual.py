@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from dcjax.configs import continual as preset
 from dcjax.launch import main
 from PIL import Image
 
@@ -292,19 +293,19 @@ def test_damaged_stages(gdumb, rehearsal, tmp_path):
 
 
 def test_presets_have_the_papers_values():
-  config = presets.continual("digits,memory=dsa")
+  config = preset.get_config("digits,memory=dsa")
   fields = config.continual
   assert (config.method, config.ipc, config.dataset.rgb_side) == ("dsa", 10, 32)
   assert (fields.training.iterations, fields.training.lr) == (5000, 0.01)
   assert (fields.finetuning.iterations, fields.finetuning.lr) == (500, 0.001)
   assert (fields.distillation, fields.temperature, fields.test_images) == (1.0, 2.0, 2000)
   assert fields.runs == 5 and "flip" not in config.dsa.strategy
-  config = presets.continual("gdumb,memory=idm,steps=10")
+  config = preset.get_config("gdumb,memory=idm,steps=10")
   assert (config.dataset.name, config.ipc, config.continual.steps) == ("cifar100", 20, 10)
   assert (config.formation.factor, config.queue.steps, config.regularisation) == (1, 50, 0.5)
   resolved = continual_config.memory(config, seed=0).evaluation
   assert resolved.epochs == 1000 and "flip" in resolved.augmentation and resolved.cutmix == 0
-  config = presets.continual("growing,memory=idc,cifar10,ipc=5")
+  config = preset.get_config("growing,memory=idc,cifar10,ipc=5")
   assert (config.dataset.name, config.ipc, config.formation.factor) == ("cifar10", 5, 2)
   assert config.evaluation.architectures == ("convnet", "resnet10")
   assert continual_config.memory(config, seed=0).evaluation.epochs == 1000
@@ -349,4 +350,4 @@ def test_the_command_line(gdumb, tmp_path, capsys, monkeypatch):
 )
 def test_arguments_of_the_preset_that_are_none(argument, message):
   with pytest.raises(UserError, match=f"^config argument: {message}".replace("?", r"\?")):
-    presets.continual(argument)
+    preset.get_config(argument)

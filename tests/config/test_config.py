@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 import dcjax.config
 from dcjax import UserError
-from dcjax.config import presets
+from dcjax.config import flatten, presets
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,14 @@ def test_flipped_signs_are_warned_of(caplog, field, dataset, warns):
   with caplog.at_level("WARNING"):
     dcjax.config.resolve(config)
   assert (f"{field}: 'crop_flip' flips images" in caplog.text) == warns
+
+
+@pytest.mark.parametrize("preset", [dc, dsa, dm, idc, idm])
+def test_what_a_preset_states_is_the_default(preset):
+  """The numbers stand where a reader looks first; they may not differ from those of the method."""
+  default = dict(flatten(dcjax.config.default(preset.get_config().method).to_dict()))
+  assert len(preset.STATED) > 5
+  assert {name: default[name] for name in preset.STATED} == preset.STATED
 
 
 @pytest.mark.parametrize("method", presets.SPEECH_METHODS)

@@ -11,18 +11,18 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from dcjax.applications.continual import fields as config_lib
-from dcjax.applications.continual import figure
 from dcjax.applications.continual.growing import Growing
 from dcjax.applications.continual.rehearsal import Rehearsal
 from dcjax.applications.continual.scenarios import GDumb, Outcome, Place, Scenario, Task
 from dcjax.commands.condense import condense
 from dcjax.commands.select import select
+from dcjax.common import environment
 from dcjax.common.errors import UserError
 from dcjax.common.files import expand, writing
 from dcjax.common.types import Params
 from dcjax.config import selects
-from dcjax.devices import compilation, environment
-from dcjax.figures import pictures
+from dcjax.devices import compilation
+from dcjax.figures import forgetting, pictures
 from dcjax.nn import architectures
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
@@ -186,7 +186,7 @@ class Learning:
     """Writes the figure and the summary, unless that is there; returns the summary."""
     file = self.path / "summary.json"
     if file.exists():
-      return read_json(file, figure.is_summary, AGAIN)
+      return read_json(file, forgetting.is_summary, AGAIN)
     labels = [
       self.records[Place(self.seeds[0], stage, self.networks[0])]["label"]
       for stage in range(self.stages)
@@ -201,7 +201,7 @@ class Learning:
       "hardware": environment.hardware(),
       "versions": environment.versions(),
     }
-    drawn = figure.draw([(figure.title(summary), summary)])
+    drawn = forgetting.draw([(forgetting.title(summary), summary)])
     for suffix in (".png", ".pdf"):
       pictures.save(drawn, self.path / f"accuracy{suffix}")
     write_json(file, summary)

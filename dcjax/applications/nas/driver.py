@@ -21,9 +21,9 @@ from dcjax.applications.nas.records import Records
 from dcjax.applications.nas.sources import Source, Sources
 from dcjax.applications.nas.trainings import Trainings
 from dcjax.commands.select import Wait
+from dcjax.common import environment
 from dcjax.common.errors import UserError
 from dcjax.data import Dataset
-from dcjax.devices import environment
 from dcjax.devices.strategy import Strategy
 from dcjax.figures import pictures
 from dcjax.nn import Network, architectures
