@@ -115,7 +115,7 @@ class IDCState(NamedTuple):
   stored: Stored  # images [classes, ipc, H, W, C] float32, and a formation's weights
   optimizer: Any  # the image optimiser's state: momentum shaped as the images
   network: tuple[Params, Any]  # theta_i, and its optimiser's state: momentum shaped as theta
-  kept: Params  # pretrained networks, each leaf with a leading axis [networks]; or empty
+  pool: Params  # pretrained networks, each leaf with a leading axis [networks]; or empty
 
 
 def idc(setup: Setup, settings: IDCSettings) -> Method:
@@ -137,39 +137,39 @@ def idc(setup: Setup, settings: IDCSettings) -> Method:
   matching = GradientMatching(setup, distance, settings.batch_real, settings.batch_synthetic)
   networks = NetworkTraining(setup, settings.training)
 
-  # The start. If line 3 chooses among networks that are kept, these are pretrained now.
+  # The start. If line 3 chooses from a pool of networks, these are pretrained now.
 
   def begin(state: Any, dataset: Dataset, indices: Any, key: Key, number: Array):
     network_key = jax.random.split(key)[1]
-    network, kept = networks.fresh(network_key), networks.none_kept()
-    return IDCState(state.stored, state.optimizer, network, kept), {}
+    network, pool = networks.fresh(network_key), networks.empty_pool()
+    return IDCState(state.stored, state.optimizer, network, pool), {}
 
-  def of_kept(key: Key, number: Array) -> tuple[Array, Array, Key]:
+  def of_pool(key: Key, number: Array) -> tuple[Array, Array, Key]:
     """Which network run `number` pretrains, which chunk of its steps, and the network's key."""
     which, chunk = jnp.divmod(number, networks.chunks)
     keys = jax.random.split(jax.random.split(key)[1], settings.training.networks)
     return which, chunk, keys[which]
 
-  def draw_to_keep(dataset: Dataset, key: Key, number: Array) -> Array | None:
-    _, chunk, network_key = of_kept(key, number)
+  def draw_for_pool(dataset: Dataset, key: Key, number: Array) -> Array | None:
+    _, chunk, network_key = of_pool(key, number)
     return networks.draw_chunk(dataset, network_key, chunk)
 
-  def keep(state: IDCState, dataset: Dataset, indices: Array | None, key: Key, number: Array):
-    which, chunk, network_key = of_kept(key, number)
+  def fill_pool(state: IDCState, dataset: Dataset, indices: Array | None, key: Key, number: Array):
+    which, chunk, network_key = of_pool(key, number)
     # A network's first chunk begins with random weights.
     network = jax.lax.cond(
       chunk == 0, lambda: networks.fresh(first_half(network_key)), lambda: state.network
     )
     network = networks.pretrain(network, state.stored, dataset, indices, network_key, chunk)
-    return state._replace(network=network, kept=slots.put(state.kept, which, network[0])), {}
+    return state._replace(network=network, pool=slots.put(state.pool, which, network[0])), {}
 
-  # Line 3, every M iterations: a network that was kept, or a new one that is then pretrained.
+  # Line 3, every M iterations: a network of the pool, or a new one that is then pretrained.
 
   def renew(state: IDCState, dataset: Dataset, indices: Any, key: Key, number: Array):
     stored = state.stored
     if formation.unit:  # only here are pixels brought back into [0, 1]
       stored = stored._replace(images=jnp.clip(stored.images, 0, 1))
-    network = networks.choose(state.kept, jax.random.split(key, 3)[0])
+    network = networks.choose(state.pool, jax.random.split(key, 3)[0])
     return state._replace(stored=stored, network=network), {}
 
   def draw_to_pretrain(dataset: Dataset, key: Key, number: Array) -> Array | None:
@@ -198,12 +198,12 @@ def idc(setup: Setup, settings: IDCSettings) -> Method:
     )
     return state._replace(network=network), {"loss": losses.mean()}
 
-  every, chunks, kept = settings.inner_loop, networks.chunks, settings.training.networks
+  every, chunks, pooled = settings.inner_loop, networks.chunks, settings.training.networks
   return Method(
-    start=(images, Step(begin), Step(keep, draw_to_keep, times=kept * chunks)),
+    start=(images, Step(begin), Step(fill_pool, draw_for_pool, times=pooled * chunks)),
     iteration=(
       Step(renew, every=every),
-      Step(pretrain, draw_to_pretrain, times=0 if kept else chunks, every=every),
+      Step(pretrain, draw_to_pretrain, times=0 if pooled else chunks, every=every),
       Step(match_and_train, draw),
     ),
   )

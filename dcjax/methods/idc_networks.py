@@ -114,16 +114,16 @@ class NetworkTraining(NamedTuple):
     unused, last = self.optimizer().init(params), chunk == self.chunks - 1
     return params, jax.tree.map(lambda new, old: jnp.where(last, new, old), unused, state)
 
-  def none_kept(self) -> Params:
-    """Zeros for the networks that are kept, or empty if none are."""
+  def empty_pool(self) -> Params:
+    """A pool of zeros, or empty if there is to be none."""
     if not self.settings.networks:
       return {}
     one = jax.eval_shape(self.setup.network.init, jax.random.key(0))
     return slots.zeros(one, self.settings.networks)
 
-  def choose(self, kept: Params, key: Key) -> tuple[Params, Any]:
-    """One of the networks that are kept, or a new one; with an optimiser that has seen nothing."""
+  def choose(self, pool: Params, key: Key) -> tuple[Params, Any]:
+    """A network of the pool, or a new one; with an optimiser that has seen nothing."""
     if not self.settings.networks:
       return self.fresh(jax.random.split(key)[0])
-    params = slots.at(kept, jax.random.randint(key, (), 0, self.settings.networks))
+    params = slots.at(pool, jax.random.randint(key, (), 0, self.settings.networks))
     return params, self.optimizer().init(params)

@@ -172,7 +172,7 @@ def test_a_network_begins_as_one_of_those_pretrained(forming, dataset):
   training = TRAINING._replace(pretraining=20, networks=2, steps=0)
   chosen = make(forming, training=training)
   state = jit(chosen.init)(jax.random.key(0), dataset)
-  update, kernels = jit(chosen.update), state.kept["Linear_0"]["Dense_0"]["kernel"]
+  update, kernels = jit(chosen.update), state.pool["Linear_0"]["Dense_0"]["kernel"]
   found = set()
   for seed in range(8):
     after, _ = update(state, dataset, jax.random.key(seed), 0)
