@@ -51,10 +51,12 @@ class Registry:
     if name in self.own:
       module, _, attribute = self.own[name].partition(":")
       return getattr(importlib.import_module(module), attribute)
+    if name.endswith(".py"):
+      raise UserError(f"{field}: {name} is a file; say which object of it: {name}:NAME")
     check_name(field, name, self.names())
     try:
       return self._points()[name].load()
-    except Exception as error:  # of another package, which may raise anything
+    except (Exception, SystemExit) as error:  # of another package, which may raise anything
       raise UserError(
         f"{field}: {name}, from {self._points()[name].value}, cannot be loaded: "
         f"{type(error).__name__}: {gist(error)}; mend that package"
@@ -74,6 +76,21 @@ def names_object(name: str) -> bool:
   return name.rpartition(":")[0].endswith(".py")
 
 
+def content(field: str, name: str) -> dict[str, str]:
+  """What tells apart two objects of the same name: the digest of the file that has it, if any.
+
+  Raises:
+    UserError: that file cannot be read; `field` is to blame.
+  """
+  if not names_object(name):
+    return {}
+  path = expand(field, name.rpartition(":")[0])
+  try:
+    return {"file": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
+  except (OSError, ValueError):
+    raise UserError(f"{field}: cannot read {path}; give the path of a Python file") from None
+
+
 def _attribute(field: str, name: str, module: ModuleType, attribute: str) -> Any:
   if hasattr(module, attribute):
     return getattr(module, attribute)
@@ -85,7 +102,7 @@ def _module_of_file(field: str, path: Path) -> ModuleType:
   """The module that a Python file makes, which is run once."""
   try:
     source = path.resolve(strict=True)
-  except OSError:
+  except (OSError, RuntimeError, ValueError):  # a circle of links, a NUL
     raise UserError(f"{field}: no file {path}; give the path of a Python file") from None
   name = f"dcjax_file_{hashlib.sha256(str(source).encode()).hexdigest()[:16]}"
   if name in sys.modules:
@@ -96,7 +113,7 @@ def _module_of_file(field: str, path: Path) -> ModuleType:
   sys.modules[name] = module
   try:
     spec.loader.exec_module(module)
-  except Exception as error:  # a user's file may raise anything
+  except (Exception, SystemExit) as error:  # a user's file may raise anything
     del sys.modules[name]
     raise UserError(
       f"{field}: {path}{_line(error, source)} fails with {type(error).__name__}: {gist(error)}; "
@@ -105,7 +122,7 @@ def _module_of_file(field: str, path: Path) -> ModuleType:
   return module
 
 
-def _line(error: Exception, source: Path) -> str:
+def _line(error: BaseException, source: Path) -> str:
   """Where in a file an error comes from."""
   frames = traceback.extract_tb(error.__traceback__)
   lines = [frame.lineno for frame in frames if frame.filename == str(source)]
@@ -127,5 +144,22 @@ METHODS = Registry(
     "k_center": "dcjax.methods.coreset:SELECTION",
     "forgetting": "dcjax.methods.coreset:SELECTION",
     "optimal_random": "dcjax.methods.coreset:SELECTION",
+  },
+)
+
+NETWORKS = Registry(
+  "dcjax.networks",  # `nn.Definition`, and more from users: `nn.users.network`
+  {
+    "convnet": "dcjax.nn.convnet:DEFINITION",
+    "lenet": "dcjax.nn.lenet:DEFINITION",
+    "mlp": "dcjax.nn.mlp:DEFINITION",
+    "alexnet": "dcjax.nn.alexnet:DEFINITION",
+    "vgg11": "dcjax.nn.vgg:DEFINITION",
+    "resnet10": "dcjax.nn.resnet:RESNET10",
+    "resnet10_ap": "dcjax.nn.resnet:RESNET10_AP",
+    "resnet18": "dcjax.nn.resnet:RESNET18",
+    "resnet18_ap": "dcjax.nn.resnet:RESNET18_AP",
+    "densenet121": "dcjax.nn.densenet:DEFINITION",
+    "efficientnet_b0": "dcjax.nn.efficientnet:DEFINITION",
   },
 )
