@@ -84,11 +84,20 @@ def content(field: str, name: str) -> dict[str, str]:
   """
   if not names_object(name):
     return {}
-  path = expand(field, name.rpartition(":")[0])
+  return {"file": _digest(_read(field, expand(field, name.rpartition(":")[0]))[1])}
+
+
+def _read(field: str, path: Path) -> tuple[Path, bytes]:
+  """Where a file is, and what is in it."""
   try:
-    return {"file": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
-  except (OSError, ValueError):
-    raise UserError(f"{field}: cannot read {path}; give the path of a Python file") from None
+    source = path.resolve(strict=True)
+    return source, source.read_bytes()
+  except (OSError, RuntimeError, ValueError):  # a circle of links, a NUL
+    raise UserError(f"{field}: no file {path}; give the path of a Python file") from None
+
+
+def _digest(content: bytes) -> str:
+  return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _attribute(field: str, name: str, module: ModuleType, attribute: str) -> Any:
@@ -99,12 +108,9 @@ def _attribute(field: str, name: str, module: ModuleType, attribute: str) -> Any
 
 
 def _module_of_file(field: str, path: Path) -> ModuleType:
-  """The module that a Python file makes, which is run once."""
-  try:
-    source = path.resolve(strict=True)
-  except (OSError, RuntimeError, ValueError):  # a circle of links, a NUL
-    raise UserError(f"{field}: no file {path}; give the path of a Python file") from None
-  name = f"dcjax_file_{hashlib.sha256(str(source).encode()).hexdigest()[:16]}"
+  """The module that a Python file makes, which is run once, and again when it has changed."""
+  source, text = _read(field, path)
+  name = f"dcjax_file_{_digest(bytes(source) + text)}"
   if name in sys.modules:
     return sys.modules[name]
   spec = importlib.util.spec_from_file_location(name, source)
@@ -116,14 +122,14 @@ def _module_of_file(field: str, path: Path) -> ModuleType:
   except (Exception, SystemExit) as error:  # a user's file may raise anything
     del sys.modules[name]
     raise UserError(
-      f"{field}: {path}{_line(error, source)} fails with {type(error).__name__}: {gist(error)}; "
+      f"{field}: {path}{line_of(error, source)} fails with {type(error).__name__}: {gist(error)}; "
       "mend it"
     ) from error
   return module
 
 
-def _line(error: BaseException, source: Path) -> str:
-  """Where in a file an error comes from."""
+def line_of(error: BaseException, source: str | Path) -> str:
+  """Where in a file an error comes from, as a part of a sentence; empty where that is not known."""
   frames = traceback.extract_tb(error.__traceback__)
   lines = [frame.lineno for frame in frames if frame.filename == str(source)]
   if isinstance(error, SyntaxError) and error.filename == str(source):

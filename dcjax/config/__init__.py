@@ -111,8 +111,8 @@ def of_file(fields: dict[str, Any], replaced: tuple[str, ...] = ()) -> ConfigDic
   for name in (config.network.name, *names(config.evaluation.architectures)):
     if architectures.names_file(name):
       raise UserError(
-        f"network.name: {name!r} is code, which the file of a run cannot start; if you trust it, "
-        "name it yourself: dcjax evaluate --architectures FILE.py:NAME"
+        f"network: {name!r} is of a Python file, which is run only where you name it yourself: "
+        "dcjax evaluate --architectures FILE.py:NAME"
       )
   return config
 

@@ -76,7 +76,7 @@ def create(
     first_block=first_block,
   )
   if name in NETWORKS.own:
-    definition.check(image_shape, **given)
+    definition.check(**given | {"image_shape": image_shape})
     network = of_module(definition.make(**given), image_shape, given.get("norm") == "batch")
   else:
     from dcjax.nn import users  # which needs all of flax

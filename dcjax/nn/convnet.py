@@ -63,8 +63,8 @@ def _in_parts(function: Callable[[Array], Array], images: Array, parts: int) -> 
 
 
 def _check(
-  image_shape: tuple[int, int, int],
   *,
+  image_shape: tuple[int, int, int],
   width: int,
   depth: int,
   norm: str,

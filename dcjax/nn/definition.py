@@ -41,7 +41,7 @@ class Network(NamedTuple):
   batch_norm: bool
 
 
-def _anything(image_shape: tuple[int, int, int], **keywords: Any) -> None:
+def _anything(**keywords: Any) -> None:
   """The check of a network that can be built with all images and keywords."""
 
 
@@ -56,8 +56,8 @@ class Definition(NamedTuple):
       name `initializer`, too.
     smallest_side: the least side of an image that it can take; 28 pixels are padded to 32.
     norm: the authors', which stands where the config has None.
-    check: `check(image_shape, **keywords)` with the keywords of `make`; it raises `UserError` for
-      what cannot be built.
+    check: `check(**keywords)`, with `image_shape` and the keywords of `make`; it raises `UserError`
+      for what cannot be built.
   """
 
   make: Callable[..., Any]
