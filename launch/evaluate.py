@@ -10,10 +10,10 @@ from dcjax.launch import command_line
 from dcjax.commands.evaluate import keep, records
 from dcjax.common.errors import UserError
 from dcjax.common.files import expand
+from dcjax.common.registry import NETWORKS
 from dcjax.evaluation.protocols import PROTOCOLS
 from dcjax.figures import report
-from dcjax.nn import NETWORKS
-from dcjax.nn.architectures import POOLS
+from dcjax.nn.architectures import SETS
 
 
 def main(arguments: list[str]) -> None:
@@ -66,7 +66,10 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_string(name, None, meaning, flag_values=values)
   for name, meaning in number.items():
     flags.DEFINE_integer(name, None, meaning, flag_values=values)
-  networks = f"Networks ({', '.join(NETWORKS)}; convnet:width=64) or pools: {', '.join(POOLS)}."
+  networks = (
+    f"Networks ({', '.join(NETWORKS.names())}; convnet:width=64; FILE.py:NAME) or sets of them: "
+    f"{', '.join(SETS)}."
+  )
   flags.DEFINE_list("architectures", None, networks, flag_values=values)
   cutmix = "Probability of CutMix for each batch; 0: never."
   flags.DEFINE_float("cutmix", None, cutmix, flag_values=values)

@@ -146,11 +146,14 @@ def bind(
 
 def _config(synthetic: SyntheticSet, seed: int | None, changes: dict[str, Any]) -> ConfigDict:
   """The config of the run that made a set, with the changes."""
+  # The run's own networks do not matter where others are named.
+  named = config_lib.names(changes.get("architectures") or ())
+  replaced = ("network.name", "evaluation.architectures") if named else ()
   try:
-    config = config_lib.of_file(synthetic.metadata["config"])
+    config = config_lib.of_file(synthetic.metadata["config"], replaced)
   except UserError as error:
     raise UserError(
-      f"synthetic set: its config does not fit this version of dcjax ({error}); "
+      f"synthetic set: its config cannot be followed ({error}); "
       f"it was written by version {synthetic.metadata['version']}"
     ) from None
   if config.ipc != synthetic.images.shape[1]:

@@ -184,9 +184,11 @@ def _evaluations_left(config: dict[str, Any], summary: dict[str, Any]) -> bool:
   if "iterations" in config:
     return False
   from dcjax.commands.select import tasks_left
-  from dcjax.config import of_file
+  from dcjax.config import complete
 
-  return bool(tasks_left(of_file(config), summary))
+  # Names are counted, not followed, and so may be of any dataset and network.
+  fields = complete({name: config[name] for name in ("network", "evaluation")})
+  return bool(tasks_left(fields, summary))
 
 
 def _details(run: Run) -> Iterator[str]:

@@ -38,7 +38,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
   return f"choose one of: {', '.join(choices)}"
 
 
-def gist(error: Exception) -> str:
+def gist(error: BaseException) -> str:
   """The message of another library's error in one line, cut where it is long."""
   text = " ".join(str(error).split()) or type(error).__name__
   return text if len(text) <= _REASON_LENGTH else text[:_REASON_LENGTH] + "..."

@@ -53,10 +53,12 @@ class Registry:
     if name in self.own:
       module, _, attribute = self.own[name].partition(":")
       return getattr(importlib.import_module(module), attribute)
+    if name.endswith(".py"):
+      raise UserError(f"{field}: {name} is a file; say which object of it: {name}:NAME")
     check_name(field, name, self)
     try:
       return self._points()[name].load()
-    except Exception as error:  # of another package, which may raise anything
+    except (Exception, SystemExit) as error:  # of another package, which may raise anything
       raise UserError(
         f"{field}: {name}, from {self._points()[name].value}, cannot be loaded: "
         f"{type(error).__name__}: {gist(error)}; mend that package"
@@ -76,6 +78,30 @@ def names_object(name: str) -> bool:
   return name.rpartition(":")[0].endswith(".py")
 
 
+def content(field: str, name: str) -> dict[str, str]:
+  """What tells apart two objects of the same name: the digest of the file that has it, if any.
+
+  Raises:
+    UserError: that file cannot be read; `field` is to blame.
+  """
+  if not names_object(name):
+    return {}
+  return {"file": _digest(_read(field, expand(field, name.rpartition(":")[0]))[1])}
+
+
+def _read(field: str, path: Path) -> tuple[Path, bytes]:
+  """Where a file is, and what is in it."""
+  try:
+    source = path.resolve(strict=True)
+    return source, source.read_bytes()
+  except (OSError, RuntimeError, ValueError):  # a circle of links, a NUL
+    raise UserError(f"{field}: no file {path}; give the path of a Python file") from None
+
+
+def _digest(content: bytes) -> str:
+  return hashlib.sha256(content).hexdigest()[:16]
+
+
 def _attribute(field: str, name: str, module: ModuleType, attribute: str) -> Any:
   if hasattr(module, attribute):
     return getattr(module, attribute)
@@ -84,12 +110,9 @@ def _attribute(field: str, name: str, module: ModuleType, attribute: str) -> Any
 
 
 def _module_of_file(field: str, path: Path) -> ModuleType:
-  """The module that a Python file makes, which is run once."""
-  try:
-    source = path.resolve(strict=True)
-  except OSError:
-    raise UserError(f"{field}: no file {path}; give the path of a Python file") from None
-  name = f"dcjax_file_{hashlib.sha256(str(source).encode()).hexdigest()[:16]}"
+  """The module that a Python file makes, which is run once, and again when it has changed."""
+  source, text = _read(field, path)
+  name = f"dcjax_file_{_digest(bytes(source) + text)}"
   if name in sys.modules:
     return sys.modules[name]
   spec = importlib.util.spec_from_file_location(name, source)
@@ -98,17 +121,17 @@ def _module_of_file(field: str, path: Path) -> ModuleType:
   sys.modules[name] = module
   try:
     spec.loader.exec_module(module)
-  except Exception as error:  # a user's file may raise anything
+  except (Exception, SystemExit) as error:  # a user's file may raise anything
     del sys.modules[name]
     raise UserError(
-      f"{field}: {path}{_line(error, source)} fails with {type(error).__name__}: {gist(error)}; "
+      f"{field}: {path}{line_of(error, source)} fails with {type(error).__name__}: {gist(error)}; "
       "mend it"
     ) from error
   return module
 
 
-def _line(error: Exception, source: Path) -> str:
-  """Where in a file an error comes from."""
+def line_of(error: BaseException, source: str | Path) -> str:
+  """Where in a file an error comes from, as a part of a sentence; empty where that is not known."""
   frames = traceback.extract_tb(error.__traceback__)
   lines = [frame.lineno for frame in frames if frame.filename == str(source)]
   if isinstance(error, SyntaxError) and error.filename == str(source):
@@ -129,5 +152,22 @@ METHODS = Registry(
     "k_center": "dcjax.methods.coreset:SELECTION",
     "forgetting": "dcjax.methods.coreset:SELECTION",
     "optimal_random": "dcjax.methods.coreset:SELECTION",
+  },
+)
+
+NETWORKS = Registry(
+  "dcjax.networks",  # `nn.Definition`, and more from users: `nn.users.network`
+  {
+    "convnet": "dcjax.nn.convnet:DEFINITION",
+    "lenet": "dcjax.nn.lenet:DEFINITION",
+    "mlp": "dcjax.nn.mlp:DEFINITION",
+    "alexnet": "dcjax.nn.alexnet:DEFINITION",
+    "vgg11": "dcjax.nn.vgg:DEFINITION",
+    "resnet10": "dcjax.nn.resnet:RESNET10",
+    "resnet10_ap": "dcjax.nn.resnet:RESNET10_AP",
+    "resnet18": "dcjax.nn.resnet:RESNET18",
+    "resnet18_ap": "dcjax.nn.resnet:RESNET18_AP",
+    "densenet121": "dcjax.nn.densenet:DEFINITION",
+    "efficientnet_b0": "dcjax.nn.efficientnet:DEFINITION",
   },
 )

@@ -85,16 +85,22 @@ def replace_fields(config: ConfigDict, fields: dict[str, Any], owner: str) -> Co
   return config
 
 
-def of_file(fields: dict[str, Any]) -> ConfigDict:
+def of_file(fields: dict[str, Any], replaced: tuple[str, ...] = ()) -> ConfigDict:
   """The config of a run from its files, but for `LOCAL`.
 
   The files may be anybody's: they do not decide where something is read or written, nor what code
   is run. A method that is not installed here keeps what all configs have.
 
+  Args:
+    fields: the config as nested dicts.
+    replaced: fields whose values are not followed either, as the caller has others.
+
   Raises:
-    UserError: a field is unknown, or its value is of the wrong type, or names what is no dataset.
+    UserError: a field is unknown, or its value is of the wrong type, or names what is no dataset,
+      or a Python file.
   """
-  kept = {name: value for name, value in flatten(fields) if not name.startswith(LOCAL)}
+  left_out = (*LOCAL, *replaced)
+  kept = {name: value for name, value in flatten(fields) if not name.startswith(left_out)}
   if kept.get("method", "dc") in METHODS:
     config = complete(kept)
   else:
@@ -104,6 +110,12 @@ def of_file(fields: dict[str, Any]) -> ConfigDict:
     raise UserError("dataset.classes: the file of a run names another file; it must name classes")
   if not _DATASET.fullmatch(config.dataset.name):
     raise UserError(f"dataset.name: {config.dataset.name!r} is no dataset that a file may name")
+  for name in (config.network.name, *names(config.evaluation.architectures)):
+    if architectures.names_file(name):
+      raise UserError(
+        f"network: {name!r} is of a Python file, which is run only where you name it yourself: "
+        "dcjax evaluate --architectures FILE.py:NAME"
+      )
   return config
 
 

@@ -64,14 +64,13 @@ def _dataset() -> ConfigDict:
 
 def _network() -> ConfigDict:
   fields = ConfigDict()
-  # 'convnet', 'lenet', 'mlp', 'alexnet', 'vgg11', 'resnet10', 'resnet10_ap', 'resnet18',
-  # 'resnet18_ap', 'densenet121' or 'efficientnet_b0'
+  # One of NETWORKS in dcjax/common/registry.py, or FILE.py:NAME
   fields.name = "convnet"
   fields.width = 128  # these four are ConvNet's alone (DC, section 3.1)
   fields.depth = 3
   fields.activation = "relu"  # 'sigmoid', 'relu', 'leaky_relu' or 'swish'
   fields.pooling = "average"  # 'none', 'max' or 'average'
-  # 'none', 'batch', 'layer', 'instance' or 'group'; None: no norm in alexnet, else 'instance'
+  # 'none', 'batch', 'layer', 'instance' or 'group'; None: no norm in AlexNet, else 'instance'
   fields.norm = placeholder(str)
   fields.init = "torch"  # 'torch' (what published numbers rest on) or 'kaiming'
   # 'float32', or 'bfloat16' for images and activations; evaluations are in float32
@@ -92,8 +91,9 @@ def _evaluation(protocol: str) -> ConfigDict:
   fields.augmentation = placeholder(str)
   fields.cutmix = placeholder(float)  # probability for each batch; None: the protocol's
   fields.checks = 4  # tests of each network, evenly over its epochs, for 'best'
-  # Networks (`vgg11`, `convnet:width=64`) or pools of them (`widths`), comma-separated, see
-  # dcjax/nn/architectures.py; empty: the network above, with instance norm in place of batch norm
+  # Networks (`mlp`, `convnet:width=64`, `FILE.py:NAME`) or sets of them (`widths`),
+  # comma-separated, see dcjax/nn/architectures.py; empty: the network above, with instance norm in
+  # place of batch norm
   fields.architectures = ()
   fields.whole = False  # also train on the whole training set
   return fields

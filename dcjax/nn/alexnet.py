@@ -4,10 +4,10 @@ import flax.linen as nn
 
 from dcjax.common.types import Array
 from dcjax.nn import layers
+from dcjax.nn.definition import Definition
 
 # Filters, kernel, and whether a pooling follows.
 BLOCKS = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))
-SMALLEST_SIDE = 8  # below this the third pooling leaves nothing
 
 
 class AlexNet(nn.Module):
@@ -17,7 +17,7 @@ class AlexNet(nn.Module):
   variant has batch norm after each convolution.
   """
 
-  classes: int
+  num_classes: int
   norm: str
   initializer: str
   convolution: str
@@ -33,4 +33,8 @@ class AlexNet(nn.Module):
       images = layers.max_pool(images) if pooled else images
       padding = 2 if filters == 128 else 1
     features = images.reshape(images.shape[0], -1)
-    return layers.Linear(self.classes, self.initializer)(features), features
+    return layers.Linear(self.num_classes, self.initializer)(features), features
+
+
+# Below this the third pooling leaves nothing
+DEFINITION = Definition(AlexNet, smallest_side=8, norm="none")

@@ -1,30 +1,20 @@
-"""Which networks an evaluation takes: pools by name, and networks with fields of their own.
+"""Which networks an evaluation takes: networks with fields of their own, and sets of networks.
 
-`vgg11` is a network, `convnet:width=64:norm=batch` one with some fields set, and `widths` a pool,
-which stands for several (the modes of the authors' code).
+`vgg11` is a network, `convnet:width=64:norm=batch` one with some fields set, `nets.py:tiny` one of
+a user's file, and `widths` a set, which stands for several (the modes of the authors' code).
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from dcjax.common.errors import UserError, check_name, nearest
+from dcjax.common.registry import NETWORKS, names_object
 from dcjax.nn import layers
+from dcjax.nn.definition import find
 
-# The fields that each network has, and the type of each.
-COMMON: dict[str, type] = {"norm": str, "init": str}
-FIELDS: dict[str, dict[str, type]] = {
-  "convnet": {"width": int, "depth": int, "activation": str, "pooling": str, **COMMON},
-  "lenet": {"init": str},
-  "mlp": {"init": str},
-  "alexnet": COMMON,
-  "vgg11": COMMON,
-  "resnet10": COMMON,
-  "resnet10_ap": COMMON,
-  "resnet18": COMMON,
-  "resnet18_ap": COMMON,
-  "densenet121": COMMON,
-  "efficientnet_b0": COMMON,
-}
+# `FILE.py:NAME`, also where the path has colons, and the fields after it.
+_OF_FILE = re.compile(r"(.*\.py:[^:]*)(?::(.*))?", re.DOTALL)
 
 
 def _convnets(field: str, values: tuple[Any, ...]) -> tuple[str, ...]:
@@ -32,7 +22,7 @@ def _convnets(field: str, values: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 # By name: what the papers compare networks by (DC, Table 2 and T6 to T10; DM for batch norm).
-POOLS: dict[str, tuple[str, ...]] = {
+SETS: dict[str, tuple[str, ...]] = {
   "architectures": ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18"),
   "batch_norms": (
     "convnet:norm=batch",
@@ -50,8 +40,8 @@ POOLS: dict[str, tuple[str, ...]] = {
 
 
 def expand(names: tuple[str, ...]) -> tuple[str, ...]:
-  """Replaces pools by what is in them; each network occurs once."""
-  return tuple(dict.fromkeys(each for name in names for each in POOLS.get(name, (name,))))
+  """Replaces sets by what is in them; each network occurs once."""
+  return tuple(dict.fromkeys(each for name in names for each in SETS.get(name, (name,))))
 
 
 def names(architectures: tuple[str, ...], network: Mapping[str, Any]) -> tuple[str, ...]:
@@ -76,20 +66,36 @@ def parse(text: str) -> dict[str, Any]:
   """The arguments of `nn.create` that a network with fields stands for.
 
   Args:
-    text: `name`, or `name:field=value:...`.
+    text: `name`, or `name:field=value:...`; the file of `FILE.py:NAME` is run.
 
   Raises:
     UserError: the network is unknown, or has no such field.
   """
-  name, *settings = text.split(":")
-  check_name("network", name, (*FIELDS, *POOLS))
+  name, settings = _split(text)
+  if ".py" not in name:
+    check_name("network", name, (*NETWORKS, *SETS))
   fields: dict[str, Any] = {"name": name}
+  known = find("network", name).fields() if name not in SETS else {}
   for setting in settings:
     field, _, value = setting.partition("=")
-    if field not in FIELDS[name]:
-      raise UserError(f"network '{text}': {name} has no '{field}'; {nearest(field, FIELDS[name])}")
-    kind = FIELDS[name][field]
+    if field not in known:
+      remedy = nearest(field, known) if known else "leave it out"
+      raise UserError(f"network '{text}': {name} has no '{field}'; {remedy}")
+    kind = known[field]
     if not value or (kind is int and not (value.isdecimal() and len(value) < 10)):
       raise UserError(f"network '{text}': '{setting}' is no setting; write {field}=VALUE")
     fields[field] = kind(value)
   return fields
+
+
+def names_file(text: str) -> bool:
+  """Whether the network is one of a Python file, which `parse` runs."""
+  return names_object(_split(text)[0])
+
+
+def _split(text: str) -> tuple[str, list[str]]:
+  """The name and the settings of a network with fields."""
+  if found := _OF_FILE.fullmatch(text):
+    return found[1], found[2].split(":") if found[2] is not None else []
+  name, *settings = text.split(":")
+  return name, settings

@@ -1,14 +1,19 @@
 """ConvNet: D blocks of convolution, norm, activation and pooling, then one linear layer."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from absl import logging
 
+from dcjax.common.errors import UserError, check_most, check_name
 from dcjax.common.types import Array
 from dcjax.nn import layers
+from dcjax.nn.definition import Definition
 
 KERNEL = 3
+WIDEST, DEEPEST = 2**14, 100  # channels, whose square a kernel has, and blocks
 PARTS = 8  # in which the first block runs at the most, as each of them is compiled
 
 
@@ -19,7 +24,7 @@ class ConvNet(nn.Module):
   `[N, H' * W' * width]`.
   """
 
-  classes: int
+  num_classes: int
   width: int
   depth: int
   norm: str
@@ -37,7 +42,7 @@ class ConvNet(nn.Module):
     for _ in range(1, self.depth):
       images = self._block(padding=1)(images)
     features = images.reshape(images.shape[0], -1)
-    return layers.Linear(self.classes, self.initializer)(features), features
+    return layers.Linear(self.num_classes, self.initializer)(features), features
 
   def _block(self, padding: int) -> Callable[[Array], Array]:
     convolution = layers.Convolution(
@@ -55,3 +60,42 @@ def _in_parts(function: Callable[[Array], Array], images: Array, parts: int) -> 
   if parts == 1:
     return function(images)
   return jnp.concatenate([function(part) for part in jnp.array_split(images, parts)])
+
+
+def _check(
+  *,
+  image_shape: tuple[int, int, int],
+  width: int,
+  depth: int,
+  norm: str,
+  activation: str,
+  pooling: str,
+  **_: Any,
+) -> None:
+  """Refuses what cannot be built, and warns of what cannot learn."""
+  check_name("network.activation", activation, layers.ACTIVATIONS)
+  check_name("network.pooling", pooling, layers.POOLINGS)
+  if width < 1 or depth < 1:
+    raise UserError(f"network: width {width} and depth {depth} must be at least 1")
+  check_most("network.width", width, WIDEST)
+  check_most("network.depth", depth, DEEPEST)
+  if norm == "group" and width % layers.GROUPS:
+    raise UserError(f"network.width: {width} is not a multiple of the {layers.GROUPS} groups")
+  side = min(image_shape[:2]) + 2 * layers.first_padding(image_shape[0], 0)
+  halvings = 0 if pooling == "none" else depth
+  if side < 2**halvings:
+    raise UserError(
+      f"network.depth: {depth} is too deep for images of {image_shape[0]}x{image_shape[1]} "
+      f"pixels, which {pooling} pooling halves at each block; "
+      + (f"use at most {side.bit_length() - 1}" if side > 1 else "use network.name=mlp")
+    )
+  last = side if pooling == "none" else side >> (depth - 1)
+  if norm == "instance" and last <= 2:
+    logging.warning(
+      "network.depth: at depth %d the last instance norm sees only %dx%d pixels and leaves "
+      "almost nothing to learn from; a smaller depth is better",
+      depth, last, last,
+    )  # fmt: skip
+
+
+DEFINITION = Definition(ConvNet, check=_check)

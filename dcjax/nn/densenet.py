@@ -5,10 +5,10 @@ import jax.numpy as jnp
 
 from dcjax.common.types import Array
 from dcjax.nn import layers
+from dcjax.nn.definition import Definition
 
 STAGES = (6, 12, 24, 16)  # layers of each; every stage but the first halves the sides
 GROWTH = 32  # filters that a layer adds
-SMALLEST_SIDE = 8  # below this the last stage has nothing left to halve
 
 
 class DenseNet121(nn.Module):
@@ -20,7 +20,7 @@ class DenseNet121(nn.Module):
   feature map.
   """
 
-  classes: int
+  num_classes: int
   norm: str
   initializer: str
   convolution: str
@@ -37,7 +37,7 @@ class DenseNet121(nn.Module):
         new = self._convolve(self._norm_relu(new), GROWTH, 3)
         images = jnp.concatenate([images, new], axis=-1)
     features = self._norm_relu(images).mean((1, 2))
-    return layers.Linear(self.classes, self.initializer)(features), features
+    return layers.Linear(self.num_classes, self.initializer)(features), features
 
   def _stem(self, images: Array) -> Array:
     if not layers.large(images):
@@ -52,3 +52,7 @@ class DenseNet121(nn.Module):
 
   def _norm_relu(self, images: Array) -> Array:
     return nn.relu(layers.Norm(self.norm)(images))
+
+
+# Below this the last stage has nothing left to halve
+DEFINITION = Definition(DenseNet121, smallest_side=8)

@@ -6,6 +6,7 @@ import flax.linen as nn
 
 from dcjax.common.types import Array
 from dcjax.nn import layers
+from dcjax.nn.definition import Definition
 
 STEM, HEAD = 32, 1280  # filters
 # Expansion, kernel, filters and blocks of each stage (Tan and Le, 2019, Table 1).
@@ -21,7 +22,6 @@ STAGES = (
 # Of the stem and of the first block of each stage.
 STRIDES = (2, 1, 2, 2, 2, 1, 2, 1)
 SMALL_STRIDES = (1, 1, 1, 2, 2, 1, 2, 1)
-SMALLEST_SIDE = 8  # below this the last stages have nothing left to halve
 
 
 class MBConv(nn.Module):
@@ -67,7 +67,7 @@ class EfficientNetB0(nn.Module):
   of. The features are the mean of the last feature map.
   """
 
-  classes: int
+  num_classes: int
   norm: str
   initializer: str
   convolution: str
@@ -87,4 +87,8 @@ class EfficientNetB0(nn.Module):
         )(images)
     images = nn.swish(layers.Norm(self.norm)(convolve(HEAD, 1, 0)(images)))
     features = images.mean((1, 2))
-    return layers.Linear(self.classes, self.initializer)(features), features
+    return layers.Linear(self.num_classes, self.initializer)(features), features
+
+
+# Below this the last stages have nothing left to halve
+DEFINITION = Definition(EfficientNetB0, smallest_side=8)

@@ -4,9 +4,9 @@ import flax.linen as nn
 
 from dcjax.common.types import Array
 from dcjax.nn import layers
+from dcjax.nn.definition import Definition
 
 KERNEL = 5
-SMALLEST_SIDE = 16  # below this the second pooling leaves nothing
 
 
 class LeNet(nn.Module):
@@ -15,7 +15,7 @@ class LeNet(nn.Module):
   With ReLU and max pooling, as DC uses it (section 3.1).
   """
 
-  classes: int
+  num_classes: int
   initializer: str
   convolution: str
 
@@ -31,4 +31,8 @@ class LeNet(nn.Module):
     features = images.reshape(images.shape[0], -1)
     for units in (120, 84):
       features = nn.relu(layers.Linear(units, self.initializer)(features))
-    return layers.Linear(self.classes, self.initializer)(features), features
+    return layers.Linear(self.num_classes, self.initializer)(features), features
+
+
+# Below this the second pooling leaves nothing
+DEFINITION = Definition(LeNet, smallest_side=16)

@@ -4,12 +4,13 @@ import flax.linen as nn
 
 from dcjax.common.types import Array
 from dcjax.nn import layers
+from dcjax.nn.definition import Definition
 
 
 class MLP(nn.Module):
   """Images `[N, H, W, C]` to logits `[N, classes]` and features `[N, 128]`."""
 
-  classes: int
+  num_classes: int
   initializer: str
   units: int = 128
 
@@ -18,4 +19,7 @@ class MLP(nn.Module):
     features = images.reshape(images.shape[0], -1)
     for _ in range(2):
       features = nn.relu(layers.Linear(self.units, self.initializer)(features))
-    return layers.Linear(self.classes, self.initializer)(features), features
+    return layers.Linear(self.num_classes, self.initializer)(features), features
+
+
+DEFINITION = Definition(MLP)

@@ -1,12 +1,14 @@
 """ResNet10 and ResNet18, and their variants that pool where the others stride."""
 
+from functools import partial
+
 import flax.linen as nn
 
 from dcjax.common.types import Array
 from dcjax.nn import layers
+from dcjax.nn.definition import Definition
 
 STAGES = (64, 128, 256, 512)  # filters; every stage but the first halves the sides
-SMALLEST_SIDE = 8  # below this the last stage has nothing left to halve
 
 
 class Block(nn.Module):
@@ -53,7 +55,7 @@ class ResNet(nn.Module):
   `average`, where they are all of it.
   """
 
-  classes: int
+  num_classes: int
   blocks: int  # of each stage
   norm: str
   average: bool
@@ -72,7 +74,7 @@ class ResNet(nn.Module):
         )
     whole = self.average and not large
     features = images.reshape(images.shape[0], -1) if whole else images.mean((1, 2))
-    return layers.Linear(self.classes, self.initializer)(features), features
+    return layers.Linear(self.num_classes, self.initializer)(features), features
 
   def _stem(self, images: Array, large: bool) -> Array:
     size, stride = (7, 1 if self.average else 2) if large else (3, 1)
@@ -85,3 +87,10 @@ class ResNet(nn.Module):
     if self.average:
       return layers.average_pool(layers.average_pool(images))
     return layers.overlapping_max_pool(images)
+
+
+_SMALLEST_SIDE = 8  # below this the last stage has nothing left to halve
+RESNET10 = Definition(partial(ResNet, blocks=1, average=False), _SMALLEST_SIDE)
+RESNET10_AP = Definition(partial(ResNet, blocks=1, average=True), _SMALLEST_SIDE)
+RESNET18 = Definition(partial(ResNet, blocks=2, average=False), _SMALLEST_SIDE)
+RESNET18_AP = Definition(partial(ResNet, blocks=2, average=True), _SMALLEST_SIDE)

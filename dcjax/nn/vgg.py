@@ -5,10 +5,10 @@ import flax.linen as nn
 from dcjax.common.types import Array
 from dcjax.nn import layers
 from dcjax.nn.convnet import KERNEL
+from dcjax.nn.definition import Definition
 
 # Filters of the convolutions of each stage; a pooling ends it.
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
-SMALLEST_SIDE = 32  # below this the fifth pooling leaves nothing; images of 28 are padded to it
 
 
 class VGG11(nn.Module):
@@ -18,7 +18,7 @@ class VGG11(nn.Module):
   uses it (section 3.1).
   """
 
-  classes: int
+  num_classes: int
   norm: str
   initializer: str
   convolution: str
@@ -35,4 +35,8 @@ class VGG11(nn.Module):
         padding = 1
       images = layers.max_pool(images)
     features = images.reshape(images.shape[0], -1)
-    return layers.Linear(self.classes, self.initializer)(features), features
+    return layers.Linear(self.num_classes, self.initializer)(features), features
+
+
+# Below this the fifth pooling leaves nothing; images of 28 are padded to it
+DEFINITION = Definition(VGG11, smallest_side=32)

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from dcjax import evaluation
 from dcjax.common.errors import UserError
+from dcjax.common.registry import content
 from dcjax.common.types import Array, Key, Params
 from dcjax.common.version import __version__
 from dcjax.data import Dataset, cache
@@ -134,7 +135,7 @@ def _digest(config: ConfigDict, settings: evaluation.Settings, dataset: Dataset)
     "version": __version__,
     "dataset": dataset.name,
     "seed": config.seed,
-    "network": config.network.to_dict(),
+    "network": config.network.to_dict() | content("network.name", config.network.name),
     "training": settings._asdict(),
   }
   digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
-from dcjax import nn
-from dcjax.common.errors import UserError, check_least, check_name, nearest
-from dcjax.common.registry import METHODS
+from dcjax.common.errors import UserError, check_least, nearest
+from dcjax.common.registry import METHODS, content
 from dcjax.nn import architectures
+from dcjax.nn.definition import find
 from dcjax.tables.definition import WHOLE, Cell, Table, slug
 
 # Fields on which no figure of a table depends, which are those of the last epoch.
@@ -149,11 +149,11 @@ def identity(config: ConfigDict) -> dict[str, Any]:
 def _network(fields: Mapping[str, Any]) -> dict[str, Any]:
   """The fields of `config.network` that a network has, with the norm that None stands for."""
   name = fields["name"]
-  check_name("network.name", name, architectures.FIELDS)
-  own = {field: fields[field] for field in ("name", *architectures.FIELDS[name])}
+  definition = find("network.name", name)
+  own = {field: fields[field] for field in ("name", *definition.fields())}
   if "norm" in own and own["norm"] is None:
-    own["norm"] = nn.default_norm(name)
-  return own
+    own["norm"] = definition.norm
+  return own | content("network.name", name)
 
 
 def digest(fields: Mapping[str, Any]) -> str:

@@ -1,9 +1,11 @@
-"""Pools of networks, and networks with fields of their own."""
+"""Sets of networks, and networks with fields of their own."""
 
 import pytest
 
 from dcjax import UserError, nn
+from dcjax.common.registry import NETWORKS
 from dcjax.nn import architectures
+from dcjax.nn.definition import find
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,7 @@ def test_fields_follow_the_name(text, fields):
     ("mlp:width=3", "network 'mlp:width=3': mlp has no 'width'; choose one of: init"),
     ("convnet:width", "network 'convnet:width': 'width' is no setting; write width=VALUE"),
     ("convnet:width=x", "'width=x' is no setting"),
+    ("widths:norm=batch", "network 'widths:norm=batch': widths has no 'norm'; leave it out"),
   ],
 )
 def test_what_is_no_network_is_named(text, message):
@@ -33,18 +36,27 @@ def test_what_is_no_network_is_named(text, message):
     architectures.parse(text)
 
 
-def test_every_network_of_every_pool_builds():
-  for name in architectures.expand(tuple(architectures.POOLS)):
+def test_every_network_of_every_set_builds():
+  for name in architectures.expand(tuple(architectures.SETS)):
     nn.create(image_shape=(32, 32, 3), num_classes=10, **architectures.parse(name))
 
 
-def test_every_network_is_known_to_the_pools():
-  assert set(architectures.FIELDS) == set(nn.NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS.own)
+def test_every_network_takes_fields(name):
+  assert architectures.parse(f"{name}:init=kaiming") == {"name": name, "init": "kaiming"}
 
 
-def test_pools_are_expanded_in_place_and_nothing_is_taken_twice():
+def test_the_fields_of_a_network_are_those_that_its_keywords_name():
+  convnet = ("width", "depth", "activation", "pooling", "norm", "init")
+  assert set(find("", "convnet").fields()) == set(convnet)
+  assert find("", "mlp").fields() == find("", "lenet").fields() == {"init": str}
+  for name in set(NETWORKS.own) - {"convnet", "mlp", "lenet"}:
+    assert find("", name).fields() == {"norm": str, "init": str}
+
+
+def test_sets_are_expanded_in_place_and_nothing_is_taken_twice():
   assert architectures.expand(("mlp", "architectures"))[:3] == ("mlp", "convnet", "lenet")
-  assert architectures.expand(("depths", "convnet:depth=1")) == architectures.POOLS["depths"]
+  assert architectures.expand(("depths", "convnet:depth=1")) == architectures.SETS["depths"]
 
 
 def test_networks_are_evaluated_in_float32_and_without_batch_norm():

@@ -4,7 +4,7 @@ import pytest
 from dcjax.configs import speech
 
 import dcjax.config
-from dcjax.nn import architectures
+from dcjax.common.registry import NETWORKS
 from dcjax.tables import TABLES, plan
 
 SHAPES = {
@@ -84,7 +84,7 @@ def test_every_cell_is_a_config(name):
   for each in TABLES[name].cells():
     if each.runnable:
       (found,) = plan.trials(each, {}, [0])
-      assert found.network["name"] in architectures.FIELDS
+      assert found.network["name"] in NETWORKS.own
       assert found.config.evaluation.networks == (3 if name.startswith("idc") else 20)
 
 
