@@ -218,7 +218,7 @@ def _gradient_norms(
   layout = experiment.strategy(config, dataset)
   network = experiment.network(config, dataset, layout)
   settings = experiment.settings(dc.Settings, config)
-  augmentations = experiment.augmentations(config)
+  augmentations = experiment.augmentations(config, dataset)
 
   @jax.jit
   def norms(stored, dataset, key):

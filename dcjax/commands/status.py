@@ -184,9 +184,9 @@ def _evaluations_left(config: dict[str, Any], summary: dict[str, Any]) -> bool:
   if "iterations" in config:
     return False
   from dcjax.commands.select import tasks_left
-  from dcjax.config import of_file
+  from dcjax.config import complete
 
-  return bool(tasks_left(of_file(config), summary))
+  return bool(tasks_left(complete(config), summary))
 
 
 def _details(run: Run) -> Iterator[str]:

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Callable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -61,17 +62,48 @@ class Registry:
       ) from error
 
   def _points(self) -> dict[str, metadata.EntryPoint]:
-    return _entry_points(self.group)
+    return _entry_points(self.group, tuple(sys.path))
 
 
 @cache
-def _entry_points(group: str) -> dict[str, metadata.EntryPoint]:
+def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, metadata.EntryPoint]:
+  """Those of the packages on `sys.path`."""
+  del path  # which `metadata` looks at itself
   return {point.name: point for point in metadata.entry_points(group=group)}
 
 
 def names_object(name: str) -> bool:
   """Whether a name is `FILE.py:NAME`."""
   return name.rpartition(":")[0].endswith(".py")
+
+
+def label(name: str) -> str:
+  """What to call the thing of a name, which may be `FILE.py:NAME` with a long path."""
+  return Path(name).name if names_object(name) else name
+
+
+def guarded(field: str, name: str, function: Callable) -> Callable:
+  """A user's function, whose errors become `UserError`s of one line; `field` is to blame."""
+
+  def call(*arguments: Any) -> Any:
+    try:
+      return function(*arguments)
+    except UserError:
+      raise
+    except Exception as error:  # which may be any
+      raise _failure(field, name, error) from error
+
+  return call
+
+
+def _failure(field: str, name: str, error: Exception) -> UserError:
+  """What to say where a user's code fails: with the line of its file."""
+  line = ""
+  if names_object(name):
+    line = _line(error, expand(field, name.rpartition(":")[0]).resolve())
+  return UserError(
+    f"{field}: {name}{line} fails with {type(error).__name__}: {gist(error)}; mend it"
+  )
 
 
 def _attribute(field: str, name: str, module: ModuleType, attribute: str) -> Any:
@@ -114,6 +146,24 @@ def _line(error: Exception, source: Path) -> str:
   return f", line {lines[-1]}," if lines else ""
 
 
+DATASETS = Registry(
+  "dcjax.datasets",  # `data.Source`, or a function; other names are those of TensorFlow Datasets
+  {
+    "digits": "dcjax.data.digits:SOURCE",
+    "folder": "dcjax.data.folder:SOURCE",
+    "hf": "dcjax.data.hf:SOURCE",
+    "npz": "dcjax.data.npz:SOURCE",
+    "speech": "dcjax.data.speech:SOURCE",
+    "mini_speech_commands": "dcjax.data.speech:SOURCE",
+    "mnist": "dcjax.data.originals:SOURCE",
+    "fashion_mnist": "dcjax.data.originals:SOURCE",
+    "svhn_cropped": "dcjax.data.originals:SOURCE",
+    "cifar10": "dcjax.data.originals:SOURCE",
+    "cifar100": "dcjax.data.originals:SOURCE",
+    "tiny_imagenet": "dcjax.data.originals:SOURCE",
+    "usps": "dcjax.data.originals:SOURCE",
+  },
+)
 METHODS = Registry(
   "dcjax.methods",  # `methods.definition.Definition`
   {
@@ -127,5 +177,16 @@ METHODS = Registry(
     "k_center": "dcjax.methods.coreset:SELECTION",
     "forgetting": "dcjax.methods.coreset:SELECTION",
     "optimal_random": "dcjax.methods.coreset:SELECTION",
+  },
+)
+TRANSFORMS = Registry(
+  "dcjax.transforms",  # `augment.Transform`, or a function; a name with '_' would be two
+  {
+    "color": "dcjax.augment.transforms:COLOR",
+    "crop": "dcjax.augment.transforms:CROP",
+    "cutout": "dcjax.augment.transforms:CUTOUT",
+    "flip": "dcjax.augment.transforms:FLIP",
+    "scale": "dcjax.augment.transforms:SCALE",
+    "rotate": "dcjax.augment.transforms:ROTATE",
   },
 )

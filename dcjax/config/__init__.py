@@ -1,7 +1,8 @@
 """The config of a run: every field with its default, and the checks that need no data."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -27,6 +28,7 @@ __all__ = [
   "evaluation_settings",
   "flatten",
   "names",
+  "own_code",
   "replace_fields",
   "resolve",
 ]
@@ -87,22 +89,38 @@ def replace_fields(config: ConfigDict, fields: dict[str, Any], owner: str) -> Co
   return config
 
 
-def of_file(fields: dict[str, Any]) -> ConfigDict:
+def of_file(fields: dict[str, Any], given: Mapping[str, Any] = MappingProxyType({})) -> ConfigDict:
   """The config of a run from its files, but for `LOCAL`.
 
   The files may be anybody's: they do not decide where something is read or written, nor what code
   is run.
 
+  Args:
+    fields: what the files have.
+    given: what the user gives in place of some of it, by dotted names.
+
   Raises:
     UserError: a field is unknown, or its value is of the wrong type, or names what is no dataset.
   """
   kept = {name: value for name, value in flatten(fields) if not name.startswith(LOCAL)}
+  kept = {name: value for name, value in kept.items() if name not in given}
+  if code := own_code(kept):
+    name, value = code.popitem()
+    raise UserError(
+      f"config: {name!r:.99} is {value!r:.99}, in a Python file, and the file of a run does not "
+      "decide that one is run; start from another"
+    )
   config = complete(kept)
   if any(name.endswith(".txt") for name in names(config.dataset.classes)):
     raise UserError("dataset.classes: the file of a run names another file; it must name classes")
   if not _DATASET.fullmatch(config.dataset.name):
     raise UserError(f"dataset.name: {config.dataset.name!r} is no dataset that a file may name")
-  return config
+  return replace_fields(config, dict(given), "config")
+
+
+def own_code(fields: dict[str, Any]) -> dict[str, Any]:
+  """The fields that name something in a user's Python file, by their dotted names."""
+  return {name: value for name, value in flatten(fields) if ".py:" in str(value)}
 
 
 def resolve(config: ConfigDict) -> ConfigDict:

@@ -71,7 +71,7 @@ def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   check_condenses(config)
   first_block = 0 if config.method in ("dm", "idm") else layout.first_block
   phi = network(config, dataset, layout, first_block=first_block)
-  matching = augmentations(config)
+  matching = augmentations(config, dataset)
   forming = decoder(config, dataset)
   bound = layout, matching, forming
   if config.method == "dm":
@@ -132,14 +132,20 @@ def settings(kind: type[Any], fields: ConfigDict) -> Any:
   return kind(*(fields[name] for name in kind._fields))
 
 
-def augmentations(config: ConfigDict) -> augment.Augmentations:
-  """What a method does to images that it matches, and that it trains networks on."""
+def augmentations(config: ConfigDict, dataset: Dataset) -> augment.Augmentations:
+  """What a method does to images that it matches, and that it trains networks on.
+
+  Raises:
+    UserError: it does not fit the images.
+  """
   if "dsa" not in config:
     return augment.NOTHING
+  augment.check_images("dsa.strategy", config.dsa.strategy, dataset.image_shape)
   found = augment.augmentations(**config.dsa)
   if config.method != "idc":
     return found
   names, draw = config.training.augmentation, config.training.draw
+  augment.check_images("training.augmentation", names, dataset.image_shape)
   network = augment.none if names == "none" else augment.transform(names, draw=draw, shared=False)
   return found._replace(network=network)
 
@@ -151,7 +157,7 @@ class Evaluation:
     """Binds networks and protocol; nothing is computed yet.
 
     Raises:
-      UserError: an architecture is unknown or cannot take the images.
+      UserError: an architecture is unknown, or it or the augmentation cannot take the images.
     """
     self._config, self._dataset, self._keys = config, dataset, keys
     if config.evaluation.whole and isinstance(dataset.images, data.OnDisk):
@@ -160,6 +166,8 @@ class Evaluation:
         "raise compute.memory_limit"
       )
     self._settings = config_lib.evaluation_settings(config.evaluation)
+    name = self._settings.augmentation
+    augment.check_images("evaluation.augmentation", name, dataset.image_shape)
     names = architectures.names(config.evaluation.architectures, config.network)
     self._evaluators = {
       name: evaluation.evaluator(
