@@ -1,4 +1,4 @@
-"""What users bring: an installed package with entry points, and a Python file."""
+"""A package as it is installed, with entry points."""
 
 from pathlib import Path
 

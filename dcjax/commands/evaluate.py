@@ -139,7 +139,7 @@ def bind(
     UserError: the file, the data or a change is not usable.
   """
   synthetic = SyntheticSet.load(path)
-  config = _config(synthetic, seed, dataset, changes)
+  config = _config(synthetic, seed, changes, dataset)
   check_least("evaluation.networks", config.evaluation.networks, 1)
   fields, memory = synthetic.metadata["config"], experiment.memory(config)
   loaded = load(config, fields, data_dir, cache_dir, memory)
@@ -153,7 +153,7 @@ def bind(
 
 
 def _config(
-  synthetic: SyntheticSet, seed: int | None, dataset: str, changes: dict[str, Any]
+  synthetic: SyntheticSet, seed: int | None, changes: dict[str, Any], dataset: str = ""
 ) -> ConfigDict:
   """The config of the run that made a set, with the changes."""
   fields = synthetic.metadata["config"]

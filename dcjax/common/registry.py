@@ -48,7 +48,7 @@ class Registry:
     """
     if names_object(name):
       path, _, attribute = name.rpartition(":")
-      return _attribute(field, name, _module_of_file(field, expand(field, path)), attribute)
+      return _attribute(field, name, _module_of_file(field, name, expand(field, path)), attribute)
     if name in self.own:
       module, _, attribute = self.own[name].partition(":")
       return getattr(importlib.import_module(module), attribute)
@@ -113,27 +113,24 @@ def _attribute(field: str, name: str, module: ModuleType, attribute: str) -> Any
   raise UserError(f"{field}: {name}: that file has no '{attribute}'; {nearest(attribute, known)}")
 
 
-def _module_of_file(field: str, path: Path) -> ModuleType:
+def _module_of_file(field: str, name: str, path: Path) -> ModuleType:
   """The module that a Python file makes, which is run once."""
   try:
     source = path.resolve(strict=True)
   except OSError:
     raise UserError(f"{field}: no file {path}; give the path of a Python file") from None
-  name = f"dcjax_file_{hashlib.sha256(str(source).encode()).hexdigest()[:16]}"
-  if name in sys.modules:
-    return sys.modules[name]
-  spec = importlib.util.spec_from_file_location(name, source)
+  key = f"dcjax_file_{hashlib.sha256(str(source).encode()).hexdigest()[:16]}"
+  if key in sys.modules:
+    return sys.modules[key]
+  spec = importlib.util.spec_from_file_location(key, source)
   assert spec is not None and spec.loader is not None  # as the name ends in .py
   module = importlib.util.module_from_spec(spec)
-  sys.modules[name] = module
+  sys.modules[key] = module
   try:
-    spec.loader.exec_module(module)
-  except Exception as error:  # a user's file may raise anything
-    del sys.modules[name]
-    raise UserError(
-      f"{field}: {path}{_line(error, source)} fails with {type(error).__name__}: {gist(error)}; "
-      "mend it"
-    ) from error
+    guarded(field, name, spec.loader.exec_module)(module)
+  except UserError:
+    del sys.modules[key]
+    raise
   return module
 
 

@@ -117,7 +117,7 @@ def _idc() -> ConfigDict:
   config.training.batch = 64  # images of a step
   config.training.lr = 0.01
   config.training.weight_decay = 5e-4
-  # 'none', or transforms of DSA joined by '_', drawn for each image (Appendix C.1)
+  # 'none', or transforms as in dsa.strategy, drawn for each image (Appendix C.1)
   config.training.augmentation = "color_crop"
   config.training.draw = "sequence"  # all of them in 'sequence', or 'one' for each batch
   config.training.cutmix = placeholder(float)  # probability; None: as at evaluation
@@ -155,7 +155,8 @@ def _dsa() -> ConfigDict:
   fields = ConfigDict()
   # 'siamese', 'independent', 'real', 'synthetic' or 'none' (DSA, Table 4)
   fields.scheme = "siamese"
-  # Transforms joined by '_'; None: all six, without flip for digits (DSA, section 4.4)
+  # Transforms joined by '_', and by '+' your own, FILE.py:NAME; None: all six, without flip for
+  # digits (DSA, section 4.4)
   fields.strategy = placeholder(str)
   fields.draw = "one"  # 'one' of them for each batch, or all in 'sequence' (as IDC)
   return fields
@@ -173,7 +174,8 @@ def _formation() -> ConfigDict:
 def _dataset() -> ConfigDict:
   fields = ConfigDict()
   # 'digits', 'npz', 'folder', 'hf', 'speech', one of the papers'
-  # (dcjax/data/originals/catalogue.py), or another name in TensorFlow Datasets
+  # (dcjax/data/originals/catalogue.py), another name in TensorFlow Datasets, or a function of your
+  # own, FILE.py:NAME
   fields.name = "mnist"
   # The .npz, the folder of images or of words, what Hugging Face's library reads (a folder of
   # parquet files, a name on the hub), the folder of original files (empty: they are downloaded), or
@@ -222,8 +224,7 @@ def _evaluation(protocol: str) -> ConfigDict:
   # Where the network sees more images than are stored, fewer of the protocol's epochs, so that
   # training costs as many steps as on the stored images (IDC, Table 2)
   fields.same_steps = False
-  # 'none', 'dc', 'dc_batch_norm', 'imagenet', or transforms of DSA joined by '_'; None: the
-  # protocol's
+  # 'none', 'dc', 'dc_batch_norm', 'imagenet', or transforms as in dsa.strategy; None: as the protocol
   fields.augmentation = placeholder(str)
   fields.cutmix = placeholder(float)  # probability for each batch; None: the protocol's
   fields.checks = 4  # tests of each network, evenly over its epochs, for 'best'

@@ -379,8 +379,7 @@ def _read_one(image: Any, *, side: int, channels: int, limits: Range | None) -> 
   return pixels.read_image(_open(image), side=side, limits=limits)[..., :channels]
 
 
-def _load(fields: Any, memory: Memory) -> Dataset:
-  del memory
+def _load(fields: Any, _: Memory) -> Dataset:
   return load(
     required_path(fields, "a folder of parquet files or images, or a name on the hub"),
     side=fields.side,

@@ -113,8 +113,7 @@ def _class_names(names: np.ndarray | None) -> list[str] | None:
   return names.tolist()
 
 
-def _load(fields: Any, memory: Memory) -> Dataset:
-  del memory
+def _load(fields: Any, _: Memory) -> Dataset:
   return load(required_path(fields, "the .npz file"), limits=as_range(fields.range))
 
 

@@ -152,8 +152,7 @@ def levels(values: np.ndarray) -> np.ndarray:
   return np.round(255 * np.clip((decibels - low) / (high - low), 0, 1)).astype(np.uint8)
 
 
-def _load(fields: Any, memory: Memory) -> Dataset:
-  del memory
+def _load(fields: Any, _: Memory) -> Dataset:
   folder = originals.speech_folder(
     data_dir=fields.data_dir, cache_dir=fields.cache_dir, mirror=fields.mirror
   )
