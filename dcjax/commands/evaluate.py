@@ -162,7 +162,8 @@ def _config(
   if "protocol" in changes:
     replaced.setdefault("evaluation.augmentation", None)
   given |= {name: value for name, value in replaced.items() if name in code}
-  for name in sorted(_FLAGS.keys() & code.keys() - given.keys()):
+  if missing := sorted(_FLAGS.keys() & code.keys() - given.keys()):
+    name = missing[0]
     raise UserError(
       f"synthetic set: its {name} is {code[name]!r:.99}, in a Python file, which is run only if "
       f"you name it; give {_FLAGS[name]}=FILE.py:NAME"

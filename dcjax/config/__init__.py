@@ -108,7 +108,7 @@ def of_file(fields: dict[str, Any], given: Mapping[str, Any] = MappingProxyType(
     name, value = code.popitem()
     raise UserError(
       f"config: {name!r:.99} is {value!r:.99}, in a Python file, and the file of a run does not "
-      "decide that one is run; start from another"
+      "decide that one is run; give one without"
     )
   config = complete(kept)
   if any(name.endswith(".txt") for name in names(config.dataset.classes)):
