@@ -8,7 +8,8 @@ import numpy as np
 
 from benchmarks import problem
 from benchmarks.problem import Setting
-from dcjax import augment, data, nn
+from dcjax import data, nn
+from dcjax.common.registry import TRANSFORMS
 from dcjax.common.types import Array
 from dcjax.devices.strategy import Strategy, choose
 from dcjax.nn import Network
@@ -61,7 +62,7 @@ def transformed(images: Array, name: str, parameters: np.ndarray) -> Array:
   """Images `[N, ...]` under a transform of DSA with parameters `[N, ...]`, or `[1, ...]`."""
   shape = (images.shape[0], *parameters.shape[1:])
   each = jnp.broadcast_to(jnp.asarray(parameters), shape)
-  return jax.vmap(augment.TRANSFORMS[name].apply)(images, each)
+  return jax.vmap(TRANSFORMS.find("transform", name).apply)(images, each)
 
 
 def transforms(images: Array, draws: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:

@@ -51,6 +51,7 @@ def _flags() -> flags.FlagValues:
   text = {
     "synthetic": "File of the set: a run's synthetic.npz.",
     "data_dir": "Where the dataset is on this machine; what the set's run had is not followed.",
+    "dataset": "The set's dataset, where that is a function in a Python file: FILE.py:NAME.",
     "cache_dir": "Where the decoded dataset is kept; by default ~/.cache/dcjax.",
     "protocol": f"Protocol of the evaluation: {', '.join(PROTOCOLS)}.",
     "augmentation": "What networks are trained with: none, dc, imagenet, or transforms: crop_flip.",

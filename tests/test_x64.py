@@ -9,7 +9,8 @@ import pytest
 import dcjax.config
 from dcjax import data, evaluation, nn
 from dcjax.applications.continual import stages
-from dcjax.augment import NAMED, TRANSFORMS
+from dcjax.augment import NAMED, STRATEGY
+from dcjax.common.registry import TRANSFORMS
 from dcjax.methods import coreset
 from dcjax.run import experiment
 from tests.runs import tiny
@@ -66,7 +67,7 @@ def test_methods(dataset, method, fields):
   assert jax.tree.leaves(after) == jax.tree.leaves(state)
 
 
-@pytest.mark.parametrize("name", [*NAMED, *TRANSFORMS, "_".join(TRANSFORMS)])
+@pytest.mark.parametrize("name", [*NAMED, *TRANSFORMS.own, STRATEGY])
 def test_evaluation(dataset, name):
   network = network_of("convnet", dataset.image_shape, "batch")
   settings = evaluation.Settings("dc", 2, name, 1, 1, cutmix=0.5)

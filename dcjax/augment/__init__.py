@@ -1,21 +1,30 @@
 """Stateless augmentation: `f(key, images) -> images`, differentiable in the images.
 
-What DC trains networks with (`augment.dc`), and the transforms of DSA (`augment.dsa`), by which a
-batch of real and one of synthetic images are augmented alike. What IDC trains networks with on
-ImageNet (`augment.imagenet`). CutMix (`augment.cutmix`), which changes targets as well. Images are
-`[N, H, W, C]`, normalised.
+What DC trains networks with (`augment.affine`), and the transforms of DSA (`augment.transforms`),
+by which a batch of real and one of synthetic images are augmented alike. What IDC trains networks
+with on ImageNet (`augment.imagenet`). CutMix (`augment.cutmix`), which changes targets as well.
+Images are `[N, H, W, C]`, normalised.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from dcjax.augment.affine import shift_or_noise, shift_scale_or_rotate
 from dcjax.augment.cutmix import cutmix
-from dcjax.augment.dsa import DRAWS, STRATEGY, TRANSFORMS, check_strategy, transform
 from dcjax.augment.imagenet import crop_flip_jitter
+from dcjax.augment.transforms import (
+  DRAWS,
+  STRATEGY,
+  Transform,
+  check_strategy,
+  names_in,
+  transform,
+)
 from dcjax.common.errors import UserError, nearest
+from dcjax.common.registry import TRANSFORMS, names_object
 from dcjax.common.types import Array, Key
 
 __all__ = [
@@ -24,15 +33,17 @@ __all__ = [
   "NOTHING",
   "SCHEMES",
   "STRATEGY",
-  "TRANSFORMS",
   "Augmentation",
   "Augmentations",
+  "Transform",
   "augmentations",
   "by_name",
+  "check_images",
   "check_name",
   "check_strategy",
   "crop_flip_jitter",
   "cutmix",
+  "names_in",
   "none",
   "shift_or_noise",
   "shift_scale_or_rotate",
@@ -66,9 +77,24 @@ def check_name(field: str, name: str) -> None:
   """Raises `UserError` for a name that `by_name` does not know; `field` is to blame."""
   if name in NAMED:
     return
-  if not set(name.split("_")) & set(TRANSFORMS):
+  if not any(each in TRANSFORMS or names_object(each) for each in names_in(name)):
     raise UserError(f"{field}: unknown '{name}'; {nearest(name, (*NAMED, *TRANSFORMS))}")
   check_strategy(field, name)
+
+
+def check_images(field: str, name: str, image_shape: tuple[int, int, int]) -> None:
+  """Raises `UserError` if users' transforms in `name` do not keep images as they are to be.
+
+  Args:
+    field: to blame.
+    name: as `by_name` takes it.
+    image_shape: `[H, W, C]`.
+  """
+  if name in NAMED or all(each in TRANSFORMS.own for each in names_in(name)):
+    return
+  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  augmentation = transform(name, draw="sequence", shared=False, field=field)
+  jax.eval_shape(augmentation, jax.random.key(0), images)
 
 
 class Augmentations(NamedTuple):
@@ -96,7 +122,7 @@ def augmentations(*, scheme: str, strategy: str, draw: str = "one") -> Augmentat
   Args:
     scheme: 'siamese' transforms both batches alike (Ours), 'independent' every image of both for
       itself (F), 'real' (C) and 'synthetic' (D) every image of one of them, 'none' neither.
-    strategy: transforms joined by '_'.
+    strategy: as `transform` takes it.
     draw: as `transform` takes it.
 
   Returns:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from dcjax.augment.dsa import box
+from dcjax.augment.transforms import box
 from dcjax.common.types import Array, Key
 
 

@@ -6,7 +6,7 @@ A transform is of one image `[H, W, C]` with its parameters; images are normalis
 import jax
 import jax.numpy as jnp
 
-from dcjax.augment.dsa import flip
+from dcjax.augment.transforms import flip
 from dcjax.common.types import Array, Key
 
 AREA = (0.08, 1.0)  # of the image: the area of a crop (torchvision's default, as are the next two)

@@ -22,6 +22,16 @@ from dcjax.run.readers import EVALUATIONS, OBJECT, holds, read_json
 from dcjax.run.workdir import write_json
 from dcjax.sets.synthetic import LONGEST, SyntheticSet
 
+# By the fields of a config: with what the user gives in place of what a set has.
+_FLAGS = {
+  "dataset.name": "--dataset",
+  "evaluation.architectures": "--architectures",
+  "evaluation.augmentation": "--augmentation",
+  "network.name": "--architectures",
+}
+# What a set was matched with is not run: here no image is.
+_UNUSED = {"dsa.strategy": None, "training.augmentation": "none"}
+
 
 def evaluate(
   path: str | os.PathLike,
@@ -34,7 +44,7 @@ def evaluate(
   """Evaluates a saved set beside a random real subset of the same size.
 
   Args:
-    path, data_dir, cache_dir, seed, **changes: see `bind`.
+    path, data_dir, cache_dir, seed, **changes: see `bind`; its `dataset` may be among the changes.
 
   Returns:
     The records that `summary.json` calls `evaluations`; the iteration is the run's last.
@@ -58,7 +68,7 @@ def records(
   """Does what `evaluate` does, and yields each record as soon as it is there.
 
   Args:
-    path, data_dir, cache_dir, seed, **changes: see `bind`.
+    path, data_dir, cache_dir, seed, **changes: see `bind`; its `dataset` may be among the changes.
     unfinished: a file for the records so far, from which a later call with the same arguments goes
       on.
 
@@ -109,6 +119,7 @@ def bind(
   *,
   data_dir: str = "",
   cache_dir: str = "",
+  dataset: str = "",
   seed: int | None = None,
   **changes: Any,
 ) -> tuple[Evaluation, np.ndarray, int]:
@@ -118,6 +129,8 @@ def bind(
     path: a `synthetic.npz`; it names the dataset, the network and the protocol of its run.
     data_dir: see `load`.
     cache_dir: see `load`.
+    dataset: the name of the dataset, where that of the run is a function in a Python file: a set
+      does not decide what code is run.
     seed: of networks and random subsets; by default the run's.
     **changes: fields of `config.evaluation` that replace those of the run. A new protocol brings
       its own augmentation and CutMix; a new protocol or augmentation, or `same_steps`, the
@@ -131,26 +144,39 @@ def bind(
     UserError: the file, the data or a change is not usable.
   """
   synthetic = SyntheticSet.load(path)
-  config = _config(synthetic, seed, changes)
+  config = _config(synthetic, seed, changes, dataset)
   check_least("evaluation.networks", config.evaluation.networks, 1)
   fields, memory = synthetic.metadata["config"], experiment.memory(config)
-  dataset = load(config, fields, data_dir, cache_dir, memory)
-  check_fits(synthetic, dataset)
-  dataset = dataset.whitened(synthetic.whitening)
-  layout = experiment.strategy(config, dataset)
-  evaluation = Evaluation(config, dataset, layout, Keys.from_seed(config.seed))
+  loaded = load(config, fields, data_dir, cache_dir, memory)
+  check_fits(synthetic, loaded)
+  loaded = loaded.whitened(synthetic.whitening)
+  layout = experiment.strategy(config, loaded)
+  evaluation = Evaluation(config, loaded, layout, Keys.from_seed(config.seed))
   # A coreset has no iterations.
   iteration = synthetic.metadata.get("iteration", config.get("iterations", 0))
   return evaluation, synthetic.decoded(), iteration
 
 
-def _config(synthetic: SyntheticSet, seed: int | None, changes: dict[str, Any]) -> ConfigDict:
+def _config(
+  synthetic: SyntheticSet, seed: int | None, changes: dict[str, Any], dataset: str = ""
+) -> ConfigDict:
   """The config of the run that made a set, with the changes."""
-  # The run's own networks do not matter where others are named.
-  named = config_lib.names(changes.get("architectures") or ())
-  replaced = ("network.name", "evaluation.architectures") if named else ()
+  fields = synthetic.metadata["config"]
+  code, given = config_lib.own_code(fields), {"dataset.name": dataset} if dataset else {}
+  replaced = _UNUSED | {f"evaluation.{name}": value for name, value in changes.items()}
+  if "protocol" in changes:
+    replaced.setdefault("evaluation.augmentation", None)
+  if config_lib.names(changes.get("architectures") or ()):
+    replaced["network.name"] = "convnet"  # the run's own does not matter where others are named
+  given |= {name: value for name, value in replaced.items() if name in code}
+  if missing := sorted(_FLAGS.keys() & code.keys() - given.keys()):
+    name = missing[0]
+    raise UserError(
+      f"synthetic set: its {name} is {code[name]!r:.99}, in a Python file, which is run only if "
+      f"you name it; give {_FLAGS[name]}=FILE.py:NAME"
+    )
   try:
-    config = config_lib.of_file(synthetic.metadata["config"], replaced)
+    config = config_lib.of_file(fields, given)
   except UserError as error:
     raise UserError(
       f"synthetic set: its config cannot be followed ({error}); "

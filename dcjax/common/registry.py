@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -49,7 +49,7 @@ class Registry:
     """
     if names_object(name):
       path, _, attribute = name.rpartition(":")
-      return _attribute(field, name, _module_of_file(field, expand(field, path)), attribute)
+      return _attribute(field, name, _module_of_file(field, name, expand(field, path)), attribute)
     if name in self.own:
       module, _, attribute = self.own[name].partition(":")
       return getattr(importlib.import_module(module), attribute)
@@ -65,17 +65,48 @@ class Registry:
       ) from error
 
   def _points(self) -> dict[str, metadata.EntryPoint]:
-    return _entry_points(self.group)
+    return _entry_points(self.group, tuple(sys.path))
 
 
 @cache
-def _entry_points(group: str) -> dict[str, metadata.EntryPoint]:
+def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, metadata.EntryPoint]:
+  """Those of the packages on `sys.path`."""
+  del path  # which `metadata` looks at itself
   return {point.name: point for point in metadata.entry_points(group=group)}
 
 
 def names_object(name: str) -> bool:
   """Whether a name is `FILE.py:NAME`."""
   return name.rpartition(":")[0].endswith(".py")
+
+
+def label(name: str) -> str:
+  """What to call the thing of a name, which may be `FILE.py:NAME` with a long path."""
+  return Path(name).name if names_object(name) else name
+
+
+def guarded(field: str, name: str, function: Callable) -> Callable:
+  """A user's function, whose errors become `UserError`s of one line; `field` is to blame."""
+
+  def call(*arguments: Any) -> Any:
+    try:
+      return function(*arguments)
+    except UserError:
+      raise
+    except (Exception, SystemExit) as error:  # which may be any
+      raise _failure(field, name, error) from error
+
+  return call
+
+
+def _failure(field: str, name: str, error: BaseException) -> UserError:
+  """What to say where a user's code fails: with the line of its file."""
+  line = ""
+  if names_object(name):
+    line = line_of(error, expand(field, name.rpartition(":")[0]).resolve())
+  return UserError(
+    f"{field}: {name}{line} fails with {type(error).__name__}: {gist(error)}; mend it"
+  )
 
 
 def content(field: str, name: str) -> dict[str, str]:
@@ -109,24 +140,21 @@ def _attribute(field: str, name: str, module: ModuleType, attribute: str) -> Any
   raise UserError(f"{field}: {name}: that file has no '{attribute}'; {nearest(attribute, known)}")
 
 
-def _module_of_file(field: str, path: Path) -> ModuleType:
+def _module_of_file(field: str, name: str, path: Path) -> ModuleType:
   """The module that a Python file makes, which is run once, and again when it has changed."""
   source, text = _read(field, path)
-  name = f"dcjax_file_{_digest(bytes(source) + text)}"
-  if name in sys.modules:
-    return sys.modules[name]
-  spec = importlib.util.spec_from_file_location(name, source)
+  key = f"dcjax_file_{_digest(bytes(source) + text)}"
+  if key in sys.modules:
+    return sys.modules[key]
+  spec = importlib.util.spec_from_file_location(key, source)
   assert spec is not None and spec.loader is not None  # as the name ends in .py
   module = importlib.util.module_from_spec(spec)
-  sys.modules[name] = module
+  sys.modules[key] = module
   try:
-    spec.loader.exec_module(module)
-  except (Exception, SystemExit) as error:  # a user's file may raise anything
-    del sys.modules[name]
-    raise UserError(
-      f"{field}: {path}{line_of(error, source)} fails with {type(error).__name__}: {gist(error)}; "
-      "mend it"
-    ) from error
+    guarded(field, name, spec.loader.exec_module)(module)
+  except UserError:
+    del sys.modules[key]
+    raise
   return module
 
 
@@ -139,6 +167,24 @@ def line_of(error: BaseException, source: str | Path) -> str:
   return f", line {lines[-1]}," if lines else ""
 
 
+DATASETS = Registry(
+  "dcjax.datasets",  # `data.Source`, or a function; other names are those of TensorFlow Datasets
+  {
+    "digits": "dcjax.data.digits:SOURCE",
+    "folder": "dcjax.data.folder:SOURCE",
+    "hf": "dcjax.data.hf:SOURCE",
+    "npz": "dcjax.data.npz:SOURCE",
+    "speech": "dcjax.data.speech:SOURCE",
+    "mini_speech_commands": "dcjax.data.speech:SOURCE",
+    "mnist": "dcjax.data.originals:SOURCE",
+    "fashion_mnist": "dcjax.data.originals:SOURCE",
+    "svhn_cropped": "dcjax.data.originals:SOURCE",
+    "cifar10": "dcjax.data.originals:SOURCE",
+    "cifar100": "dcjax.data.originals:SOURCE",
+    "tiny_imagenet": "dcjax.data.originals:SOURCE",
+    "usps": "dcjax.data.originals:SOURCE",
+  },
+)
 METHODS = Registry(
   "dcjax.methods",  # `methods.definition.Definition`
   {
@@ -169,5 +215,16 @@ NETWORKS = Registry(
     "resnet18_ap": "dcjax.nn.resnet:RESNET18_AP",
     "densenet121": "dcjax.nn.densenet:DEFINITION",
     "efficientnet_b0": "dcjax.nn.efficientnet:DEFINITION",
+  },
+)
+TRANSFORMS = Registry(
+  "dcjax.transforms",  # `augment.Transform`, or a function; a name with '_' would be two
+  {
+    "color": "dcjax.augment.transforms:COLOR",
+    "crop": "dcjax.augment.transforms:CROP",
+    "cutout": "dcjax.augment.transforms:CUTOUT",
+    "flip": "dcjax.augment.transforms:FLIP",
+    "scale": "dcjax.augment.transforms:SCALE",
+    "rotate": "dcjax.augment.transforms:ROTATE",
   },
 )

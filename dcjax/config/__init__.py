@@ -1,7 +1,8 @@
 """The config of a run: every field with its default, and the checks that need no data."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -26,6 +27,7 @@ __all__ = [
   "evaluation_settings",
   "flatten",
   "names",
+  "own_code",
   "replace_fields",
   "resolve",
   "selects",
@@ -85,38 +87,43 @@ def replace_fields(config: ConfigDict, fields: dict[str, Any], owner: str) -> Co
   return config
 
 
-def of_file(fields: dict[str, Any], replaced: tuple[str, ...] = ()) -> ConfigDict:
+def of_file(fields: dict[str, Any], given: Mapping[str, Any] = MappingProxyType({})) -> ConfigDict:
   """The config of a run from its files, but for `LOCAL`.
 
   The files may be anybody's: they do not decide where something is read or written, nor what code
   is run. A method that is not installed here keeps what all configs have.
 
   Args:
-    fields: the config as nested dicts.
-    replaced: fields whose values are not followed either, as the caller has others.
+    fields: what the files have.
+    given: what the user gives in place of some of it, by dotted names.
 
   Raises:
     UserError: a field is unknown, or its value is of the wrong type, or names what is no dataset,
-      or a Python file.
+      or something in a Python file.
   """
-  left_out = (*LOCAL, *replaced)
+  left_out = (*LOCAL, *given)
   kept = {name: value for name, value in flatten(fields) if not name.startswith(left_out)}
-  if kept.get("method", "dc") in METHODS:
-    config = complete(kept)
-  else:
+  if kept.get("method", "dc") not in METHODS:
     shared = dict(flatten(default("random").to_dict())).keys() - {"method"}
-    config = complete({"method": "random"} | {name: kept[name] for name in kept.keys() & shared})
+    kept = {"method": "random"} | {name: kept[name] for name in kept.keys() & shared}
+  if code := own_code(kept):
+    name, value = code.popitem()
+    raise UserError(
+      f"config: {name!r:.99} is {value!r:.99}, in a Python file, and the file of a run does not "
+      "decide that one is run; give one without"
+    )
+  config = complete(kept)
   if any(name.endswith(".txt") for name in names(config.dataset.classes)):
     raise UserError("dataset.classes: the file of a run names another file; it must name classes")
   if not _DATASET.fullmatch(config.dataset.name):
     raise UserError(f"dataset.name: {config.dataset.name!r} is no dataset that a file may name")
-  for name in (config.network.name, *names(config.evaluation.architectures)):
-    if architectures.names_file(name):
-      raise UserError(
-        f"network: {name!r} is of a Python file, which is run only where you name it yourself: "
-        "dcjax evaluate --architectures FILE.py:NAME"
-      )
-  return config
+  known = dict(flatten(config.to_dict()))
+  return replace_fields(config, {k: v for k, v in given.items() if k in known}, "config")
+
+
+def own_code(fields: dict[str, Any]) -> dict[str, Any]:
+  """The fields that name something in a user's Python file, by their dotted names."""
+  return {name: value for name, value in flatten(fields) if ".py:" in str(value)}
 
 
 def resolve(config: ConfigDict) -> ConfigDict:

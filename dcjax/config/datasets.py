@@ -22,7 +22,7 @@ def default_strategy(dataset: str) -> str:
 
 def warn_of_flips(field: str, strategy: str, dataset: str) -> None:
   """Logs a warning if a field mirrors images of signs."""
-  if dataset in SIGNS and "flip" in strategy.split("_"):
+  if dataset in SIGNS and "flip" in augment.names_in(strategy):
     logging.warning(
       "%s: '%s' flips images of %s, but mirrored they mean something else; leave flip out",
       field, strategy, dataset,

@@ -38,7 +38,8 @@ def selects(method: str) -> bool:
 def _dataset() -> ConfigDict:
   fields = ConfigDict()
   # 'digits', 'npz', 'folder', 'hf', 'speech', one of the papers'
-  # (dcjax/data/originals/catalogue.py), or another name in TensorFlow Datasets
+  # (dcjax/data/originals/catalogue.py), another name in TensorFlow Datasets, or a function of your
+  # own, FILE.py:NAME
   fields.name = "mnist"
   # The .npz, the folder of images or of words, what Hugging Face's library reads (a folder of
   # parquet files, a name on the hub), the folder of original files (empty: they are downloaded), or
@@ -86,7 +87,7 @@ def _evaluation(protocol: str) -> ConfigDict:
   # Where the network sees more images than are stored, fewer of the protocol's epochs, so that
   # training costs as many steps as on the stored images (IDC, Table 2)
   fields.same_steps = False
-  # 'none', 'dc', 'dc_batch_norm', 'imagenet', or transforms of DSA joined by '_'; None: the
+  # 'none', 'dc', 'dc_batch_norm', 'imagenet', or transforms as in dsa.strategy; None: the
   # protocol's
   fields.augmentation = placeholder(str)
   fields.cutmix = placeholder(float)  # probability for each batch; None: the protocol's

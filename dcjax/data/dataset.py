@@ -281,10 +281,14 @@ def warn_small_classes(dataset: Dataset, n: int) -> None:
     )
 
 
-def check_varied(dataset: Dataset) -> None:
+def check_varied(dataset: Dataset, field: str = "dataset.data_dir") -> None:
   """Checks that images show something; warns where those of a class do not, or all span few levels.
 
   It looks at the first image of each class, and at more only where that leaves a doubt.
+
+  Args:
+    dataset: any.
+    field: what an error blames.
 
   Raises:
     UserError: all training images, or all test images, are of one and the same colour.
@@ -298,10 +302,10 @@ def check_varied(dataset: Dataset) -> None:
     if _all_are(colours[k], (_images_at(dataset, b) for b in _blocks(starts[k], ends[k])))
   ]
   if len(plain) == dataset.num_classes and (colours == colours[0]).all():
-    raise _all_alike(dataset, "training", colours[0])
+    raise _all_alike(field, dataset, "training", colours[0])
   tests = dataset.test_images
   if _all_are(np.asarray(tests[0, :1, :1]), (np.asarray(tests[b]) for b in _blocks(0, len(tests)))):
-    raise _all_alike(dataset, "test", np.asarray(tests[0, 0, 0]))
+    raise _all_alike(field, dataset, "test", np.asarray(tests[0, 0, 0]))
   _warn_of_few_levels(dataset, firsts)
   if plain:
     more = f" and {len(plain) - _NAMED} more" if len(plain) > _NAMED else ""
@@ -349,8 +353,8 @@ def _all_are(colour: np.ndarray, blocks: Iterable[np.ndarray]) -> bool:
   return all((block == colour).all() for block in blocks)
 
 
-def _all_alike(dataset: Dataset, split: str, colour: np.ndarray) -> UserError:
+def _all_alike(field: str, dataset: Dataset, split: str, colour: np.ndarray) -> UserError:
   return UserError(
-    f"dataset.data_dir: all pixels of all {split} images of {dataset.name} are "
+    f"{field}: all pixels of all {split} images of {dataset.name} are "
     f"{colour.ravel().tolist()}; look at the files, and at dataset.range"
   )

@@ -3,6 +3,7 @@
 import numpy as np
 
 from dcjax.data.dataset import Dataset, from_arrays
+from dcjax.data.source import Source
 
 _TEST_EVERY = 5  # of each class, every fifth image is a test image
 _LEVELS = 16  # pixels are whole numbers in 0..16
@@ -42,3 +43,6 @@ def _every_nth_of_class(labels: np.ndarray, n: int) -> np.ndarray:
   for label in np.unique(labels):
     chosen[np.flatnonzero(labels == label)[n - 1 :: n]] = True
   return chosen
+
+
+SOURCE = Source(lambda fields, memory: load())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -18,7 +19,9 @@ from dcjax.data import cache, class_folders, layout, pixels, statistics
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
 from dcjax.data.pixels import Range
+from dcjax.data.source import Source, required_path
 from dcjax.data.split import Split
+from dcjax.data.zca import check_size
 
 _CACHE_FORMAT = 2  # to be raised when what is cached changes
 Listed = tuple[list[Path], np.ndarray]  # files and their labels
@@ -209,3 +212,20 @@ def _examine(files: list[Path], read: Callable[[Path], np.ndarray]) -> dict[str,
       good.append(counts is not None)
       total += 0 if counts is None else counts
   return {"good": np.array(good), "levels": total}
+
+
+def _load(fields: Any, memory: Memory) -> Dataset:
+  if fields.zca:  # before files are decoded, which may take long
+    check_size((fields.side, fields.side, 3))
+  return load(
+    required_path(fields, "the folder that holds train/ and test/"),
+    side=fields.side,
+    classes=fields.classes,
+    limits=pixels.as_range(fields.range),
+    split=Split(fields.test_share, fields.test_seed),
+    memory=memory,
+    cache_dir=fields.cache_dir,
+  )
+
+
+SOURCE = Source(_load, ranged=True, classes=True, streams=True)

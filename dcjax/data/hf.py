@@ -18,8 +18,10 @@ from dcjax.common.errors import UserError, gist, nearest
 from dcjax.common.files import expand
 from dcjax.data import cache, class_folders, pixels
 from dcjax.data.dataset import Dataset, from_arrays
+from dcjax.data.on_disk import Memory
 from dcjax.data.pixels import Range
 from dcjax.data.reach import check_reachable
+from dcjax.data.source import Source, required_path
 from dcjax.data.split import Split
 
 _TEST = ("test", "validation", "valid", "val")  # the first whose labels are known is taken
@@ -375,3 +377,17 @@ def _decode(
 
 def _read_one(image: Any, *, side: int, channels: int, limits: Range | None) -> np.ndarray:
   return pixels.read_image(_open(image), side=side, limits=limits)[..., :channels]
+
+
+def _load(fields: Any, _: Memory) -> Dataset:
+  return load(
+    required_path(fields, "a folder of parquet files or images, or a name on the hub"),
+    side=fields.side,
+    columns=Columns(fields.image_column, fields.label_column),
+    limits=pixels.as_range(fields.range),
+    split=Split(fields.test_share, fields.test_seed),
+    cache_dir=fields.cache_dir,
+  )
+
+
+SOURCE = Source(_load, ranged=True, columns=True)

@@ -3,14 +3,17 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
 
 from dcjax.common.errors import UserError
 from dcjax.common.files import expand
-from dcjax.data.dataset import Dataset, from_arrays
-from dcjax.data.pixels import Range, as_uint8
+from dcjax.data.dataset import Dataset
+from dcjax.data.on_disk import Memory
+from dcjax.data.pixels import Range, as_range
+from dcjax.data.source import Source, from_any, required_path
 
 _OURS = ("x_train", "y_train", "x_test", "y_test")  # the arguments of `from_arrays`
 _MEDMNIST = ("train_images", "train_labels", "test_images", "test_labels")  # in the same order
@@ -39,26 +42,13 @@ def load(path: str | os.PathLike[str], *, limits: Range | None = None) -> Datase
   keys, found = _read(path)
   names = found.pop(_NAMES, None)
   try:
-    arrays = [
-      _labels(key, found[key]) if k % 2 else as_uint8(key, found[key], limits)
-      for k, key in enumerate(keys)
-    ]
-    return from_arrays(*arrays, name=path.stem, class_names=_class_names(names))
+    arrays = [found[key] for key in keys]
+    return from_any(arrays, name=path.stem, class_names=_class_names(names), limits=limits)
   except UserError as error:
     message = str(error)
     for ours, theirs in zip(_OURS, keys, strict=True):
       message = message.replace(ours, theirs)
     raise UserError(f"dataset.data_dir: {path}: {message}") from error
-
-
-def _labels(key: str, labels: np.ndarray) -> np.ndarray:
-  """Labels `[N]`, also from a column of them; checks that an image has one."""
-  if labels.ndim == 2 and labels.shape[1] > 1:
-    raise UserError(
-      f"{key}: {labels.shape[1]} labels an image; choose a data set of one label an image, or save "
-      "one of these columns alone"
-    )
-  return labels[:, 0] if labels.ndim == 2 and labels.shape[1] else labels
 
 
 def _read(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
@@ -121,3 +111,10 @@ def _class_names(names: np.ndarray | None) -> list[str] | None:
       f"class_names: expected strings [classes], got {names.dtype} {list(names.shape)}"
     )
   return names.tolist()
+
+
+def _load(fields: Any, _: Memory) -> Dataset:
+  return load(required_path(fields, "the .npz file"), limits=as_range(fields.range))
+
+
+SOURCE = Source(_load, ranged=True)

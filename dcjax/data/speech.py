@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import signal
@@ -18,8 +19,10 @@ from scipy.io import wavfile
 
 from dcjax.common.errors import UserError
 from dcjax.common.files import expand
-from dcjax.data import class_folders
+from dcjax.data import class_folders, originals
 from dcjax.data.dataset import Dataset, from_arrays
+from dcjax.data.on_disk import Memory
+from dcjax.data.source import Source
 
 RATE = 16_000  # samples of a second, which is what a spectrogram shows
 WINDOW, HOP = 255, 128  # samples; they make 128 x 125 of a second, as in the paper
@@ -147,3 +150,13 @@ def levels(values: np.ndarray) -> np.ndarray:
   low, high = DECIBELS
   decibels = 20 * np.log10(values + FLOOR)
   return np.round(255 * np.clip((decibels - low) / (high - low), 0, 1)).astype(np.uint8)
+
+
+def _load(fields: Any, _: Memory) -> Dataset:
+  folder = originals.speech_folder(
+    data_dir=fields.data_dir, cache_dir=fields.cache_dir, mirror=fields.mirror
+  )
+  return load(folder, classes=fields.classes)
+
+
+SOURCE = Source(_load, classes=True)

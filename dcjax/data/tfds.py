@@ -1,5 +1,6 @@
 """Image classification sets of TensorFlow Datasets, read without TensorFlow."""
 
+import difflib
 import hashlib
 import os
 import re
@@ -13,10 +14,12 @@ from absl import logging
 from dcjax.common.activity import counted
 from dcjax.common.errors import UserError, gist, nearest
 from dcjax.common.files import expand
+from dcjax.common.registry import DATASETS, names_object
 from dcjax.data import cache, statistics
 from dcjax.data.dataset import Dataset, from_arrays
 from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
 from dcjax.data.reach import check_reachable
+from dcjax.data.source import Source
 
 _TEST = {"x_test": np.uint8, "y_test": np.int32}
 _ARRAYS = {"x_train": np.uint8, "y_train": np.int32, **_TEST}
@@ -26,6 +29,7 @@ _INFO = "dataset_info.json"  # in the folder of a version
 _BATCH = 256  # records read at a time
 _CACHE_FORMAT = 1  # to be raised when what is cached changes
 REACH_SECONDS = 20  # to wait for the host of a download
+_PATH_STARTS = ("/", ".", "~")  # no name in TFDS begins so
 
 
 class UnknownDatasetError(UserError):
@@ -38,8 +42,8 @@ class UnknownDatasetError(UserError):
 
 
 def base_name(name: str) -> str:
-  """Returns a TFDS name without its configuration and version."""
-  return re.split("[/:]", name)[0]
+  """Returns a TFDS name without its configuration and version; empty for a `FILE.py:NAME`."""
+  return "" if names_object(name) else re.split("[/:]", name)[0]
 
 
 def prepared(name: str, data_dir: str | os.PathLike[str] | None = None) -> str | None:
@@ -399,3 +403,31 @@ def _records(source: Any) -> Iterator[tuple[int, Any]]:
       yield from zip(indices, source.__getitems__(indices), strict=True)
 
   return counted(read(), "decoding images", len(source))
+
+
+def _load(fields: Any, memory: Memory) -> Dataset:
+  name = fields.name
+  if not name or name.startswith(_PATH_STARTS) or name.endswith((".npz", ".py")):
+    raise _unknown(name, [])
+  found = prepared(name, fields.data_dir) or fields.data_dir
+  try:
+    return load(name, data_dir=found, cache_dir=fields.cache_dir, memory=memory)
+  except UnknownDatasetError as error:
+    raise _unknown(name, error.known) from error
+
+
+def _unknown(name: str, known: list[str]) -> UserError:
+  """Says what a name that is no data set may have meant: a path, or another name."""
+  if name.endswith(".py"):
+    return UserError(f"dataset.name: '{name}' is a file; name a function in it, as {name}:load")
+  if name.endswith(".npz") or (name and Path(name).expanduser().exists()):
+    source = {".npz": "npz", ".parquet": "hf"}.get(Path(name).suffix, "folder")
+    return UserError(
+      f"dataset.name: '{name}' is a path; set dataset.name={source} and dataset.data_dir={name}"
+    )
+  base, ours = base_name(name), DATASETS
+  close = difflib.get_close_matches(base, [*ours, *known], n=1, cutoff=0.5)
+  return UserError(f"dataset.name: unknown dataset '{name}'; {nearest(base, close or ours)}")
+
+
+SOURCE = Source(_load, streams=True)

@@ -95,7 +95,8 @@ class Augmenting(NamedTuple):
   """How images that are matched are augmented (DSA, section 4)."""
 
   scheme: str = "siamese"  # 'siamese', 'independent', 'real', 'synthetic' or 'none' (DSA, Table 4)
-  # Transforms joined by '_'; None: all six, without flip for digits (DSA, section 4.4)
+  # Transforms joined by '_', and by '+' your own, FILE.py:NAME; None: all six, without flip for
+  # digits (DSA, section 4.4)
   strategy: str = by_rule(str)
   draw: str = "one"  # 'one' of them for each batch, or all in 'sequence' (as IDC)
 

@@ -216,6 +216,7 @@ def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   bound = setup(config, dataset, layout, first_block=layout.first_block)
   _check_convolutions(config, bound.network)
   names, draw = config.training.augmentation, config.training.draw
+  augment.check_images("training.augmentation", names, dataset.image_shape)
   network = augment.none if names == "none" else augment.transform(names, draw=draw, shared=False)
   bound = bound._replace(augmentations=bound.augmentations._replace(network=network))
   settings = from_fields(IDCSettings(), config)

@@ -26,7 +26,7 @@ class TrainingSettings(NamedTuple):
   batch: int = 64  # images of a step
   lr: float = 0.01  # eta
   weight_decay: float = 5e-4  # added to the gradient
-  # 'none', or transforms of DSA joined by '_', drawn for each image (Appendix C.1)
+  # 'none', or transforms as in dsa.strategy, drawn for each image (Appendix C.1)
   augmentation: str = "color_crop"
   draw: str = "sequence"  # all of them in 'sequence', or 'one' for each batch
   cutmix: float = by_rule(float)  # the probability of a batch; None: as at evaluation

@@ -47,7 +47,7 @@ def setup(config: ConfigDict, dataset: Dataset, layout: Strategy, *, first_block
     UserError: the network or the formation does not fit the images.
   """
   phi = network(config, dataset, layout, first_block=first_block)
-  return Setup(phi, layout, augmentations(config), decoder(config, dataset))
+  return Setup(phi, layout, augmentations(config, dataset), decoder(config, dataset))
 
 
 def network(config: ConfigDict, dataset: Dataset, layout: Strategy, **changes: Any) -> Network:
@@ -60,9 +60,16 @@ def network(config: ConfigDict, dataset: Dataset, layout: Strategy, **changes: A
   )
 
 
-def augmentations(config: ConfigDict) -> Augmentations:
-  """What DSA does to images that are matched, and that networks are trained on."""
-  return augment.augmentations(**config.dsa) if "dsa" in config else augment.NOTHING
+def augmentations(config: ConfigDict, dataset: Dataset) -> Augmentations:
+  """What DSA does to images that are matched, and that networks are trained on.
+
+  Raises:
+    UserError: it does not fit the images.
+  """
+  if "dsa" not in config:
+    return augment.NOTHING
+  augment.check_images("dsa.strategy", config.dsa.strategy, dataset.image_shape)
+  return augment.augmentations(**config.dsa)
 
 
 def decoder(config: ConfigDict, dataset: Dataset) -> Formation:

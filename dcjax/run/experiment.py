@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from dcjax import augment, data, evaluation, nn
 from dcjax import config as config_lib
-from dcjax import data, evaluation, nn
 from dcjax.common.errors import UserError
 from dcjax.common.registry import METHODS
 from dcjax.common.types import Array, Key
@@ -69,7 +69,7 @@ class Evaluation:
     """Binds networks and protocol; nothing is computed yet.
 
     Raises:
-      UserError: an architecture is unknown or cannot take the images.
+      UserError: an architecture is unknown, or it or the augmentation cannot take the images.
     """
     self._config, self._dataset, self._keys = config, dataset, keys
     if config.evaluation.whole and isinstance(dataset.images, data.OnDisk):
@@ -78,6 +78,8 @@ class Evaluation:
         "raise compute.memory_limit"
       )
     self._settings = config_lib.evaluation_settings(config.evaluation)
+    name = self._settings.augmentation
+    augment.check_images("evaluation.augmentation", name, dataset.image_shape)
     names = architectures.names(config.evaluation.architectures, config.network)
     self._evaluators = {
       name: evaluation.evaluator(

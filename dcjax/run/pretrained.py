@@ -21,6 +21,7 @@ from dcjax.common.errors import UserError
 from dcjax.common.registry import content
 from dcjax.common.types import Array, Key, Params
 from dcjax.common.version import __version__
+from dcjax.config import own_code
 from dcjax.data import Dataset, cache
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import coreset
@@ -117,6 +118,8 @@ def cached(
     wait: see `train`.
   """
   entry = cache.root(config.dataset.cache_dir) / "networks" / _digest(config, settings, dataset)
+  if own_code({"network": config.network.to_dict(), "training": settings._asdict()}):
+    return train(network, settings, strategy, dataset, key, wait)  # whose file may change
   template = jax.eval_shape(lambda: Trained(network.init(key), jnp.zeros_like(dataset.labels)))
   trained = _read(entry, template)
   if trained is None:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
 from dcjax.common.errors import UserError, check_least, nearest
-from dcjax.common.registry import METHODS, content
+from dcjax.common.registry import METHODS, content, label
 from dcjax.nn import architectures
 from dcjax.nn.definition import find
 from dcjax.tables.definition import WHOLE, Cell, Table, slug
@@ -77,7 +77,7 @@ class Trial(NamedTuple):
   @property
   def name(self) -> str:
     """Of its file among all cells."""
-    whole = f"{slug(self.config.dataset.name)}-whole"
+    whole = f"{slug(label(self.config.dataset.name))}-whole"
     made = whole if self.condensation is None else _title(self.condensation)
     on = slug(self.network["name"])
     return f"{made}-seed{self.config.seed}-on-{on}-{digest(self.experiment)}"
@@ -168,7 +168,7 @@ def _without_seed(config: ConfigDict) -> dict[str, Any]:
 
 def _title(config: ConfigDict) -> str:
   """What a person wants to know of a set."""
-  parts = (config.dataset.name, config.method, config.network.name, f"ipc{config.ipc}")
+  parts = (label(config.dataset.name), config.method, config.network.name, f"ipc{config.ipc}")
   return "-".join(map(slug, parts))
 
 

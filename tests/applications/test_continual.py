@@ -254,6 +254,17 @@ def test_what_cannot_be_run_is_refused_before_any_work(scenario, changes, messag
   assert not (tmp_path / "config.json").exists() and not (tmp_path / "memories").exists()
 
 
+@pytest.mark.parametrize("scenario", ["rehearsal", "gdumb", "growing"])
+def test_a_transform_that_does_not_fit_is_refused_before_any_work(scenario, tmp_path):
+  (tmp_path / "mine.py").write_text("def cut(key, image):\n  return image[1:]\n")
+  config = tiny(scenario, evaluation__augmentation=f"{tmp_path}/mine.py:cut")
+  if scenario == "rehearsal":
+    config.continual.sequence = "digits"
+  with pytest.raises(UserError, match=r"^evaluation.augmentation: /.*:cut makes float32 \["):
+    continual(config, tmp_path / "run")
+  assert not (tmp_path / "run" / "memories").exists()
+
+
 def test_data_sets_that_do_not_fit_each_other(sequence, tmp_path):
   config = tiny("rehearsal", dataset__rgb_side=0, continual__sequence=sequence)
   with pytest.raises(UserError, match=r"^dataset.rgb_side: digits has images of \[8, 8, 1\]"):

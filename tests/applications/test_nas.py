@@ -305,6 +305,14 @@ def test_mistakes_are_found_before_any_work(dataset, tmp_path, changes, message)
   assert {file.name for file in tmp_path.glob("w/*")} <= {".lock"}
 
 
+@pytest.mark.parametrize("field", ["evaluation.augmentation", "search.whole_augmentation"])
+def test_a_transform_that_does_not_fit(dataset, tmp_path, field):
+  (tmp_path / "mine.py").write_text("def cut(key, image):\n  return image[1:]\n")
+  config = small(dataset, **{field.replace(".", "__"): f"{tmp_path}/mine.py:cut"})
+  with pytest.raises(UserError, match=rf"^{field}: /.*:cut makes float32 \["):
+    driver.search(config, tmp_path / "run")
+
+
 def test_a_set_of_other_data(dataset, condensed, tmp_path):
   synthetic = SyntheticSet.load(condensed)
   other = tmp_path / "other.npz"

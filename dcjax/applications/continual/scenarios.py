@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dcjax import data, evaluation
+from dcjax import augment, data, evaluation
 from dcjax.applications.continual import fields as config_lib
 from dcjax.common.errors import UserError
 from dcjax.common.types import Array, Key, Params
@@ -182,9 +182,11 @@ def learner(config: ConfigDict, dataset: Dataset, name: str) -> Network:
     name: as `evaluation.architectures` has it.
 
   Raises:
-    UserError: it cannot take the images, or has batch norm, whose statistics would be those of
-      one stage.
+    UserError: it or its augmentation cannot take the images, or it has batch norm, whose
+      statistics would be those of one stage.
   """
+  change = config.evaluation.augmentation
+  augment.check_images("evaluation.augmentation", change, dataset.image_shape)
   fields = architectures.at_evaluation(config.network, name)
   network = experiment.network(config, dataset, experiment.strategy(config, dataset), **fields)
   if network.batch_norm:

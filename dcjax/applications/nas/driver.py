@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from dcjax import data, evaluation
+from dcjax import augment, data, evaluation
 from dcjax.applications.nas import ranking
 from dcjax.applications.nas.fields import AXES, WHOLE, resolve_search
 from dcjax.applications.nas.ranking import Scores
@@ -108,6 +108,8 @@ class Search:
     self.records = Records(path / "networks")
     layout = experiment.strategy(config, dataset)
     networks = {name: _network(config, dataset, layout, name) for name in self.names}
+    for section, field in (("evaluation", "augmentation"), ("search", "whole_augmentation")):
+      augment.check_images(f"{section}.{field}", config[section][field], dataset.image_shape)
     self.sources = Sources(config, dataset, files, path / "sets")
     self.trainings = Trainings(
       networks,

@@ -11,17 +11,20 @@ import shutil
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dcjax.common.activity import logger
 from dcjax.common.errors import UserError
 from dcjax.common.files import expand
-from dcjax.data import cache, statistics
+from dcjax.data import cache, statistics, tfds
 from dcjax.data.dataset import Dataset, from_arrays
+from dcjax.data.on_disk import Memory
 from dcjax.data.originals import disk, fetch
 from dcjax.data.originals.catalogue import MINI_SPEECH_COMMANDS, ORIGINALS, File
 from dcjax.data.originals.formats import Arrays
+from dcjax.data.source import Source, in_memory
 
 NAMES = tuple(ORIGINALS)
 SPEECH = "mini_speech_commands"
@@ -200,3 +203,16 @@ def _unpack(archive: Path, folder: Path) -> None:
       ) from None
   finally:
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def _load(fields: Any, memory: Memory) -> Dataset:
+  if tfds.prepared(fields.name, fields.data_dir):
+    return tfds.SOURCE.load(fields, memory)
+  if memory.streaming:
+    raise in_memory(f"{fields.name}, from its original files,")
+  return load(
+    fields.name, data_dir=fields.data_dir, cache_dir=fields.cache_dir, mirror=fields.mirror
+  )
+
+
+SOURCE = Source(_load, streams=True)  # where TensorFlow Datasets has prepared it

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from dcjax import UserError, augment
-from dcjax.augment import dsa
+from dcjax.augment import transforms
+from dcjax.common.registry import TRANSFORMS
 
 IMAGES = np.random.RandomState(0).standard_normal((5, 8, 6, 3)).astype(np.float32)
 KEY = jax.random.key(3)
-EACH = list(augment.TRANSFORMS)
+EACH = list(TRANSFORMS.own)
 
 
 # --- The authors' numbers ------------------------------------------------------------------
@@ -36,7 +37,7 @@ def test_transform_is_the_authors(shared, name):
     drawn = file[f"{name}/{PARAMETERS[name]}"] if name in PARAMETERS else np.array(True)
   if expected.ndim == 4:
     drawn, expected = drawn[None], expected[None]
-  apply = jax.vmap(getattr(dsa, name), (0, None))
+  apply = jax.vmap(getattr(transforms, name), (0, None))
   with jax.enable_x64(True):
     drawn = drawn.astype(np.float64) if drawn.dtype == np.float32 else drawn
     for parameters, images_expected in zip(drawn, expected, strict=True):
@@ -104,7 +105,7 @@ def test_each_image_has_a_draw_of_its_own_unless_shared(name):
 
 def test_one_transform_of_a_strategy_is_drawn_and_all_of_them_in_turn():
   apply = jax.jit(augment.transform("flip_cutout", shared=True))
-  flips = [dsa.flip(image, jnp.array(True)) for image in jnp.asarray(IMAGES)]
+  flips = [transforms.flip(image, jnp.array(True)) for image in jnp.asarray(IMAGES)]
   kinds = set()
   for seed in range(40):
     outputs = np.asarray(apply(jax.random.key(seed), IMAGES))
@@ -124,9 +125,9 @@ def test_a_sequence_does_all_transforms_in_the_order_given():
     jax.jit(augment.transform("cutout_color", draw="sequence", shared=True))(KEY, IMAGES)
   )
   cutout_key, color_key = jax.random.split(KEY)
-  hole = dsa.TRANSFORMS["cutout"].draw(cutout_key, 8, 6)
-  u = dsa.TRANSFORMS["color"].draw(color_key, 8, 6)
-  expected = [dsa.color(dsa.cutout(image, hole), u) for image in jnp.asarray(IMAGES)]
+  hole = transforms.CUTOUT.draw(cutout_key, 8, 6)
+  u = transforms.COLOR.draw(color_key, 8, 6)
+  expected = [transforms.color(transforms.cutout(image, hole), u) for image in jnp.asarray(IMAGES)]
   np.testing.assert_allclose(outputs, np.stack(expected), atol=1e-5)
 
 
@@ -141,7 +142,7 @@ def test_a_sequence_does_all_transforms_in_the_order_given():
   ],
 )
 def test_parameters_fill_their_ranges_at_32_pixels(name, low, high):
-  draw = jax.vmap(lambda key: dsa.TRANSFORMS[name].draw(key, 32, 32))
+  draw = jax.vmap(lambda key: TRANSFORMS.find("name", name).draw(key, 32, 32))
   drawn = np.asarray(draw(jax.random.split(KEY, 2000)))
   assert (drawn >= np.array(low) - 1e-6).all() and (drawn <= np.array(high) + 1e-6).all()
   reach = 0.01 * (np.array(high) - np.array(low))
@@ -149,7 +150,7 @@ def test_parameters_fill_their_ranges_at_32_pixels(name, low, high):
 
 
 def test_a_small_cutout_covers_half_a_side():
-  outputs = dsa.cutout(jnp.ones((8, 8, 1)), jnp.array([4, 4]))
+  outputs = transforms.cutout(jnp.ones((8, 8, 1)), jnp.array([4, 4]))
   np.testing.assert_array_equal(np.argwhere(outputs[..., 0] == 0).min(0), [2, 2])
   np.testing.assert_array_equal(np.argwhere(outputs[..., 0] == 0).max(0), [5, 5])
 

@@ -1,6 +1,9 @@
-"""The transforms of DSA (section 4.4), differentiable in the images, and what draws them.
+"""The transforms of DSA (section 4.4), differentiable in the images, and users' own.
 
-A transform is of one image `[H, W, C]` with its parameters; images are normalised.
+A transform is of one image `[H, W, C]` with its parameters; images are normalised. A strategy is
+transforms of `common.registry.TRANSFORMS` joined by '_', as 'crop_flip'. One in a Python file is
+`FILE.py:NAME`, which '+' joins with others: 'crop_flip+my_transform.py:blur' are three. No such
+path may have a '+' in it.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,11 +15,12 @@ import jax.numpy as jnp
 
 from dcjax.augment.warp import rotation, warp
 from dcjax.common.errors import UserError, nearest
+from dcjax.common.registry import TRANSFORMS, guarded, names_object
 from dcjax.common.types import Array, Key
 
-CROP = 0.125  # of a side: the furthest shift, either way
-CUTOUT = 0.5  # of a side: the side of the square
-SCALE = 1.2  # sides are scaled within [1 / SCALE, SCALE]
+CROP_SHIFT = 0.125  # of a side: the furthest shift, either way
+CUTOUT_SIDE = 0.5  # of a side: the side of the square
+SCALE_MOST = 1.2  # sides are scaled within [1 / SCALE_MOST, SCALE_MOST]
 DEGREES = 15.0  # of rotation, either way
 
 
@@ -43,14 +47,14 @@ def color(image: Array, u: Array) -> Array:
 
 
 def crop(image: Array, shift: Array) -> Array:
-  """Moves the window by whole pixels `[rows, columns]`, within `CROP`; outside is zero."""
+  """Moves the window by whole pixels `[rows, columns]`, within `CROP_SHIFT`; outside is zero."""
   rows, cols = (_furthest(side) for side in image.shape[:2])
   padded = jnp.pad(image, ((rows, rows), (cols, cols), (0, 0)))
   return jax.lax.dynamic_slice(padded, (rows + shift[0], cols + shift[1], 0), image.shape)
 
 
 def _furthest(side: int) -> int:
-  return int(side * CROP + 0.5)
+  return int(side * CROP_SHIFT + 0.5)
 
 
 def cutout(image: Array, centre: Array) -> Array:
@@ -72,7 +76,7 @@ def box(height: int, width: int, centre: Array, sides: Sequence[int | Array]) ->
 
 
 def _cutout_size(side: int) -> int:
-  return int(side * CUTOUT + 0.5)
+  return int(side * CUTOUT_SIDE + 0.5)
 
 
 def flip(image: Array, mirrored: Array) -> Array:
@@ -120,53 +124,105 @@ def _draw_centre(key: Key, height: int, width: int) -> Array:
   return jax.random.randint(key, (2,), 0, ends)
 
 
-TRANSFORMS = {
-  "color": Transform(lambda key, *_: jax.random.uniform(key, (3,), jnp.float32), color),
-  "crop": Transform(_draw_shift, crop),
-  "cutout": Transform(_draw_centre, cutout),
-  "flip": Transform(lambda key, *_: jax.random.bernoulli(key), flip),
-  "scale": Transform(
-    lambda key, *_: jax.random.uniform(key, (2,), jnp.float32, minval=1 / SCALE, maxval=SCALE),
-    scale,
-  ),
-  "rotate": Transform(
-    lambda key, *_: jax.random.uniform(key, (), jnp.float32, minval=-DEGREES, maxval=DEGREES),
-    rotate,
-  ),
-}
-STRATEGY = "_".join(TRANSFORMS)  # DSA's default: all of them
+def _draw_factors(key: Key, height: int, width: int) -> Array:
+  return jax.random.uniform(key, (2,), jnp.float32, minval=1 / SCALE_MOST, maxval=SCALE_MOST)
+
+
+def _draw_degrees(key: Key, height: int, width: int) -> Array:
+  return jax.random.uniform(key, (), jnp.float32, minval=-DEGREES, maxval=DEGREES)
+
+
+COLOR = Transform(lambda key, *_: jax.random.uniform(key, (3,), jnp.float32), color)
+CROP = Transform(_draw_shift, crop)
+CUTOUT = Transform(_draw_centre, cutout)
+FLIP = Transform(lambda key, *_: jax.random.bernoulli(key), flip)
+SCALE = Transform(_draw_factors, scale)
+ROTATE = Transform(_draw_degrees, rotate)
+STRATEGY = "_".join(TRANSFORMS.own)  # DSA's default: all of them
 # By the values of the config field `dsa.draw`: how a batch takes the transforms of a strategy.
 DRAWS = ("one", "sequence")
 
 
+def names_in(strategy: str) -> list[str]:
+  """The names of the transforms of a strategy."""
+  parts = strategy.split("+")
+  return [name for part in parts for name in ([part] if names_object(part) else part.split("_"))]
+
+
 def check_strategy(field: str, strategy: str) -> None:
   """Raises `UserError` for what is not transforms joined by '_'; `field` is to blame."""
-  for name in strategy.split("_"):
-    if name not in TRANSFORMS:
+  for name in names_in(strategy):
+    if name not in TRANSFORMS and not names_object(name):
       raise UserError(
         f"{field}: unknown transform '{name}' in '{strategy}'; {nearest(name, TRANSFORMS)}"
       )
+    _find(field, name)
 
 
-def transform(strategy: str, *, draw: str = "one", shared: bool) -> Callable[[Key, Array], Array]:
+def _find(field: str, name: str) -> Transform:
+  """A transform by its name; one of a user checks what it makes of an image."""
+  found = TRANSFORMS.find(field, name)
+  return found if name in TRANSFORMS.own else _of_user(field, name, found)
+
+
+def _of_user(field: str, name: str, found: Any) -> Transform:
+  """A user's object as a transform.
+
+  Args:
+    field: to blame.
+    name: of the object.
+    found: a `Transform`, or `f(key, image) -> image` for an image `[H, W, C]`.
+
+  Raises:
+    UserError: it is neither; what is returned raises it for an error of the user's code, and for
+      an image of another shape or type.
+  """
+  if isinstance(found, Transform):
+    transform = found
+  elif callable(found):
+    transform = Transform(lambda key, *_: key, lambda image, key: found(key, image))
+  else:
+    raise UserError(
+      f"{field}: {name} is of type {type(found).__name__}; name a function f(key, image), or an "
+      "augment.Transform"
+    )
+
+  def apply(image, parameters):
+    changed = jnp.asarray(transform.apply(image, parameters))
+    if (changed.shape, changed.dtype) != (image.shape, image.dtype):
+      raise UserError(
+        f"{field}: {name} makes {changed.dtype} {list(changed.shape)} of an image, "
+        f"{image.dtype} {list(image.shape)}; return the same type and shape"
+      )
+    return changed
+
+  return Transform(guarded(field, name, transform.draw), guarded(field, name, apply))
+
+
+def transform(
+  strategy: str, *, draw: str = "one", shared: bool, field: str = "augmentation"
+) -> Callable[[Key, Array], Array]:
   """DSA's family of transforms as one augmentation.
 
   Args:
-    strategy: transforms joined by '_'.
+    strategy: names of transforms, joined as the module says.
     draw: 'one' draws one of them for each batch (DSA, section 4.4), 'sequence' does all of them
       in the order given (as IDC does).
     shared: whether all images of a batch get the same parameters, which then depend on nothing
       but the key and the size of an image, or each image its own.
+    field: what an error of a user's transform blames.
 
   Returns:
     The augmentation.
   """
-  transforms = [TRANSFORMS[name] for name in strategy.split("_")]
+  transforms = [_find(field, name) for name in names_in(strategy)]
 
   def draw_like(transform, key, images):
-    parameters = transform.draw(key, *images.shape[1:3])
-    floating = jnp.issubdtype(parameters.dtype, jnp.floating)
-    return parameters.astype(images.dtype) if floating else parameters
+    def like(leaf):
+      leaf = jnp.asarray(leaf)
+      return leaf.astype(images.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(like, transform.draw(key, *images.shape[1:3]))
 
   def apply(transform, key, images):
     if shared:
