@@ -145,7 +145,9 @@ class Selection:
     config, key = self.config, self.keys.init
     settings = self.settings._replace(epochs=config.training.epochs, networks=1, checks=1)
     with self.watch("train"):
-      return pretrained.cached(self.network, config, settings, self.layout, self.dataset, key, wait)
+      return pretrained.cached(
+        self.network, config, settings, self.layout, self.dataset, key=key, wait=wait
+      )
 
   def _by_network(self, network: Trained, wait: Wait) -> Array:
     """What a trained network points out: places `[classes, ipc]`, one class after another."""

@@ -82,13 +82,13 @@ class Networks(NamedTuple):
     images, labels, decode = dataset.images, dataset.labels, dataset.normalise
     if self.settings.data == "synthetic":  # (Table 5)
       images, labels = data.as_batch(self.formation.decode_classes(stored, dataset.whitening))
-      decode = training.as_it_is
-    batches = training.Settings(
+      decode = training.identity
+    batching = training.Batching(
       batch, self.strategy.blocks(batch), decode, self.augmentation, self.settings.cutmix
     )
     return training.random_steps(
-      self.network, self.optimizer(), carry, images, labels, key, batches,
-      start=start, stop=stop, indices=indices,
+      training.Learner(self.network, self.optimizer(), batching),
+      carry, images, labels, key, start=start, stop=stop, indices=indices,
     )  # fmt: skip
 
   @property

@@ -190,13 +190,13 @@ class Networks(NamedTuple):
   ) -> tuple[Params, Any]:
     """The parameters and the optimiser's state after steps `start` to `stop` on real images."""
     batch = self.settings.batch
-    batches = training.Settings(
+    batching = training.Batching(
       batch, self.strategy.blocks(batch), dataset.normalise, self.augmentation
     )
     carry, optimizer = (before.params, before.optimizer), self._optimizer(before.rate)
     return training.random_steps(
-      self.network, optimizer, carry, dataset.images, dataset.labels, key, batches,
-      start=start, stop=stop, indices=indices,
+      training.Learner(self.network, optimizer, batching),
+      carry, dataset.images, dataset.labels, key, start=start, stop=stop, indices=indices,
     )  # fmt: skip
 
   def _accuracy(self, params: Params, dataset: Dataset, indices: Array) -> Array:

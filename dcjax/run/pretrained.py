@@ -38,10 +38,11 @@ class Trained(NamedTuple):
 
 def train(
   network: Network,
-  settings: evaluation.Settings,
+  settings: evaluation.EvaluationSettings,
   strategy: Strategy,
   dataset: Dataset,
   key: Key,
+  *,
   wait: Callable[[Any], Any] = jax.block_until_ready,
 ) -> Trained:
   """Trains a network on all training images, and looks at all of them after each epoch.
@@ -60,8 +61,9 @@ def train(
 
   def trainer(dataset):
     return evaluation.make_trainer(
-      network, settings, strategy, dataset.images, dataset.labels, key, dataset.normalise
-    )
+      network, settings, strategy, dataset.images, dataset.labels,
+      key=key, decode=dataset.normalise,
+    )  # fmt: skip
 
   @jax.jit
   def epoch(dataset, carry, number):
@@ -98,9 +100,10 @@ def _check_finite(params: Params, epoch: int) -> None:
 def cached(
   network: Network,
   config: ConfigDict,
-  settings: evaluation.Settings,
+  settings: evaluation.EvaluationSettings,
   strategy: Strategy,
   dataset: Dataset,
+  *,
   key: Key,
   wait: Callable[[Any], Any] = jax.block_until_ready,
 ) -> Trained:
@@ -119,7 +122,7 @@ def cached(
   template = jax.eval_shape(lambda: Trained(network.init(key), jnp.zeros_like(dataset.labels)))
   trained = _read(entry, template)
   if trained is None:
-    trained = train(network, settings, strategy, dataset, key, wait)
+    trained = train(network, settings, strategy, dataset, key, wait=wait)
     leaves = map(np.asarray, jax.tree.leaves(trained))
     cache.write(entry, dict(zip(_names(template), leaves, strict=True)))
   else:
@@ -127,7 +130,7 @@ def cached(
   return trained
 
 
-def _digest(config: ConfigDict, settings: evaluation.Settings, dataset: Dataset) -> str:
+def _digest(config: ConfigDict, settings: evaluation.EvaluationSettings, dataset: Dataset) -> str:
   """A name for all that a trained network depends on."""
   fields = {
     "format": _CACHE_FORMAT,

@@ -170,7 +170,7 @@ def test_the_papers_search():
   config = driver.resolve_search(default_search())
   assert len(driver.candidates(config.search)) == 720
   assert (config.evaluation.networks, config.evaluation.augmentation) == (5, "none")
-  settings = evaluation.Settings("dc", epochs=300, augmentation="none", networks=5, checks=1)
+  settings = evaluation.EvaluationSettings("dc", 300, "none", networks=5, checks=1)
   images, labels = jnp.zeros((45000, 1, 1, 1), jnp.uint8), jnp.zeros(45000, jnp.int32)
   early = Source("", "", images, labels, settings, 30000, drawn=100)
   assert early.steps == 300  # (DSA, section 4.6)

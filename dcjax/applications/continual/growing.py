@@ -38,8 +38,9 @@ class Growing(InSteps):
     def train(images, labels, key, params):
       before = None if known is None else known._replace(params=params)
       return stages.learn_memory(
-        network, dataset.num_classes, settings, layout, distillation, images, labels, key, before
-      )
+        network, images, labels, key, before,
+        classes=dataset.num_classes, settings=settings, layout=layout, distillation=distillation,
+      )  # fmt: skip
 
     images, labels = data.as_batch(np.concatenate(memories))
     params = wait(jax.jit(train)(images, labels, place.key(), former))

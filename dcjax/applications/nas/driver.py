@@ -190,7 +190,7 @@ class Search:
     }
 
 
-def _training(settings: evaluation.Settings) -> dict[str, Any]:
+def _training(settings: evaluation.EvaluationSettings) -> dict[str, Any]:
   names = ("protocol", "epochs", "augmentation", "cutmix")
   return {name: getattr(settings, name) for name in names}
 

@@ -119,10 +119,11 @@ def _train_and_score(
   """
 
   def one(scored, images, labels, key):
-    decode = scored.normalise if images.dtype == jnp.uint8 else training.as_it_is
+    decode = scored.normalise if images.dtype == jnp.uint8 else training.identity
     trainer = evaluation.make_trainer(
-      network, source.settings, layout, images, labels, key, decode, drawn=source.drawn
-    )
+      network, source.settings, layout, images, labels,
+      key=key, decode=decode, drawn=source.drawn,
+    )  # fmt: skip
     params, _ = trainer.advance(trainer.start(), 0, source.settings.epochs)
     right = training.correct(
       network,
