@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from dcjax.common.errors import UserError
 from dcjax.common.files import LOCK, PROGRESS, expand, is_taken
-from dcjax.figures import report
+from dcjax.figures import markdown, report
 from dcjax.run.readers import CONFIG, NOTE, newest_checkpoint, read_json, read_log, read_summary
 
 logger = logging.getLogger("dcjax")
@@ -84,7 +84,7 @@ def status(workdirs: Sequence[str | os.PathLike[str]]) -> str:
     raise UserError("status: no workdir; write dcjax status W, or several")
   runs = [run for path in workdirs for run in _find(expand("status", path))]
   if len(runs) > 1:
-    return report.aligned([COLUMNS, *map(_row, runs)])
+    return markdown.table([COLUMNS, *map(_row, runs)])
   if isinstance(runs[0], _Unknown):
     raise UserError(runs[0].problem)
   return "\n".join(_details(runs[0]))

@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from dcjax.figures import report
+from dcjax.figures import markdown
 from dcjax.figures.curves import method_name
 from dcjax.figures.pictures import COLOURS, DPI, MARKERS, STYLE
 from dcjax.run.readers import by_name, holds, is_count, is_number, is_text, many
@@ -69,4 +69,4 @@ def table(summary: dict[str, Any]) -> str:
   for network, accuracy in summary["accuracy"].items():
     pairs = zip(accuracy["mean"], accuracy["std"], strict=True)
     rows.append([network, *(f"{100 * mean:.1f} ± {100 * std:.1f}" for mean, std in pairs)])
-  return report.aligned(rows)
+  return markdown.table(rows)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from dcjax.figures import report
+from dcjax.figures import markdown
 from dcjax.figures.pictures import COLOURS, DPI, STYLE
 
 BEST = 10  # networks that are compared (DC, Appendix A)
@@ -101,7 +101,7 @@ def _spearman(first: np.ndarray, second: np.ndarray) -> float | None:
 
 def table(entries: Sequence[Mapping[str, Any]]) -> str:
   """The sets of a `summary.json` as a Markdown table that also reads well as plain text."""
-  return f"{report.aligned([COLUMNS, *map(_row, entries)])}\n{NOTES}"
+  return f"{markdown.table([COLUMNS, *map(_row, entries)])}\n{NOTES}"
 
 
 def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
