@@ -1,4 +1,4 @@
-"""The driver of `dcjax status`: says how far runs are, from their files alone.
+"""The driver of `dcjax status`: shows the progress of runs, from their files alone.
 
 It writes nothing and does without jax: it answers at once, beside a run or on a copy of one.
 """
@@ -38,7 +38,7 @@ class Run(NamedTuple):
     loss: of the last iteration, if there is one.
     evaluations: of each set and network the last one.
     seconds: of an iteration, a mean since the last start, if it is known.
-    doing: what goes on besides iterations.
+    doing: what the run does besides iterations, such as compiling.
     damaged: what cannot be read, and is left out.
   """
 
@@ -69,7 +69,7 @@ class Run(NamedTuple):
 
 
 def status(workdirs: Sequence[str | os.PathLike[str]]) -> str:
-  """Says how far runs and selections are.
+  """Shows the progress of runs and selections.
 
   Args:
     workdirs: their folders, or folders of such folders, as those of tables.
@@ -129,7 +129,7 @@ def _read(path: Path) -> Run | _Unknown | None:
     if os.access(file, os.R_OK) and not any(os.path.lexists(path / name) for name in signs):
       return None
     return _Unknown(path, str(error))
-  except OSError as error:  # it goes away right now
+  except OSError as error:  # it is being deleted
     return _Unknown(path, f"status: cannot read {error.filename} ({error.strerror}); try again")
 
 

@@ -1,4 +1,4 @@
-"""What a person sees: the table of accuracies and the grid of images."""
+"""The table of accuracies and the grid of images of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path

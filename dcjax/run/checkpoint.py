@@ -1,4 +1,4 @@
-"""Checkpoints of a run, by Orbax: whole or not at all, and checked when they are read."""
+"""Checkpoints of a run, by Orbax: written atomically, and checked when they are read."""
 
 import errno
 import hashlib
@@ -42,7 +42,7 @@ class Checkpoints:
 
     Args:
       iteration: outer iterations done.
-      state: the method's state; several processes write their parts.
+      state: the method's state; each of several processes writes its shards.
       seconds: spent so far, by what they were spent on.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A network trained on the whole training set, and what it forgot on the way.
+"""A network trained on the full training set, and how often it forgot each image.
 
 Training it takes minutes where using it takes seconds: it is kept in the cache, so that all
 coresets of one seed share it.
@@ -30,7 +30,7 @@ _CACHE_FORMAT = 1  # to be raised when what is cached changes
 
 
 class Trained(NamedTuple):
-  """What training on a whole set leaves."""
+  """The result of training on the full training set."""
 
   params: Params  # of the network, after the last epoch
   events: Array  # [N] int32: how often each image was forgotten, see `coreset.forgetting_events`
@@ -50,7 +50,7 @@ def train(
   Args:
     network: one whose logits for an image do not depend on others: without batch norm.
     settings: protocol, epochs and augmentation, as an evaluation has them.
-    strategy: how many images go together.
+    strategy: its block of images.
     dataset: whose training split is used.
     key: of the initial parameters, the order and the augmentation.
     wait: returns arrays once they are computed.
@@ -92,7 +92,7 @@ def train(
 def _check_finite(params: Params, epoch: int) -> None:
   if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
     raise UserError(
-      f"network: its parameters are not finite after epoch {epoch} on the whole training set; "
+      f"network: its parameters are not finite after epoch {epoch} on the full training set; "
       "choose another network.norm or network.activation"
     )
 

@@ -1,4 +1,4 @@
-"""How a run shows where it is: a progress bar or log lines, a note, TensorBoard, a stopwatch."""
+"""The progress of a run: a bar or log lines, `progress.json`, TensorBoard, a stopwatch."""
 
 import json
 import time
@@ -120,7 +120,7 @@ class Progress:
     self._seconds.append(seconds)
     next_one = min(iteration + 1, self._iterations)
     self._doing, self._since = f"at iteration {next_one} of {self._iterations}", time.monotonic()
-    if self._bar.desc:  # something else went on: its time is not the iterations'
+    if self._bar.desc:  # the run did something else, whose time is not that of iterations
       self._bar.set_description("", refresh=False)
       self._bar.unpause()
       self._note()
@@ -135,7 +135,7 @@ class Progress:
     self._line(text, force=iteration == self._iterations)
 
   def say(self, text: str, force: bool = False) -> None:
-    """Shows what is going on besides; where there is no bar, not too often."""
+    """Shows what the run does besides iterations; without a bar, not too often."""
     self._note(text)
     self._doing, self._since = text, time.monotonic()
     self._bar.set_description(text)

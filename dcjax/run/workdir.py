@@ -219,7 +219,7 @@ class Metrics:
     if losses < iteration:
       raise UserError(
         f"workdir: {file} holds {losses} of the {iteration} iterations that are done; put the "
-        "whole file back, or start in another folder"
+        "complete file back, or start in another folder"
       )
     processes.meet("metrics")  # all have read the same records
     self._write()
@@ -267,11 +267,11 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def write_json(file: Path, value: Any) -> None:
-  """Writes a JSON file, whole or not at all."""
+  """Writes a JSON file atomically."""
   write_text(file, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:
-  """Writes a text file, whole or not at all."""
+  """Writes a text file atomically."""
   with writing(file) as stream:
     stream.write(text)
