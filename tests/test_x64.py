@@ -108,13 +108,13 @@ def test_stages(dataset):
   static = {"layout": layout, "distillation": stages.Distillation(1.0, 2.0)}
   rehearse = partial(stages.rehearse, network, settings=rehearsal, **static)
   shapes(
-    lambda *args: rehearse(*args[:-1], former=args[-1]), dataset, memory, memory[0], key(), params
+    lambda *args: rehearse(*args[:-1], previous=args[-1]), dataset, memory, memory[0], key(), params
   )
   settings = evaluation.EvaluationSettings("idc_continual", 2, "none", 1, 1)
   learn = partial(stages.learn_memory, network, classes=10, settings=settings, **static)
   smaller = network._replace(apply=lambda *a: (network.apply(*a)[0][:, :5], None))
 
   def learned(images, labels, key, params):
-    return learn(images, labels, key, stages.Former(smaller, params, 5))
+    return learn(images, labels, key, stages.Previous(smaller, params, 5))
 
   shapes(learned, memory[0, :, 0], jnp.arange(10, dtype=jnp.int32), key(), params)

@@ -148,6 +148,6 @@ def _unused(folder: Path) -> Path:
 
 def _first_line(error: Exception) -> str:
   full = os.strerror(errno.ENOSPC)
-  if full in str(error):  # which storage hides behind a long description of itself
+  if full in str(error):  # tensorstore puts a long description of itself first
     return full
   return (str(error).splitlines() or [type(error).__name__])[0][:200]

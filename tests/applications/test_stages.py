@@ -7,7 +7,7 @@ import pytest
 
 from dcjax import data, evaluation, nn
 from dcjax.applications.continual import stages
-from dcjax.applications.continual.stages import Distillation, Former, Phase, Rehearsal
+from dcjax.applications.continual.stages import Distillation, Phase, Previous, Rehearsal
 from dcjax.data import from_arrays
 from dcjax.devices.strategy import Strategy
 from dcjax.nn import training
@@ -57,7 +57,7 @@ def problem():
 @pytest.mark.parametrize("mixed", [False, True])
 def test_distillation_adds_the_loss_towards_the_former_network(problem, mixed):
   kernel, former, images, labels = problem
-  known = Former(linear(OLD), {"kernel": former}, OLD)
+  known = Previous(linear(OLD), {"kernel": former}, OLD)
   network, teach = stages.distilling(linear(CLASSES), CLASSES, known, Distillation(0.7, 2.0))
   targets = np.eye(CLASSES, dtype=np.float32)[labels]
   given = labels
@@ -92,7 +92,7 @@ def test_memory_is_learned_from_where_the_former_network_was(problem, weight):
   _, former, images, labels = problem
   settings = evaluation.EvaluationSettings("dc", 1, "none", networks=1, checks=1)
   key, network = jax.random.key(3), linear(CLASSES)
-  known = Former(linear(OLD), {"kernel": former}, OLD)
+  known = Previous(linear(OLD), {"kernel": former}, OLD)
   found = stages.learn_memory(
     network, images, labels, key, known,
     classes=CLASSES, settings=settings, layout=LAYOUT, distillation=Distillation(weight, 2.0),
@@ -128,7 +128,7 @@ def test_rehearsal_mixes_new_and_old_and_then_balances(task, weight):
   settings = Rehearsal(Phase(1, 0.1), Phase(1, 0.02), batch=64, augmentation="none")
   key, former = jax.random.key(4), jax.random.normal(jax.random.key(5), (PIXELS, OLD))
   found = stages.rehearse(
-    linear(OLD), dataset, memories[:1], memories[1], key, former={"kernel": former},
+    linear(OLD), dataset, memories[:1], memories[1], key, previous={"kernel": former},
     settings=settings, layout=LAYOUT, distillation=Distillation(weight, 2.0),
   )  # fmt: skip
   _, train_key, tune_key = jax.random.split(key, 3)
@@ -152,7 +152,7 @@ def test_the_first_task_is_learned_from_its_images_alone(task):
   settings = Rehearsal(Phase(1, 0.1), Phase(9, 0.5), batch=64, augmentation="none")
   key, network = jax.random.key(6), linear(OLD)
   found = stages.rehearse(
-    network, dataset, None, memories[0], key, former=None,
+    network, dataset, None, memories[0], key, previous=None,
     settings=settings, layout=LAYOUT, distillation=Distillation(1.0, 2.0),
   )  # fmt: skip
   init_key, train_key, _ = jax.random.split(key, 3)

@@ -51,7 +51,7 @@ class Scores(NamedTuple):
 
 
 def best(scores: Scores, count: int) -> np.ndarray:
-  """The places of the candidates with the highest validation accuracies, the best first."""
+  """The indices of the candidates with the highest validation accuracies, the best first."""
   return np.argsort(-scores.validation, kind="stable")[:count]
 
 
@@ -81,10 +81,10 @@ def correlations(proxy: Scores, whole: Scores) -> dict[str, dict[str, float | No
   """
   return {
     name: {
-      field: _spearman(getattr(proxy, field)[places], getattr(whole, field)[places])
+      field: _spearman(getattr(proxy, field)[indices], getattr(whole, field)[indices])
       for field in Scores._fields
     }
-    for name, places in ((name, best(proxy, n)) for name, n in counts(len(whole.test)).items())
+    for name, indices in ((name, best(proxy, n)) for name, n in counts(len(whole.test)).items())
   }
 
 
@@ -164,9 +164,9 @@ def scatter(proxies: Mapping[str, Scores], whole: Scores) -> Figure:
 
 
 def _draw_panel(axes: Axes, name: str, scores: Scores, whole: Scores) -> None:
-  places = best(scores, shortlist(len(whole.test)))
-  others = np.setdiff1d(np.arange(len(whole.test)), places)
+  indices = best(scores, shortlist(len(whole.test)))
+  others = np.setdiff1d(np.arange(len(whole.test)), indices)
   axes.scatter(100 * scores.test[others], 100 * whole.test[others], 6, "#BFBFBF")
-  first, second = scores.test[places], whole.test[places]
+  first, second = scores.test[indices], whole.test[indices]
   axes.scatter(100 * first, 100 * second, 10, COLOURS[0])
-  axes.set_title(f"{name}\nbest {len(places)}: ρ = {_number(_spearman(first, second))}")
+  axes.set_title(f"{name}\nbest {len(indices)}: ρ = {_number(_spearman(first, second))}")
