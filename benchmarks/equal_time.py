@@ -12,13 +12,15 @@ from typing import Any
 
 from absl import app, flags
 
-from benchmarks import budget
+from benchmarks import budget, report
 from dcjax.commands.condense import condense
 from dcjax.common import environment
+from dcjax.figures.report import percent
 from dcjax.run.workdir import write_json
 
 # Real images, as IDC starts from them: one in a stored image, or four.
 STARTS = {"random": "idc_i", "random_tiled": "idc"}
+HEADER = ("method", "ipc, decoded", "iterations", "s", "last epoch (%)", "best epoch (%)")
 METHODS = [*STARTS, "dm", "dsa", "idc_i", "idm", "idc"]
 
 METHOD = flags.DEFINE_multi_enum("methods", METHODS, METHODS, "What to condense with.")
@@ -55,21 +57,19 @@ def row(method: str, ipc: int) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
   """The rows in Markdown; accuracies are means and deviations over the networks, in per cent."""
-  lines = [
-    "| method | ipc, decoded | iterations | s | last epoch (%) | best epoch (%) |",
-    "|---|--:|--:|--:|--:|--:|",
-  ]
-  for each in rows:
-    record = each["evaluation"]
-    accuracies = (
-      f"{100 * record[f'{name}_mean']:.1f} ± {100 * record[f'{name}_std']:.1f}"
-      for name in ("last", "best")
-    )
-    lines.append(
-      f"| {each['method']} | {each['ipc']}, {each['decoded_ipc']} | {each['iterations']} "
-      f"| {each['seconds']:.0f} | {' | '.join(accuracies)} |"
-    )
-  return "\n".join(lines)
+  return report.markdown(HEADER, map(_cells, rows))
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+  record = row["evaluation"]
+  return (
+    row["method"],
+    f"{row['ipc']}, {row['decoded_ipc']}",
+    str(row["iterations"]),
+    f"{row['seconds']:.0f}",
+    percent(record["last_mean"], record["last_std"]),
+    percent(record["best_mean"], record["best_std"]),
+  )
 
 
 def main(argv: list[str]) -> None:

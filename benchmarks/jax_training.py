@@ -25,7 +25,7 @@ class Training:
     images = problem.synthetic_images(setting)
     self._images = jnp.asarray(images.reshape(-1, *setting.image_shape))
     self._labels = jnp.repeat(jnp.arange(setting.classes), setting.ipc)
-    settings = evaluation.Settings(
+    settings = evaluation.EvaluationSettings(
       protocol=PROTOCOL,
       epochs=problem.EPOCHS,
       augmentation=augment.STRATEGY if setting.augmented else "none",

@@ -124,7 +124,7 @@ def _check_fields(arguments: list[str], more: Iterable[str]) -> None:
 
 
 def _check_preset(error: BaseException | None, arguments: list[str]) -> None:
-  """Raises `UserError` if what failed is a preset: with the line of its file that is to blame."""
+  """Raises `UserError` if a preset has failed, with the line of its file."""
   file = next((value.partition(":")[0] for _, value in _presets(arguments)), "")
   while error is not None:  # ml_collections wraps some errors into others
     frames = traceback.extract_tb(error.__traceback__)
@@ -148,7 +148,7 @@ def _line(error: BaseException) -> str:
 
 
 def _check_missing(error: Exception, arguments: list[str]) -> None:
-  """Raises `UserError` if what failed is a field that other methods have."""
+  """Raises `UserError` if the error is about a field of other methods."""
   missing = str(error).strip("\"'")
   for field in _given_fields(arguments):
     if isinstance(error, AttributeError | KeyError) and missing in field.split("."):
@@ -166,22 +166,22 @@ def _given_fields(arguments: list[str]) -> list[str]:
 def _find_presets(arguments: list[str]) -> list[str]:
   """Lets `--config configs/X.py` mean the package's own preset where there is no such file."""
   found = list(arguments)
-  for place, value in _presets(arguments):
-    flag = "--config=" if arguments[place].startswith("-") else ""
-    found[place] = flag + _find_preset(value)
+  for position, value in _presets(arguments):
+    flag = "--config=" if arguments[position].startswith("-") else ""
+    found[position] = flag + _find_preset(value)
   return found
 
 
 def _presets(arguments: list[str]) -> Iterator[tuple[int, str]]:
-  """Where the arguments name a preset, and which."""
-  for place, argument in enumerate(arguments):
+  """The positions of arguments that name a preset, and the presets."""
+  for position, argument in enumerate(arguments):
     flag, equals, value = argument.lstrip("-").partition("=")
     if not argument.startswith("-") or flag != "config":
       continue
     if equals:
-      yield place, value
-    elif place + 1 < len(arguments):
-      yield place + 1, arguments[place + 1]
+      yield position, value
+    elif position + 1 < len(arguments):
+      yield position + 1, arguments[position + 1]
 
 
 def _find_preset(value: str) -> str:

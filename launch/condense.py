@@ -31,10 +31,10 @@ def _flags(arguments: list[str]) -> flags.FlagValues:
   flags.DEFINE_string(
     "coordinator",
     None,
-    "HOST:PORT of the first of several processes that run as one, each started by this command; "
-    "'auto' under SLURM, Open MPI or on a TPU pod, which tell the other two as well.",
+    "HOST:PORT of the first of several processes that work as one run, each started by this "
+    "command; 'auto' under SLURM, Open MPI or on a TPU pod, which also know the other two flags.",
     flag_values=values,
   )
-  flags.DEFINE_integer("processes", None, "How many there are.", flag_values=values)
-  flags.DEFINE_integer("process", None, "Which one this is, from 0.", flag_values=values)
+  flags.DEFINE_integer("processes", None, "Number of processes.", flag_values=values)
+  flags.DEFINE_integer("process", None, "Index of this process, from 0.", flag_values=values)
   return values

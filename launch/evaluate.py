@@ -76,5 +76,5 @@ def _flags() -> flags.FlagValues:
   flags.DEFINE_float("cutmix", None, cutmix, flag_values=values)
   same_steps = "No more training steps than on the stored images, where a set decodes to more."
   flags.DEFINE_bool("same_steps", None, same_steps, flag_values=values)
-  flags.DEFINE_bool("whole", None, "Also train on the whole training set.", flag_values=values)
+  flags.DEFINE_bool("whole", None, "Also train on the full training set.", flag_values=values)
   return values

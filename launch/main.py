@@ -14,14 +14,14 @@ from dcjax.common.version import __version__
 USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
 
   dcjax condense --config configs/X.py --workdir W [--config.field=value ...]
-      Condenses a dataset into W. Started again with the same command, it goes on; a finished run
-      does with more --config.iterations.
+      Condenses a dataset into W. The same command goes on with a run that was stopped; with more
+      --config.iterations, also with a finished one.
   dcjax select --method herding --workdir W [--config configs/coreset.py:cifar10,ipc=10 ...]
       Chooses real images instead: random, herding, k_center, forgetting or optimal_random.
   dcjax evaluate --synthetic W/synthetic.npz [--architectures convnet,mlp,lenet ...]
       Trains networks on a saved set and tests them on real images.
   dcjax status W [W2 ...]
-      Says how far runs are, how fast, and what they have reached; of folders of runs as well.
+      Shows the progress of runs: iterations, speed, accuracies. W may be a folder of runs.
   dcjax plot KIND --workdirs W[,W2 ...] --output FILE
       Draws runs as PNG and PDF: grid, strip, gradients, ipc or stages.
   dcjax table [--table dc/2 --workdir W --rows convnet --columns mlp,convnet --seeds 0,1 ...]
@@ -29,7 +29,7 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
   dcjax continual --config configs/continual.py:digits,memory=dsa --workdir W
       Continual learning with memories of condensed or selected images.
   dcjax nas --config configs/nas.py --synthetic W/synthetic.npz --workdir W2
-      Searches among 720 ConvNets on small sets, and says whether the ranking holds on all data.
+      Ranks 720 ConvNets by training them on small sets, and compares with the ranking on all data.
   dcjax COMMAND --help
       Shows the flags of a command.
 

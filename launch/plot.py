@@ -11,8 +11,8 @@ from dcjax.common.errors import UserError, check_name
 
 HELP = """dcjax plot KIND --workdirs W[,W2 ...] --output FILE
   grid       the images of a run before its first iteration and after its last
-  strip      one image of each class in the course of the iterations
-  gradients  how large the gradients of real and synthetic images are, of DC or DSA
+  strip      one image of each class over the iterations
+  gradients  norms of the gradients of real and synthetic images, of DC or DSA
   ipc        accuracy against images per class
   stages     accuracy after each stage of continual learning
   dcjax plot KIND --help shows the flags of a kind.

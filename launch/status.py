@@ -4,9 +4,9 @@ from dcjax.commands.status import status
 from dcjax.common.errors import UserError
 
 HELP = """dcjax status W [W2 ...]
-  W is the folder of a run or a selection, in use or not, or one that holds such folders, as that of
-  a table does. Of one run it says how far it is, how fast, what it has reached, and how it goes on;
-  of several a line each.
+  W is the folder of a run or a selection, in use or not, or a folder of such folders, such as that
+  of a table. Of one run it shows iterations, speed, accuracies and how it goes on; of several runs
+  a line each.
 """
 
 

@@ -85,7 +85,7 @@ def _flags() -> flags.FlagValues:
   for name, meaning in several.items():
     default = [] if name == "collect" else None
     flags.DEFINE_list(name, default, meaning, flag_values=values)
-  made = "Whether to make sets that are nowhere; otherwise their cells stay not run."
+  made = "Whether to make the sets that are not found; otherwise their cells are not run."
   flags.DEFINE_bool("condense", True, made, flag_values=values)
   flags.DEFINE_bool("list", False, "Shows which tables there are.", flag_values=values)
   return values

@@ -6,8 +6,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from dcjax.launch import main
+from dcjax.launch import plot as plot_command
 
 from dcjax import SyntheticSet, data
+from dcjax.commands import plot
+from dcjax.config import presets
+from dcjax.methods import coreset
 from dcjax.run import experiment
 from dcjax.sets.formation import Stored
 from tests.runs import tiny
@@ -69,3 +74,39 @@ def test_links_lead_to_files_and_headings(page):
 
 def test_the_readme_is_one_reading():
   assert len((TOP / "README.md").read_text().split()) <= 900
+
+
+PRESETS = [file.name for file in sorted((TOP / "configs").glob("[!_]*.py"))]
+
+
+@pytest.mark.parametrize(
+  ("names", "has"),
+  [
+    (main.COMMANDS, "dcjax {}"),
+    (plot.KINDS, "{}"),
+    (PRESETS, "{}"),
+    (presets.DATASETS, "{}"),
+    (coreset.METHODS, "{}"),
+  ],
+  ids=["commands", "kinds of plots", "presets", "datasets", "selections"],
+)
+def test_help_and_pages_name_all_that_there_is(names, has):
+  pages = "".join(page.read_text() for page in PAGES)
+  for name in names:
+    word = re.compile(rf"\b{re.escape(has.format(name))}\b")
+    assert word.search(main.USAGE), f"dcjax --help lacks {name}"
+    assert word.search(pages), f"README and docs lack {name}"
+
+
+def test_the_kinds_of_plots_are_the_same_everywhere():
+  page = (TOP / "docs" / "studies.md").read_text()
+  table = page.partition("| kind | shows |")[2].partition("\n\n")[0]
+  assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == list(plot.KINDS)
+  assert re.findall(r"^  (\w+)  ", plot_command.HELP, re.MULTILINE) == list(plot.KINDS)
+  (shown,) = re.findall(r"as PNG and PDF: (.*)\.", main.USAGE)
+  assert re.split(", | or ", shown) == list(plot.KINDS)
+
+
+def test_the_readme_names_all_commands():
+  readme = PAGES[0].read_text()
+  assert not [name for name in main.COMMANDS if not re.search(rf"`(dcjax )?{name}`", readme)]

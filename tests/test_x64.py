@@ -70,11 +70,12 @@ def test_methods(dataset, method, fields):
 @pytest.mark.parametrize("name", [*NAMED, *TRANSFORMS.own, STRATEGY])
 def test_evaluation(dataset, name):
   network = network_of("convnet", dataset.image_shape, "batch")
-  settings = evaluation.Settings("dc", 2, name, 1, 1, cutmix=0.5)
+  settings = evaluation.EvaluationSettings("dc", 2, name, 1, 1, cutmix=0.5)
   layout = experiment.strategy(tiny(), dataset)
   images, labels = jnp.zeros((10, *dataset.image_shape), jnp.float32), dataset.labels[:10]
-  trained = partial(evaluation._train_and_test, network, settings, layout)
-  assert shapes(trained, dataset, images, labels, key()).dtype == jnp.float32
+  evaluate = evaluation.evaluator(network, settings, layout, dataset)
+  accuracies = shapes(lambda *args: list(evaluate(*args)), images, labels, key())
+  assert [each.dtype for each in accuracies] == [jnp.float32]
 
 
 def network_of(name, image_shape, norm=None):
@@ -100,18 +101,21 @@ def test_coresets(dataset, method):
 
 def test_stages(dataset):
   network = network_of("convnet", dataset.image_shape)
-  layout, held = experiment.strategy(tiny(), dataset), stages.Distillation(1.0, 2.0)
+  layout = experiment.strategy(tiny(), dataset)
   params = shapes(network.init, key())
   memory = jnp.zeros((1, 10, 1, *dataset.image_shape), jnp.float32)
   phase = stages.Phase(2, 0.01)
   rehearsal = stages.Rehearsal(phase, phase, 8, "color_crop_cutout_flip_scale_rotate")
-  rehearse = partial(stages.rehearse, network, rehearsal, layout, held)
-  shapes(rehearse, dataset, memory, memory[0], key(), params)
-  settings = evaluation.Settings("idc_continual", 2, "none", 1, 1)
-  learn = partial(stages.learn_memory, network, 10, settings, layout, held)
+  static = {"layout": layout, "distillation": stages.Distillation(1.0, 2.0)}
+  rehearse = partial(stages.rehearse, network, settings=rehearsal, **static)
+  shapes(
+    lambda *args: rehearse(*args[:-1], previous=args[-1]), dataset, memory, memory[0], key(), params
+  )
+  settings = evaluation.EvaluationSettings("idc_continual", 2, "none", 1, 1)
+  learn = partial(stages.learn_memory, network, classes=10, settings=settings, **static)
   smaller = network._replace(apply=lambda *a: (network.apply(*a)[0][:, :5], None))
 
   def learned(images, labels, key, params):
-    return learn(images, labels, key, stages.Former(smaller, params, 5))
+    return learn(images, labels, key, stages.Previous(smaller, params, 5))
 
   shapes(learned, memory[0, :, 0], jnp.arange(10, dtype=jnp.int32), key(), params)

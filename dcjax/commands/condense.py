@@ -35,23 +35,23 @@ def condense(
   Everything is written into `workdir`: `config.json`, `metrics.jsonl`, `progress.json`,
   TensorBoard events, `checkpoints/`, `images/`, `synthetic.npz` and `summary.json`.
 
-  With more `iterations` than before, a run goes on beyond its end, and ends as one run of that
-  length would: the evaluations of the former end, unless that one has them as well, are left in
-  `summary-N.json` alone, what `summary.json` was after N iterations. A run that has converged stays
-  at its end.
+  With more `iterations` than before, a finished run goes on. It ends with the results of one run
+  of that length. The previous summary is kept as `summary-N.json`, N being its iterations, with the
+  evaluations that only the shorter run has. A run that has converged does not go on.
 
   Args:
     config: made by a preset or `dcjax.config.default()`.
     workdir: a folder; it is made if need be.
-    seconds: of iterations, in all starts of the run; it ends before the one that would take more.
-      With more of them it goes on, as with more `iterations`.
+    seconds: limit of the time that iterations take, over all starts of the run. The run ends
+      before the iteration that would exceed it. With a higher limit it goes on, as with more
+      `iterations`.
 
   Returns:
     The content of `summary.json`.
 
   Raises:
-    UserError: bad input, found before any long work, or a run that cannot go on, for want of
-      memory or else.
+    UserError: bad input, found before any long work. Later: no memory or disk space, or a loss
+      that is not finite.
     Interrupted: SIGTERM or Ctrl-C, after a checkpoint was saved.
   """
   config = config_lib.resolve(config)
@@ -92,7 +92,7 @@ def _check_length(config: ConfigDict, folder: Workdir) -> None:
 
 
 def _is_over(summary: dict[str, Any], config: ConfigDict, seconds: float) -> bool:
-  """Whether nothing is left to do after a summary: a run that time has ended may have more now."""
+  """Whether a run with this summary is finished; a higher limit of seconds lets it go on."""
   done, used = summary.get("iterations", 0), summary.get("seconds", {}).get("condense", 0.0)
   if done >= config.iterations or config.converged_after:
     return True
@@ -115,7 +115,7 @@ def converged(losses: Sequence[float], window: int) -> bool:
 
 
 class Run:
-  """One run: what the config stands for, and how far it has come."""
+  """One run: the objects that its config describes, and its progress."""
 
   def __init__(self, config: ConfigDict, dataset: data.Dataset, folder: Workdir, seconds: float):
     """Builds everything, which checks everything; nothing is written.
@@ -130,7 +130,7 @@ class Run:
     self.initial = None if self.saved is None else initial.stored(self.saved, config, dataset)
     drawn = config.copy_and_resolve_references()
     if self.initial is not None:
-      drawn.init = "noise"  # in place of which it comes
+      drawn.init = "noise"  # replaced by the saved set in `_start`
     self.method = experiment.method(drawn, dataset, layout)
     self.evaluation = Evaluation(config, dataset, layout, self.keys)
     self.loop: Loop | StreamingLoop
@@ -154,7 +154,7 @@ class Run:
     self.folder.claim(fields)
 
   def finish(self, interrupts: Interrupts) -> dict[str, Any]:
-    """Runs from wherever the folder says to the end."""
+    """Runs from the last checkpoint, or the start, to the end."""
     self.interrupts = interrupts
     self.checkpoints = Checkpoints(self.path / "checkpoints")
     self.state = self._start()
@@ -179,8 +179,8 @@ class Run:
       with working("making the initial images"):
         state = self.loop.start(self.keys.init, self.interrupts.wait)
       if self.initial is not None:
-        places = jax.tree.map(lambda leaf: leaf.sharding, state.stored)
-        state = state._replace(stored=sharding.put(self.initial, places))
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, state.stored)
+        state = state._replace(stored=sharding.put(self.initial, shardings))
       self.method.check(state)
       return state
     state, seconds = self.checkpoints.restore(self.loop.abstract(self.keys.init))
@@ -215,13 +215,13 @@ class Run:
     return (self.iteration // every + 1) * every
 
   def _is_due(self, every: int) -> bool:
-    """Whether what happens after each `every` iterations, and after the last, happens now."""
+    """Whether this is the last iteration, or a multiple of `every` (0: never)."""
     if self.iteration == self.total:
       return True
     return bool(every and self.iteration) and self.iteration % every == 0
 
   def _stop_if_due(self) -> None:
-    """Makes this iteration the last one if the loss has stopped falling, or time is over."""
+    """Makes this iteration the last one if the loss has converged, or the time limit is reached."""
     every = self.config.converged_after
     if every and self.iteration % every == 0 and converged(self.metrics.losses(), every):
       self.total = self.iteration
@@ -231,12 +231,12 @@ class Run:
         self.total = self.iteration
 
   def _advance(self, limit: int) -> None:
-    """Runs one chunk and logs it; when it cannot end, saves what was done before it."""
+    """Runs one chunk and logs it; if it is interrupted or fails, saves the state before it."""
     waited = self.loop.waited
     try:
       with self.watch("condense"):
         done = self.loop.run(self.state, self.iteration, limit, self.interrupts.wait)
-    except (Interrupted, UserError):  # the latter for images that cannot be read any more
+    except (Interrupted, UserError):  # UserError: an image on disk cannot be read
       self._save()
       raise
     if self.loop.waited is not None:
@@ -263,7 +263,7 @@ class Run:
 
   def _save(self) -> None:
     self._check_finite(processes.to_host(self.state.stored.images), self.iteration)
-    self.folder.check_there()  # Orbax would make it again
+    self.folder.check_there()  # Orbax would create it again
     self.metrics.sync()
     self.checkpoints.save(self.iteration, self.state, self.watch.seconds)
 
@@ -296,7 +296,7 @@ class Run:
     self.progress.evaluation(self.iteration, record)
 
   def _known(self) -> dict[tuple[str, str], dict[str, Any]]:
-    """Evaluations of a shorter run that are those of any length: on real images."""
+    """Evaluations on real images by a shorter run, which do not depend on the iterations."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for file in sorted(self.path.glob("summary-*.json")):
       try:
@@ -309,7 +309,7 @@ class Run:
     return found
 
   def _draw_if_due(self) -> None:
-    """Saves the initial images, those that are evaluated and those in between, and a picture."""
+    """Saves the set and its picture: at the start, at each evaluation, every `picture_every`."""
     periods = (self.config.evaluate_every, self.config.picture_every)
     file = self.path / "images" / f"{self.iteration:06d}.png"
     if self.iteration and not any(map(self._is_due, periods)):

@@ -211,7 +211,7 @@ def load(
     config: as `config.of_file` and `resolve` return it; it is told where the dataset is.
     fields: what the run's file has for a config. It may be anybody's, so what it says of
       `data_dir` and `cache_dir` is not followed, but quoted where the dataset is not found.
-    data_dir: where the dataset is on this machine; empty: its default place.
+    data_dir: where the dataset is on this machine; empty: the default.
     cache_dir: where it is kept once it is decoded; empty: the default.
     memory: what of it may be in memory.
 

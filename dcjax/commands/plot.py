@@ -120,7 +120,7 @@ def _after(iteration: int) -> str:
 def strip(
   folders: Sequence[Path], *, labels: Sequence[str] = (), classes: Sequence[str] = ()
 ) -> Figure:
-  """The first image of each class in the course of the iterations (DSA, Figure 6).
+  """The first image of each class over the iterations (DSA, Figure 6).
 
   Args:
     folders: of the runs, one panel each.
@@ -173,14 +173,14 @@ def gradients(
   data_dir: str = "",
   cache_dir: str = "",
 ) -> Figure:
-  """How large the gradients are that the last iteration matches (DSA, Figure 5).
+  """The norms of the gradients that the last iteration matches (DSA, Figure 5).
 
   Args:
     folders: of the runs, one panel each.
     labels: titles of the panels; by default the methods, or the folders.
     networks: how many are drawn, those of the iterations that would come next. Each gives
       `inner_loop` times the number of classes gradients.
-    data_dir: where the dataset is on this machine; empty: its default place.
+    data_dir: where the dataset is on this machine; empty: the default.
     cache_dir: where it is kept once it is decoded; empty: the default.
   """
   check_least("networks", networks, 1)
@@ -229,7 +229,7 @@ def _gradient_norms(
   for number in counted(range(networks), f"{folder}: gradients of networks", networks):
     key = jax.random.fold_in(loop, iteration + number)
     found.append(jax.device_get(norms(stored, dataset, key)))
-  real, ours = (np.stack(part) for part in zip(*found, strict=True))
+  real, ours = map(np.stack, zip(*found, strict=True))
   return real, ours
 
 
@@ -256,7 +256,7 @@ def _check_fits(folder: Path, synthetic: SyntheticSet, dataset: data.Dataset) ->
 def ipc(folders: Sequence[Path]) -> Figure:
   """Accuracy against images per class (DC, Figure 3), one line a dataset and method.
 
-  Runs that differ by their seed alone are averaged. The relative accuracies need the whole
+  Runs that differ by their seed alone are averaged. The relative accuracies need the full
   dataset's, from any run of that dataset with `evaluation.whole`.
 
   Args:
@@ -281,7 +281,7 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 
 def _check_alike(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -> None:
-  """Raises `UserError` for two runs that would be averaged, but are not the same but for seeds."""
+  """Raises `UserError` for two runs to average that differ by more than their seeds."""
   seen: dict[Any, tuple[Path, dict[str, Any]]] = {}
   for folder, summary in zip(folders, summaries, strict=True):
     fields = dict(flatten(_read(folder, "config.json")))
@@ -318,7 +318,7 @@ def stages(folders: Sequence[Path], *, labels: Sequence[str] = ()) -> Figure:
     if summary["stages"] != summaries[0]["stages"]:
       raise UserError(
         f"workdirs: {folders[0]} has the stages {', '.join(summaries[0]['stages'])}, {folder} "
-        f"{', '.join(summary['stages'])}; draw them apart"
+        f"{', '.join(summary['stages'])}; draw them in two figures"
       )
   return forgetting.draw(list(zip(titles, summaries, strict=True)))
 

@@ -43,8 +43,8 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
 
   Writes `config.json`, `synthetic.npz`, `images/000000.png` and `summary.json` into `workdir`, and
   for 'optimal_random' `candidates.json`, the accuracies of the random subsets so far.
-  The set is like any other; its metadata also hold `indices`, `[classes][ipc]` places in the
-  training split as it was loaded, and for 'optimal_random' `selection`, how good it was.
+  The metadata of the set also have `indices`, `[classes][ipc]` in the training split as it was
+  loaded, and for 'optimal_random' `selection`: what the subsets were ranked by, and accuracies.
 
   Args:
     config: made by `configs/coreset.py` or `dcjax.config.default("herding")`.
@@ -77,7 +77,7 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
 
 
 def tasks_left(config: ConfigDict, summary: dict[str, Any]) -> list[tuple[str, str]]:
-  """The pairs (set, network) that a summary lacks; a random subset is a selection of its own."""
+  """The pairs (set, network) that a summary lacks; 'random' is a method here, not a set."""
   if not config.evaluation.networks:
     return []
   sets = [experiment.SYNTHETIC] + [experiment.WHOLE] * config.evaluation.whole
@@ -88,7 +88,7 @@ def tasks_left(config: ConfigDict, summary: dict[str, Any]) -> list[tuple[str, s
 
 
 class Selection:
-  """One selection: what the config stands for, the choice, and its evaluation."""
+  """One selection: the objects that its config describes, the choice, and its evaluation."""
 
   def __init__(self, config: ConfigDict, dataset: Dataset, path: Path):
     """Builds everything, which checks everything; nothing is written.
@@ -99,7 +99,7 @@ class Selection:
     self.config, self.dataset, self.path = config, dataset, path
     self.keys = Keys.from_seed(config.seed)
     self.layout = experiment.strategy(config, dataset)
-    # As at evaluation: what a network says of an image must not depend on its batch.
+    # As at evaluation: the logits of an image must not depend on its batch.
     fields = architectures.at_evaluation(config.network, config.network.name)
     self.network = experiment.network(config, dataset, self.layout, **fields)
     self.settings = config_lib.evaluation_settings(config.evaluation)
@@ -131,25 +131,27 @@ class Selection:
     network = self._trained(wait) if method in ("herding", "k_center", "forgetting") else None
     with self.watch("select"):
       if network is not None:
-        places = self._by_network(network, wait)
+        chosen = self._by_network(network, wait)
       elif method == "random":
-        places = jax.jit(self._random)(self.dataset, self.keys.subset)
+        chosen = jax.jit(self._random)(self.dataset, self.keys.subset)
       else:
-        places, more["selection"] = self._optimal_random(wait)
-      images = self.dataset.normalise(self.dataset.images[places])
-    indices = np.asarray(self.dataset.source)[np.asarray(places)].tolist()
+        chosen, more["selection"] = self._optimal_random(wait)
+      images = self.dataset.normalise(self.dataset.images[chosen])
+    indices = np.asarray(self.dataset.source)[np.asarray(chosen)].tolist()
     stored = Stored(images, weights={})
     return experiment.synthetic_set(self.config, self.dataset, stored, indices=indices, **more)
 
   def _trained(self, wait: Wait) -> Trained:
-    """The network that methods look with, trained by the protocol of evaluation."""
+    """The network that a method chooses with, trained by the protocol of evaluation."""
     config, key = self.config, self.keys.init
     settings = self.settings._replace(epochs=config.training.epochs, networks=1, checks=1)
     with self.watch("train"):
-      return pretrained.cached(self.network, config, settings, self.layout, self.dataset, key, wait)
+      return pretrained.cached(
+        self.network, config, settings, self.layout, self.dataset, key=key, wait=wait
+      )
 
   def _by_network(self, network: Trained, wait: Wait) -> Array:
-    """What a trained network points out: places `[classes, ipc]`, one class after another."""
+    """The choice by a trained network: indices `[classes, ipc]`, one class after another."""
     choose = jax.jit(
       partial(
         coreset.by_network,
@@ -169,18 +171,18 @@ class Selection:
     return coreset.by_chance(dataset, ~jnp.asarray(self.held), key, ipc=self.config.ipc)
 
   def _optimal_random(self, wait: Wait) -> tuple[Array, dict[str, Any]]:
-    """The best of many random subsets (ORS: DC, Table T12), and how good it was.
+    """The best of many random subsets (ORS: DC, Table T12), and its accuracy.
 
     A network is trained on each by the protocol of evaluation. They are ranked by its accuracy on
-    training images that are held out; the paper does not say on what, most likely on the test
-    images, but what is reported on those must not have been chosen by them.
+    training images that are held out. The paper does not say on which images, most likely the test
+    images. But a set that is chosen by them must not be tested on them.
     """
     dataset, count = self.dataset, self.config.selection.candidates
     keys = jax.vmap(jax.random.fold_in, (None, 0))(self.keys.subset, jnp.arange(count))
     draw = jax.jit(lambda dataset, keys: jax.lax.map(partial(self._random, dataset), keys))
-    places = draw(dataset, keys)
-    accuracies = self._accuracies(places, wait)
-    return places[int(accuracies.argmax())], {
+    indices = draw(dataset, keys)
+    accuracies = self._accuracies(indices, wait)
+    return indices[int(accuracies.argmax())], {
       "ranked_by": f"accuracy on {self.held.sum()} held-out training images",
       "candidates": count,
       "accuracy": float(accuracies.max()),
@@ -188,16 +190,16 @@ class Selection:
       "accuracy_std": float(accuracies.std()),
     }
 
-  def _accuracies(self, places: Array, wait: Wait) -> np.ndarray:
-    """Accuracies on what is held out, `[candidates]`, of subsets `[candidates, classes, ipc]`."""
-    count, classes, ipc = places.shape
+  def _accuracies(self, indices: Array, wait: Wait) -> np.ndarray:
+    """Accuracies `[candidates]` on the images held out, of subsets `[candidates, classes, ipc]`."""
+    count, classes, ipc = indices.shape
     held, images, labels = np.flatnonzero(self.held), self.dataset.images, self.dataset.labels
     ranked_by = dataclasses.replace(
       self.dataset, test_images=images[held], test_labels=labels[held]
     )
     settings = self.settings._replace(networks=count, checks=1)
     evaluate = evaluation.evaluator(self.network, settings, self.layout, ranked_by)
-    subsets = _Subsets(images, places.reshape(count, -1))
+    subsets = _Subsets(images, indices.reshape(count, -1))
     subset_labels = jnp.repeat(jnp.arange(classes, dtype=jnp.int32), ipc)
     accuracies = self._ranked(count)
     options: dict[str, Any] = {"own_sets": True, "first": len(accuracies)}
@@ -211,7 +213,7 @@ class Selection:
     return np.array(accuracies, np.float32)
 
   def _ranked(self, count: int) -> list[float]:
-    """The accuracies of the first subsets, as far as an earlier start has come."""
+    """The accuracies of the first subsets, which an earlier start has found."""
     file = self.path / CANDIDATES
     try:
       return read_json(file, many(is_share))[:count] if file.exists() else []
@@ -252,15 +254,15 @@ class Selection:
 class _Subsets:
   """Subsets `[networks, N, H, W, C]` that are gathered only when they are indexed."""
 
-  def __init__(self, images: Array, places: Array):
-    self._images, self._places = images, places
+  def __init__(self, images: Array, indices: Array):
+    self._images, self._indices = images, indices
 
   def __getitem__(self, numbers: np.ndarray) -> Array:
-    return self._images[self._places[numbers]]
+    return self._images[self._indices[numbers]]
 
 
 def _held_out(config: ConfigDict, dataset: Dataset, key: Key) -> np.ndarray:
-  """Which training images 'optimal_random' ranks by and does not choose, bool `[N]`."""
+  """The training images by which 'optimal_random' ranks, so does not choose, bool `[N]`."""
   held = np.zeros(len(dataset.labels), bool)
   if config.method == "optimal_random":
     order = np.asarray(jax.random.permutation(key, len(held)))

@@ -1,4 +1,4 @@
-"""The driver of `dcjax status`: says how far runs are, from their files alone.
+"""The driver of `dcjax status`: shows the progress of runs, from their files alone.
 
 It writes nothing and does without jax: it answers at once, beside a run or on a copy of one.
 """
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from dcjax.common.errors import UserError
 from dcjax.common.files import LOCK, PROGRESS, expand, is_taken
-from dcjax.figures import report
+from dcjax.figures import markdown, report
 from dcjax.run.readers import CONFIG, NOTE, newest_checkpoint, read_json, read_log, read_summary
 
 logger = logging.getLogger("dcjax")
@@ -38,7 +38,7 @@ class Run(NamedTuple):
     loss: of the last iteration, if there is one.
     evaluations: of each set and network the last one.
     seconds: of an iteration, a mean since the last start, if it is known.
-    doing: what goes on besides iterations.
+    doing: what the run does besides iterations, such as compiling.
     damaged: what cannot be read, and is left out.
   """
 
@@ -69,7 +69,7 @@ class Run(NamedTuple):
 
 
 def status(workdirs: Sequence[str | os.PathLike[str]]) -> str:
-  """Says how far runs and selections are.
+  """Shows the progress of runs and selections.
 
   Args:
     workdirs: their folders, or folders of such folders, as those of tables.
@@ -84,7 +84,7 @@ def status(workdirs: Sequence[str | os.PathLike[str]]) -> str:
     raise UserError("status: no workdir; write dcjax status W, or several")
   runs = [run for path in workdirs for run in _find(expand("status", path))]
   if len(runs) > 1:
-    return report.aligned([COLUMNS, *map(_row, runs)])
+    return markdown.table([COLUMNS, *map(_row, runs)])
   if isinstance(runs[0], _Unknown):
     raise UserError(runs[0].problem)
   return "\n".join(_details(runs[0]))
@@ -129,7 +129,7 @@ def _read(path: Path) -> Run | _Unknown | None:
     if os.access(file, os.R_OK) and not any(os.path.lexists(path / name) for name in signs):
       return None
     return _Unknown(path, str(error))
-  except OSError as error:  # it goes away right now
+  except OSError as error:  # it is being deleted
     return _Unknown(path, f"status: cannot read {error.filename} ({error.strerror}); try again")
 
 

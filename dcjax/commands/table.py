@@ -27,7 +27,7 @@ from dcjax.tables import TABLES, Cell, Result, Table, comma_separated, markdown,
 from dcjax.tables.definition import choose
 from dcjax.tables.plan import Trial
 
-Place = tuple[str, str]  # names of row and column
+CellName = tuple[str, str]  # names of row and column
 
 
 def find(name: str) -> Table:
@@ -66,7 +66,7 @@ def fill(
     columns: names of those to run; None: all.
     seeds: one for each set; by default 0, 1, ... for as many as the paper has.
     collect: folders to search for sets that other runs have made with the same config.
-    condense: whether to make sets that are nowhere; otherwise their cells stay not run.
+    condense: whether to make the sets that have not been found; otherwise their cells are not run.
     changes: texts of config fields by their dotted names, for all cells whose method has them.
 
   Returns:
@@ -81,18 +81,18 @@ def fill(
   seeds = range(table.sets) if seeds is None else seeds
   _check_seeds(seeds)
   runnable = [cell for cell in table.cells() if cell.runnable]
-  trials = {_place(cell): plan.trials(cell, values, seeds) for cell in runnable}
+  trials = {_name(cell): plan.trials(cell, values, seeds) for cell in runnable}
   budget = "; ".join(plan.differences(runnable, values, seeds, table.sets))
   sets = _collected(collect)
   with held(_open(workdir), "finished cells are kept") as folder:
     filling = Filling(table, trials, folder.path, sets, budget)
     # Sets of one kind differ by their seeds only, and run the same programs.
     with compilation.kept(values.get("compute.cache_dir"), folder.path):
-      filling.run(list(map(_place, chosen)), condense)
+      filling.run(list(map(_name, chosen)), condense)
     return filling.write()
 
 
-def _place(cell: Cell) -> Place:
+def _name(cell: Cell) -> CellName:
   return cell.row, cell.column
 
 
@@ -146,12 +146,12 @@ def _collected(folders: Sequence[str | os.PathLike]) -> dict[str, Path]:
 
 
 class Filling:
-  """The work on a table: what is done, what is to be done, and where it lies."""
+  """The work on a table: the finished cells, the cells to run, and their files."""
 
   def __init__(
     self,
     table: Table,
-    trials: Mapping[Place, list[Trial]],
+    trials: Mapping[CellName, list[Trial]],
     path: Path,
     sets: Mapping[str, Path],
     budget: str,
@@ -175,26 +175,26 @@ class Filling:
     self.records = {name: _read(file) for name, file in files.items() if file.exists()}
     self._loaded: tuple[dict[str, Any], Dataset] | None = None
 
-  def run(self, places: Sequence[Place], condense: bool) -> None:
+  def run(self, cells: Sequence[CellName], condense: bool) -> None:
     """Runs what is missing in some cells.
 
     Args:
-      places: of the cells.
-      condense: whether to make sets that are nowhere.
+      cells: their names.
+      condense: whether to make the sets that have not been found.
     """
     missing = [
-      (place, trial)
-      for place in places
-      for trial in self.trials[place]
+      (cell, trial)
+      for cell in cells
+      for trial in self.trials[cell]
       if trial.name not in self.records and (condense or self._find_set(trial))
     ]
     logger.info("%s: %d evaluations to do", self.table.name, len(missing))
     self._check([trial for _, trial in missing])
     self.write()
-    for number, (place, trial) in enumerate(missing, 1):
+    for number, (cell, trial) in enumerate(missing, 1):
       if trial.name in self.records:  # the same as in another cell
         continue
-      what = f"{' x '.join(place)}, seed {trial.config.seed}"
+      what = f"{' x '.join(cell)}, seed {trial.config.seed}"
       logger.info("%s (%d of %d)", what, number, len(missing))
       try:
         self._run(trial)
@@ -210,19 +210,19 @@ class Filling:
     write_text(self.path / "table.csv", comma_separated(self.table, results))
     return text
 
-  def _results(self) -> Iterator[tuple[Place, Result]]:
-    for place, trials in self.trials.items():
+  def _results(self) -> Iterator[tuple[CellName, Result]]:
+    for cell, trials in self.trials.items():
       found = [self.records[trial.name] for trial in trials if trial.name in self.records]
       if found:
         accuracies = tuple(value for record in found for value in record["last"])
         settings = (found[0][field] for field in ("protocol", "epochs", "augmentation"))
-        yield place, Result(accuracies, len(found), len(trials), *settings)
+        yield cell, Result(accuracies, len(found), len(trials), *settings)
 
   def _file(self, name: str) -> Path:
     return self.path / "cells" / f"{name}.json"
 
   def _find_set(self, trial: Trial) -> Path | None:
-    """Where the set of a trial is, if it has been made."""
+    """The file of the set of a trial, if it has been made."""
     if trial.condensation is None:
       return None
     folder = self.path / "sets" / trial.set_folder
@@ -255,7 +255,7 @@ class Filling:
       _evaluation(config, dataset)
 
   def _run(self, trial: Trial) -> None:
-    """Makes the set, if it is nowhere, trains networks on it, and keeps what they reach."""
+    """Makes the set unless it is found, trains networks on it, and saves their accuracies."""
     path, images, dataset = None, np.empty((1, 1)), self._dataset(trial.config)
     if trial.condensation is not None:
       path = self._find_set(trial) or self._make_set(trial.condensation, trial)

@@ -43,7 +43,8 @@ def _decoded_ipc(config: ConfigDict) -> int:
   return formation.Formation(**fields, shape=(), mean=(), std=()).decoded(config.ipc)
 
 
-def evaluation_settings(fields: ConfigDict) -> evaluation.Settings:
+def evaluation_settings(fields: ConfigDict) -> evaluation.EvaluationSettings:
   """The part of `config.evaluation` that one evaluation needs."""
-  settings = evaluation.Settings(*(fields[name] for name in evaluation.Settings._fields))
+  names = evaluation.EvaluationSettings._fields
+  settings = evaluation.EvaluationSettings(*(fields[name] for name in names))
   return settings._replace(checks=min(settings.checks, settings.epochs))

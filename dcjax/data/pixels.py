@@ -19,7 +19,7 @@ Range = tuple[float, float]  # the values of black and white
 
 BACKGROUND = (255, 255, 255, 255)  # what is seen where an image is transparent: white
 
-_BLOCK = 1 << 22  # numbers converted at a time, which bounds the memory used
+BLOCK = 1 << 22  # numbers converted at a time, which bounds the memory used
 _USUAL: tuple[Range, ...] = ((0, 1), (-1, 1), (0, 255), (0, 4095), (0, 65535))
 # Formats whose grey images of 16 bits some versions of Pillow open as 32 bits.
 _SIXTEEN_BITS = ("PNG", "PPM")
@@ -72,7 +72,7 @@ def as_uint8(field: str, pixels: np.ndarray, limits: Range | None = None) -> np.
     return pixels.astype(np.uint8, copy=False)
   low, high = _limits(field, pixels, limits)
   result = np.empty(pixels.shape, np.uint8)
-  count = max(1, _BLOCK // pixels[0].size)
+  count = max(1, BLOCK // pixels[0].size)
   for start in range(0, len(pixels), count):
     result[start : start + count] = np.rint(_levels(pixels[start : start + count], low, high))
   return result

@@ -7,7 +7,7 @@ Statistics = tuple[np.ndarray, np.ndarray]  # mean [C], std [C], float32
 # The least standard deviation, one grey level: a constant channel divides by this.
 MIN_STD = 1 / 255
 
-_BLOCK = 1 << 24  # values counted at a time, which bounds the memory used
+BLOCK = 1 << 24  # values counted at a time, which bounds the memory used
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -73,7 +73,7 @@ def of_levels(counts: np.ndarray) -> Statistics:
 def _histogram(images: np.ndarray) -> np.ndarray:
   """Counts the levels of `[N, H, W]` images: int64 `[256]`."""
   counts = np.zeros(256, np.int64)
-  block = max(1, _BLOCK // images[0].size)
+  block = max(1, BLOCK // images[0].size)
   for start in range(0, len(images), block):
     counts += np.bincount(images[start : start + block].ravel(), minlength=256)
   return counts

@@ -17,7 +17,7 @@ from dcjax.common.types import Array
 
 REGULARISATION = 0.1  # times the mean eigenvalue, is added to all of them (KIP's code)
 LARGEST = 64 * 64 * 3  # numbers in an image; as many squared are in a matrix, here 600 MB
-_BLOCK = 1 << 24  # numbers that are summed at a time, which bounds the memory used
+BLOCK = 1 << 24  # numbers that are summed at a time, which bounds the memory used
 
 
 class Whitening(NamedTuple):
@@ -94,7 +94,7 @@ def _moments(
   """Mean `[D]` and covariance `[D, D]` of normalised images, both float64."""
   count, size = len(images), images[0].size
   total, squares = np.zeros(size), np.zeros((size, size))
-  block = max(1, _BLOCK // size)
+  block = max(1, BLOCK // size)
   for start in range(0, count, block):
     rows = ((images[start : start + block] / 255 - mean) / std).reshape(-1, size)
     total += rows.sum(0)

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ TEST_BLOCK = 256  # most test images that go through a network together
 STATISTICS_BATCHES = 10  # over which batch norm's statistics are averaged before a test
 
 
-class Settings(NamedTuple):
+class EvaluationSettings(NamedTuple):
   """What one evaluation does.
 
   Attributes:
@@ -57,7 +58,7 @@ def summarise(accuracies: np.ndarray) -> dict[str, float]:
   }
 
 
-def check_settings(settings: Settings) -> None:
+def check_settings(settings: EvaluationSettings) -> None:
   """Raises `UserError` for a setting that no evaluation can have."""
   check_name("evaluation.protocol", settings.protocol, PROTOCOLS)
   augment.check_name("evaluation.augmentation", settings.augmentation)
@@ -70,7 +71,7 @@ Evaluator = Callable[..., Iterator[Array]]
 
 
 def evaluator(
-  network: Network, settings: Settings, strategy: Strategy, dataset: Dataset
+  network: Network, settings: EvaluationSettings, strategy: Strategy, dataset: Dataset
 ) -> Evaluator:
   """Binds what all evaluations of a run share; compiles once for each shape of a set.
 
@@ -87,34 +88,33 @@ def evaluator(
     accuracies `[n, checks]` of the n networks trained together, perhaps not computed yet, until all
     are done. Network i is drawn and trained from `fold_in(key, i)`.
   """
-  together = min(strategy.network_block, settings.networks)
+  vmapped = min(strategy.network_block, settings.networks)
 
   @jax.jit
   def train_and_test(dataset, images, labels, keys):
-    def one(images, key):
-      return _train_and_test(network, settings, strategy, dataset, images, labels, key)
-
-    if together == 1:
+    one = partial(_train_and_test, network=network, settings=settings, strategy=strategy)
+    if vmapped == 1:
       # Under `vmap` every branch of an augmentation would be taken.
-      return one(images, keys[0])[None]
-    return jax.vmap(one, in_axes=(0 if images.ndim == 5 else None, 0))(images, keys)
+      return one(dataset, images, labels, keys[0])[None]
+    axes = None, 0 if images.ndim == 5 else None, None, 0
+    return jax.vmap(one, axes)(dataset, images, labels, keys)
 
   def evaluate(
     images: Array, labels: Array, key: Key, own_sets: bool = False, first: int = 0
   ) -> Iterator[Array]:
-    for start in range(first, settings.networks, together):
+    for start in range(first, settings.networks, vmapped):
       # A last block that is not full trains copies and drops them, rather than compile again.
-      numbers = np.minimum(np.arange(start, start + together), settings.networks - 1)
+      numbers = np.minimum(np.arange(start, start + vmapped), settings.networks - 1)
       keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
       # What is one network's own looks like what is for all, so that the same program serves both.
-      sets = images[numbers if together > 1 else start] if own_sets else images
+      sets = images[numbers if vmapped > 1 else start] if own_sets else images
       accuracies = train_and_test(dataset, sets, labels, keys)
       yield accuracies[: settings.networks - start]
 
   return evaluate
 
 
-def _optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
+def _optimizer(settings: EvaluationSettings, steps: int) -> optax.GradientTransformation:
   """SGD with weight decay, its rate cut as the protocol says."""
   protocol = PROTOCOLS[settings.protocol]
   fractions, factors = zip(*protocol.cuts, strict=True)
@@ -126,7 +126,7 @@ def _optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
   return training.sgd(rate, momentum=protocol.momentum, weight_decay=protocol.weight_decay)
 
 
-def batches(settings: Settings, count: int) -> tuple[int, int]:
+def batches(settings: EvaluationSettings, count: int) -> tuple[int, int]:
   """Images of a step, and steps of an epoch, for an epoch of `count` images."""
   batch = min(PROTOCOLS[settings.protocol].batch, count)
   return batch, training.steps_per_epoch(count, batch)
@@ -149,13 +149,14 @@ class Trainer(NamedTuple):
 
 def make_trainer(
   network: Network,
-  settings: Settings,
+  settings: EvaluationSettings,
   strategy: Strategy,
   images: Array,
   labels: Array,
+  *,
   key: Key,
-  decode: Callable[[Array], Array] = training.as_it_is,
-  teach: Callable[[Array, Array], Array] = training.as_they_are,
+  decode: Callable[[Array], Array] = training.identity,
+  teach: Callable[[Array, Array], Array] = training.no_teacher,
   drawn: int | None = None,
 ) -> Trainer:
   """Binds one training by the protocol; nothing is computed yet. For use inside jit.
@@ -168,27 +169,24 @@ def make_trainer(
     labels: int32 `[N]`.
     key: of the initial parameters, the order, the augmentation and CutMix.
     decode: `decode(images) -> images`, normalised.
-    teach: `teach(images, targets) -> targets`, see `training.Settings`.
+    teach: `teach(images, targets) -> targets`, see `training.Batching`.
     drawn: images of an epoch, each batch drawn at random from all; None: an epoch is all images.
   """
   init_key, train_key = jax.random.split(key)
   batch, steps = batches(settings, images.shape[0] if drawn is None else drawn)
   optimizer = _optimizer(settings, steps)
-  passes = training.Settings(
-    batch,
-    strategy.blocks(batch),
-    decode,
-    augment.by_name(settings.augmentation),
-    settings.cutmix,
-    teach,
+  change = augment.by_name(settings.augmentation)
+  batching = training.Batching(
+    batch, strategy.blocks(batch), decode, change, settings.cutmix, teach
   )
+  learner = training.Learner(network, optimizer, batching)
 
   def start():
     params = network.init(init_key)
     return params, optimizer.init(params)
 
   def advance(carry, start, stop):
-    bound = network, optimizer, carry, images, labels, train_key, passes
+    bound = learner, carry, images, labels, train_key
     if drawn is None:
       return training.epochs(*bound, start=start, stop=stop)
     return training.random_steps(*bound, start=start * steps, stop=stop * steps)
@@ -200,10 +198,10 @@ def make_trainer(
     def of_one_batch(key):
       order_key, augment_key = jax.random.split(key)
       index = jax.random.permutation(order_key, images.shape[0])[:batch]
-      inputs = passes.augment(augment_key, decode(images[index]))
-      if passes.cutmix:
+      inputs = batching.augment(augment_key, decode(images[index]))
+      if batching.cutmix:
         no_targets = jnp.zeros((batch, 1), jnp.float32)
-        inputs, _ = augment.cutmix(jax.random.fold_in(key, 2), inputs, no_targets, passes.cutmix)
+        inputs, _ = augment.cutmix(jax.random.fold_in(key, 2), inputs, no_targets, batching.cutmix)
       return network.statistics(params, inputs)
 
     keys = jax.random.split(jax.random.fold_in(train_key, settings.epochs), STATISTICS_BATCHES)
@@ -213,17 +211,18 @@ def make_trainer(
 
 
 def _train_and_test(
-  network: Network,
-  settings: Settings,
-  strategy: Strategy,
   dataset: Dataset,
   images: Array,
   labels: Array,
   key: Key,
+  *,
+  network: Network,
+  settings: EvaluationSettings,
+  strategy: Strategy,
 ) -> Array:
   """One network's test accuracies, `[checks]`."""
-  decode = dataset.normalise if images.dtype == jnp.uint8 else training.as_it_is
-  trainer = make_trainer(network, settings, strategy, images, labels, key, decode)
+  decode = dataset.normalise if images.dtype == jnp.uint8 else training.identity
+  trainer = make_trainer(network, settings, strategy, images, labels, key=key, decode=decode)
   stops = jnp.round(jnp.linspace(0, settings.epochs, settings.checks + 1)).astype(jnp.int32)
 
   def piece(carry, limits):
@@ -264,13 +263,13 @@ def train(
   Raises:
     UserError: for a setting that no evaluation can have.
   """
-  settings = Settings(protocol, epochs, augmentation, networks=1, checks=1, cutmix=cutmix)
+  settings = EvaluationSettings(protocol, epochs, augmentation, networks=1, checks=1, cutmix=cutmix)
   check_settings(settings)
   layout = choose(jax.default_backend(), num_classes=1, side=images.shape[1])
 
   @jax.jit
   def run(images, labels, key):
-    trainer = make_trainer(network, settings, layout, images, labels, key)
+    trainer = make_trainer(network, settings, layout, images, labels, key=key)
     return trainer.advance(trainer.start(), 0, epochs)[0]
 
   return run(jnp.asarray(images), jnp.asarray(labels), key)

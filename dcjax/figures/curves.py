@@ -58,7 +58,7 @@ def from_summaries(summaries: Iterable[dict[str, Any]]) -> list[Curve]:
 
 
 def _augmentation(record: dict[str, Any]) -> str:
-  """What images go through, CutMix included, which records of older versions do not have."""
+  """The augmentation with CutMix, which records of older versions do not have."""
   mixed = " with CutMix" if record.get("cutmix") else ""
   return f"{record['augmentation']}{mixed}"
 
@@ -91,7 +91,7 @@ def _curve(line: _Line, lines: _Lines, whole: list[tuple[_Line, dict[str, Any]]]
 
 
 def pooled(records: Sequence[dict[str, Any]]) -> tuple[float, float]:
-  """Mean and deviation over the networks of several records together."""
+  """Mean and deviation over all networks of several records."""
   counts = [record["networks"] for record in records]
   means = np.array([record["last_mean"] for record in records])
   squares = np.array([record["last_std"] for record in records]) ** 2 + means**2
@@ -101,7 +101,7 @@ def pooled(records: Sequence[dict[str, Any]]) -> tuple[float, float]:
 
 
 def _name(line: _Line, lines: _Lines) -> str:
-  """The name of a curve, with whatever it takes to tell it from the others of its dataset."""
+  """The name of a curve, with the fields that distinguish it from the others of its dataset."""
   words = [line.name]
   if len({other.network for other in lines}) > 1:
     words.append(line.network)

@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from dcjax.figures import report
+from dcjax.figures import markdown
 from dcjax.figures.curves import method_name
 from dcjax.figures.pictures import COLOURS, DPI, MARKERS, STYLE
 from dcjax.run.readers import by_name, holds, is_count, is_number, is_text, many
@@ -44,18 +44,18 @@ def draw(runs: Sequence[tuple[str, dict[str, Any]]]) -> Figure:
     for network, accuracy in summary["accuracy"].items()
   ]
   stages = runs[0][1]["stages"]
-  places = range(1, len(stages) + 1)
+  numbers = range(1, len(stages) + 1)
   width = max(3.6, 0.9 * len(stages))
   figure = Figure((width, 2.7 + 0.18 * len(lines)), dpi=DPI, layout="constrained")
   axes = figure.subplots()
   for number, (name, accuracy) in enumerate(lines):
     mean, std = ([100 * value for value in accuracy[part]] for part in ("mean", "std"))
     axes.errorbar(
-      places, mean, std, label=name, elinewidth=0.8,
+      numbers, mean, std, label=name, elinewidth=0.8,
       color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)],
     )  # fmt: skip
   axes.margins(x=0.05)
-  axes.set_xticks(list(places), stages)
+  axes.set_xticks(list(numbers), stages)
   axes.set_xlabel("stage")
   axes.set_ylabel("test accuracy (%)")
   figure.legend(loc="outside lower center")
@@ -69,4 +69,4 @@ def table(summary: dict[str, Any]) -> str:
   for network, accuracy in summary["accuracy"].items():
     pairs = zip(accuracy["mean"], accuracy["std"], strict=True)
     rows.append([network, *(f"{100 * mean:.1f} ± {100 * std:.1f}" for mean, std in pairs)])
-  return report.aligned(rows)
+  return markdown.table(rows)

@@ -75,7 +75,7 @@ class Curve(NamedTuple):
     ipc: images per class, ascending `[n]`.
     mean: `[n]`.
     std: `[n]`, deviations over networks.
-    whole: accuracy of training on the whole dataset, if known.
+    whole: accuracy of training on the full dataset, if known.
     reference: whether it is there for comparison only, and drawn dashed.
   """
 
@@ -104,7 +104,7 @@ def grid(sets: Sequence[tuple[str, SyntheticSet]]) -> Figure:
 
 
 def strip(sequences: Sequence[tuple[str, dict[int, SyntheticSet]]]) -> Figure:
-  """The first image of each class in the course of the iterations (DSA, Figure 6).
+  """The first image of each class over the iterations (DSA, Figure 6).
 
   Args:
     sequences: pairs (title, sets by iteration). Of many iterations ten are shown, the first and
@@ -124,9 +124,9 @@ def _class_names(synthetic: SyntheticSet) -> list[str]:
 
 
 def spread(values: list[int]) -> list[int]:
-  """At most `MOST_COLUMNS` of the values, evenly over their places."""
+  """At most `MOST_COLUMNS` of the values, evenly spread."""
   count = min(len(values), MOST_COLUMNS)
-  return [values[place] for place in np.linspace(0, len(values) - 1, count).round().astype(int)]
+  return [values[index] for index in np.linspace(0, len(values) - 1, count).round().astype(int)]
 
 
 @matplotlib.rc_context(STYLE)
@@ -150,7 +150,7 @@ def sheet(panels: Sequence[Panel]) -> Figure:
 
 
 def _row_names(panels: Sequence[Panel]) -> list[Sequence[str]]:
-  """What stands at the left of each panel: nothing if its rows are those of the one before it."""
+  """Row names at the left of each panel; none if its rows are those of the previous panel."""
   names = [panels[0].rows]
   for last, panel in pairwise(panels):
     same = last.rows == panel.rows and last.tiles.shape[2:4] == panel.tiles.shape[2:4]
@@ -159,7 +159,7 @@ def _row_names(panels: Sequence[Panel]) -> list[Sequence[str]]:
 
 
 def _longest(texts: Sequence[str]) -> int:
-  """Pixels that the longest of some texts takes up."""
+  """Width of the longest of some texts in pixels."""
   size = STYLE["font.size"] * DPI / 72
   paths = [TextPath((0, 0), text, size) for text in texts if text]
   return int(max((path.get_extents().width for path in paths), default=0))
@@ -196,24 +196,24 @@ def mosaic(tiles: np.ndarray, side: int) -> np.ndarray:
   size = round(width * factor), round(height * factor)
   resample = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
   step_x, step_y = size[0] + GAP, size[1] + GAP
-  whole = np.full((rows * step_y, columns * step_x, 3), 255, np.uint8)
+  canvas = np.full((rows * step_y, columns * step_x, 3), 255, np.uint8)
   for row, column in np.ndindex(rows, columns):
     pixels = np.broadcast_to(tiles[row, column], (height, width, 3))
     scaled = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, resample)
     top, left = row * step_y + GAP // 2, column * step_x + GAP // 2
-    whole[top : top + size[1], left : left + size[0]] = scaled
-  return whole
+    canvas[top : top + size[1], left : left + size[0]] = scaled
+  return canvas
 
 
 @matplotlib.rc_context(STYLE)
 def gradient_histogram(norms: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
-  """How large the gradients of real and of synthetic images are (DSA, Figure 5).
+  """The norms of the gradients of real and of synthetic images (DSA, Figure 5).
 
   Args:
     norms: triples (title, norms for real images, norms for synthetic images), of any shapes. One
       panel each, on the same axes.
   """
-  bins, scale = _bins(np.concatenate([part.ravel() for _, *parts in norms for part in parts]))
+  bins, scale = _bins(np.concatenate([each.ravel() for _, *pair in norms for each in pair]))
   columns = len(norms) if len(norms) <= 3 else math.ceil(math.sqrt(len(norms)))
   rows = -(-len(norms) // columns)
   figure = Figure((1 + 2.6 * columns, 0.6 + 2.1 * rows), dpi=DPI, layout="constrained")
@@ -226,7 +226,7 @@ def gradient_histogram(norms: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> F
   for axes in panels.flat[len(norms) :]:
     axes.set_axis_off()
   for axes in panels.flat[len(norms) - columns : len(norms)]:
-    axes.tick_params(labelbottom=True)  # also where nothing but an empty place is below
+    axes.tick_params(labelbottom=True)  # also above an empty panel
   figure.supxlabel("norm of the gradient of one class' loss", fontsize=STYLE["font.size"])
   figure.supylabel("share of gradients (%)", fontsize=STYLE["font.size"])
   handles = panels.flat[0].get_legend_handles_labels()
@@ -245,7 +245,7 @@ def _bins(values: np.ndarray) -> tuple[np.ndarray, str]:
 
 def _draw_shares(axes: Axes, bins: np.ndarray, values: np.ndarray, label: str, colour: str) -> None:
   axes.hist(
-    values.ravel().clip(bins[0]),  # a gradient that has vanished has no place on a log axis
+    values.ravel().clip(bins[0]),  # a log axis cannot show a norm of 0
     bins.tolist(),
     weights=np.full(values.size, 100 / values.size),
     histtype="stepfilled",
@@ -260,7 +260,7 @@ def accuracies(curves: Sequence[Curve]) -> Figure:
   """Accuracy against images per class (DC, Figure 3).
 
   Absolute at the left, with the deviation over networks. At the right relative to training on the
-  whole dataset, for the curves that know it; without any, that panel is left out.
+  full dataset, for the curves that know it; without any, that panel is left out.
   """
   relative = [curve for curve in curves if curve.whole]
   count = 2 if relative else 1
@@ -332,7 +332,7 @@ def _finish_relative(axes: Axes, missing: set[str]) -> None:
 
 @matplotlib.rc_context(STYLE)
 def save(figure: Figure, file: Path) -> None:
-  """Writes a figure as the suffix of the file says, whole or not at all; no date goes in."""
+  """Writes a figure atomically, in the format of the file's suffix, without a date."""
   metadata = {"CreationDate": None} if file.suffix == ".pdf" else None
   with writing(file, "wb") as stream:
     figure.savefig(

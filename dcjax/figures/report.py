@@ -1,10 +1,11 @@
-"""What a person sees: the table of accuracies and the grid of images."""
+"""The table of accuracies and the grid of images of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcjax.common.files import writing
+from dcjax.figures import markdown
 
 if TYPE_CHECKING:  # it brings jax
   from dcjax.sets.synthetic import SyntheticSet
@@ -18,18 +19,7 @@ TEXT = 15  # height of the text in pixels
 
 def table(evaluations: Sequence[dict[str, Any]]) -> str:
   """The evaluations of a run as a Markdown table that also reads well as plain text."""
-  return aligned([COLUMNS, *(_row(record) for record in evaluations)])
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-  """A Markdown table that also reads well as plain text; the first row is its head."""
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = [
-    "| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-    for row in rows
-  ]
-  rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
-  return "\n".join([lines[0], rule, *lines[1:]])
+  return markdown.table([COLUMNS, *(_row(record) for record in evaluations)])
 
 
 def _row(record: dict[str, Any]) -> tuple[str, ...]:

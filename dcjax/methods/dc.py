@@ -194,14 +194,13 @@ def _train(
   # All classes in one set, in batches of at most 256 (DSA, hyper-parameters).
   images, labels = data.as_batch(formation.decode_classes(stored, dataset.whitening))
   batch = min(BATCH_SYNTHETIC, len(labels))
+  batching = training.Batching(batch, strategy.blocks(batch), augment=augmentations.network)
   carry, _ = training.epochs(
-    network,
-    optimizer,
+    training.Learner(network, optimizer, batching),
     (params, optimizer.init(params)),
     images,
     labels,
     key,
-    training.Settings(batch=batch, block=strategy.blocks(batch), augment=augmentations.network),
     start=0,
     stop=settings.network_epochs,
   )

@@ -74,17 +74,12 @@ class NetworkTraining(NamedTuple):
     images, labels, decode = dataset.images, dataset.labels, dataset.normalise
     if self.settings.data == "synthetic":  # (Table 5)
       images, labels = data.as_batch(self.setup.formation.decode_classes(stored, dataset.whitening))
-      decode = training.as_it_is
-    batches = training.Settings(
-      batch,
-      self.setup.strategy.blocks(batch),
-      decode,
-      augmentation,
-      self.settings.cutmix,
-    )
+      decode = training.identity
+    block = self.setup.strategy.blocks(batch)
+    batching = training.Batching(batch, block, decode, augmentation, self.settings.cutmix)
     return training.random_steps(
-      self.setup.network, self.optimizer(), carry, images, labels, key, batches,
-      start=start, stop=stop, indices=indices,
+      training.Learner(self.setup.network, self.optimizer(), batching),
+      carry, images, labels, key, start=start, stop=stop, indices=indices,
     )  # fmt: skip
 
   @property

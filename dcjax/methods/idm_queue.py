@@ -180,13 +180,12 @@ class NetworkQueue(NamedTuple):
   ) -> tuple[Params, Any]:
     """The parameters and the optimiser's state after steps `start` to `stop` on real images."""
     batch = self.settings.batch
-    batches = training.Settings(
-      batch, self.setup.strategy.blocks(batch), dataset.normalise, self.setup.augmentations.network
-    )
+    block = self.setup.strategy.blocks(batch)
+    batching = training.Batching(batch, block, dataset.normalise, self.setup.augmentations.network)
     carry, optimizer = (before.params, before.optimizer), self._optimizer(before.rate)
     return training.random_steps(
-      self.setup.network, optimizer, carry, dataset.images, dataset.labels, key, batches,
-      start=start, stop=stop, indices=indices,
+      training.Learner(self.setup.network, optimizer, batching),
+      carry, dataset.images, dataset.labels, key, start=start, stop=stop, indices=indices,
     )  # fmt: skip
 
   def _accuracy(self, params: Params, dataset: Dataset, indices: Array) -> Array:

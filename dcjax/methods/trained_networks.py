@@ -47,7 +47,8 @@ def train(
   """
   network, block = setup.network, setup.strategy.blocks(BATCH)
   optimizer = training.sgd(RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-  batches = training.Settings(BATCH, block, decode=dataset.normalise)
+  batching = training.Batching(BATCH, block, decode=dataset.normalise)
+  learner = training.Learner(network, optimizer, batching)
 
   def one(key):
     init_key, sample_key, steps_key = jax.random.split(key, 3)
@@ -60,7 +61,7 @@ def train(
     def further(carry):
       trained, number, _ = carry
       trained = training.random_steps(
-        network, optimizer, trained, dataset.images, dataset.labels, steps_key, batches,
+        learner, trained, dataset.images, dataset.labels, steps_key,
         start=number, stop=number + EVERY,
       )  # fmt: skip
       return trained, number + EVERY, measure(trained[0])

@@ -1,6 +1,7 @@
 """Gradients over many images, and networks trained on a set."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from dcjax.augment import cutmix
 from dcjax.common.types import Array, Key, Params
 from dcjax.nn import Network
 
-CHUNK = 16  # steps on real images whose batches are drawn together, hence fit in memory
+CHUNK = 16  # steps on real images whose batches are in memory at the same time
 
 
 def chunks(steps: int) -> int:
@@ -25,35 +26,43 @@ def chunk_bounds(chunk: Array, steps: int) -> tuple[Array, Array]:
   return start, jnp.minimum(start + CHUNK, steps)
 
 
-def as_it_is(images: Array) -> Array:
-  """The images, of a set that holds what the network takes."""
+def identity(images: Array) -> Array:
+  """Decodes nothing: the set holds what the network takes."""
   return images
 
 
-def as_they_are(images: Array, targets: Array) -> Array:
-  """The targets, where nobody else has a say in them."""
+def no_teacher(images: Array, targets: Array) -> Array:
+  """The targets of the set."""
   del images
   return targets
 
 
-class Settings(NamedTuple):
-  """How a network goes through a set.
+class Batching(NamedTuple):
+  """How the images of a set become the batches that train a network.
 
   Attributes:
-    batch: images of one step; the last batch of an epoch holds what is left.
-    block: images of a batch whose activations are alive together.
+    batch: images of one step; the last batch of an epoch may be smaller.
+    block: images of a batch whose activations are in memory at the same time.
     decode: `decode(images) -> images`, from what the set holds to what the network takes.
     augment: `augment(key, images) -> images`, for each batch.
     cutmix: the probability with which a batch is then mixed, see `augment.cutmix`; 0: never.
-    teach: `teach(images, targets) -> targets` of what the network then sees.
+    teach: `teach(images, targets) -> targets` for the images that the network then sees.
   """
 
   batch: int
   block: int
-  decode: Callable[[Array], Array] = as_it_is
+  decode: Callable[[Array], Array] = identity
   augment: Callable[[Key, Array], Array] = lambda key, images: images
   cutmix: float = 0.0
-  teach: Callable[[Array, Array], Array] = as_they_are
+  teach: Callable[[Array, Array], Array] = no_teacher
+
+
+class Learner(NamedTuple):
+  """A network with all that its training takes beside images."""
+
+  network: Network
+  optimizer: optax.GradientTransformation
+  batching: Batching
 
 
 def sgd(
@@ -123,6 +132,7 @@ def summed_loss(
   images: Array,
   targets: Array,
   weights: Array,
+  *,
   stats: Params | None = None,
 ) -> Array:
   """Sum of the cross-entropies of images, a scalar.
@@ -156,7 +166,7 @@ def gradient(
   """Gradient of `summed_loss` to the parameters, summed over blocks of images.
 
   Args:
-    network: any; batch norm without `stats` needs the batch whole, whatever `block` says.
+    network: any; batch norm without `stats` takes the batch as one block, whatever `block` says.
     params: its parameters.
     images: normalised `[N, H, W, C]`.
     targets: labels int32 `[N]`, or probabilities `[N, classes]`.
@@ -166,13 +176,11 @@ def gradient(
     stats: frozen statistics for batch norm.
   """
 
-  def block_gradient(images, targets, weights):
-    return jax.grad(lambda p: summed_loss(network, p, images, targets, weights, stats))(params)
-
   count = images.shape[0]
-  whole = network.batch_norm and stats is None
-  if whole or block >= count:
-    return block_gradient(images, targets, weights)
+  gradient_of = jax.grad(partial(summed_loss, network, stats=stats))
+  undivided = network.batch_norm and stats is None
+  if undivided or block >= count:
+    return gradient_of(params, images, targets, weights)
   # Images of weight zero fill up the last block.
   blocks = jax.tree.map(
     lambda x: _fill(x, block).reshape(-1, block, *x.shape[1:]), (images, targets, weights)
@@ -180,7 +188,7 @@ def gradient(
 
   @jax.checkpoint
   def add(total, batch):
-    return jax.tree.map(jnp.add, total, block_gradient(*batch)), None
+    return jax.tree.map(jnp.add, total, gradient_of(params, *batch)), None
 
   return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), blocks)[0]
 
@@ -191,30 +199,26 @@ def steps_per_epoch(count: int, batch: int) -> int:
 
 
 def epoch(
-  network: Network,
-  optimizer: optax.GradientTransformation,
+  learner: Learner,
   carry: tuple[Params, Any],
   images: Array,
   labels: Array,
   key: Key,
-  settings: Settings,
 ) -> tuple[Params, Any]:
   """Trains once through the set, shuffled, in batches (opt-alg_theta of DC, Algorithm 1).
 
   Args:
-    network: what to train.
-    optimizer: its optimiser.
+    learner: the network, its optimiser, and how batches are made.
     carry: `(params, optimizer state)`.
-    images: `[N, H, W, C]` as `settings.decode` takes them.
+    images: `[N, H, W, C]` as `batching.decode` takes them.
     labels: int32 `[N]`.
     key: of the order, the augmentation and CutMix.
-    settings: batches, blocks, augmentation, CutMix.
 
   Returns:
     The new `(params, optimizer state)`.
   """
   count = images.shape[0]
-  batch = min(settings.batch, count)
+  batch = min(learner.batching.batch, count)
   steps = steps_per_epoch(count, batch)
   order_key, augment_key = jax.random.split(key)
   order = jax.random.permutation(order_key, count)
@@ -228,45 +232,42 @@ def epoch(
     mix_key = jax.random.fold_in(jax.random.fold_in(key, 2), number)
     keys = jax.random.fold_in(augment_key, number), mix_key
     batch = images[index], labels[index], weights / weights.sum()
-    return _step(network, optimizer, carry, batch, keys, settings), None
+    return _step(learner, carry, batch, keys), None
 
   return jax.lax.scan(step, carry, (jnp.arange(steps), index, real))[0]
 
 
 def _step(
-  network: Network,
-  optimizer: optax.GradientTransformation,
+  learner: Learner,
   carry: tuple[Params, Any],
   batch: tuple[Array, Array, Array],
   keys: tuple[Key, Key],
-  settings: Settings,
 ) -> tuple[Params, Any]:
-  """One step on a batch: images as `settings.decode` takes them, labels and weights.
+  """One step on a batch: images as `batching.decode` takes them, labels and weights.
 
   The keys are those of the augmentation and of CutMix.
   """
+  network, optimizer, batching = learner
   params, state = carry
   augment_key, mix_key = keys
   images, targets, weights = batch
-  images = settings.augment(augment_key, settings.decode(images))
-  if settings.cutmix:
+  images = batching.augment(augment_key, batching.decode(images))
+  if batching.cutmix:
     logits, _ = jax.eval_shape(network.apply, params, images)
     targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
-    images, targets = cutmix(mix_key, images, targets, settings.cutmix)
-  targets = settings.teach(images, targets)
-  gradients = gradient(network, params, images, targets, weights, block=settings.block)
+    images, targets = cutmix(mix_key, images, targets, batching.cutmix)
+  targets = batching.teach(images, targets)
+  gradients = gradient(network, params, images, targets, weights, block=batching.block)
   updates, state = optimizer.update(gradients, state, params)
   return optax.apply_updates(params, updates), state
 
 
 def random_steps(
-  network: Network,
-  optimizer: optax.GradientTransformation,
+  learner: Learner,
   carry: tuple[Params, Any],
   images: Array,
   labels: Array,
   key: Key,
-  settings: Settings,
   *,
   start: Array | int,
   stop: Array | int,
@@ -277,13 +278,11 @@ def random_steps(
   Step t draws from `fold_in(key, t)`, so that training in pieces changes nothing.
 
   Args:
-    network: what to train.
-    optimizer: its optimiser.
+    learner: the network, its optimiser, and how batches are made.
     carry: `(params, optimizer state)`.
-    images: `[N, H, W, C]` as `settings.decode` takes them.
+    images: `[N, H, W, C]` as `batching.decode` takes them.
     labels: int32 `[N]`.
     key: of the batches, the augmentation and CutMix.
-    settings: batches, blocks, augmentation, CutMix.
     start: number of the first step; may be traced.
     stop: number of the step after the last.
     indices: int32 `[steps, batch]` in `images`, from `start` on, as `step_indices` draws them;
@@ -294,21 +293,22 @@ def random_steps(
   """
   if indices is not None and not len(indices):
     return carry  # there is no step, of which no batch could be traced
-  weights = jnp.full(settings.batch, 1 / settings.batch, jnp.float32)
-  draw = anywhere(images.shape[0], settings.batch)
+  batch = learner.batching.batch
+  weights = jnp.full(batch, 1 / batch, jnp.float32)
+  draw = anywhere(images.shape[0], batch)
 
   def body(number, carry):
     step_key = jax.random.fold_in(key, number)
     index = draw(step_key) if indices is None else indices[number - start]
     keys = jax.random.fold_in(step_key, 1), jax.random.fold_in(step_key, 2)
     inputs = images[index], labels[index], weights
-    return _step(network, optimizer, carry, inputs, keys, settings)
+    return _step(learner, carry, inputs, keys)
 
   return jax.lax.fori_loop(start, stop, body, carry)
 
 
 def anywhere(count: int, batch: int) -> Callable[[Key], Array]:
-  """`draw(key) -> int32 [batch]`, each of `count` indices as likely as the others."""
+  """`draw(key) -> int32 [batch]`, uniform over `count` indices, with replacement."""
   return lambda key: jax.random.randint(key, (batch,), 0, count)
 
 
@@ -321,13 +321,11 @@ def step_indices(
 
 
 def epochs(
-  network: Network,
-  optimizer: optax.GradientTransformation,
+  learner: Learner,
   carry: tuple[Params, Any],
   images: Array,
   labels: Array,
   key: Key,
-  settings: Settings,
   *,
   start: Array | int,
   stop: Array | int,
@@ -339,6 +337,6 @@ def epochs(
 
   def body(number, carry):
     epoch_key = jax.random.fold_in(key, number)
-    return epoch(network, optimizer, carry, images, labels, epoch_key, settings)
+    return epoch(learner, carry, images, labels, epoch_key)
 
   return jax.lax.fori_loop(start, stop, body, carry)

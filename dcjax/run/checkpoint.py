@@ -1,4 +1,4 @@
-"""Checkpoints of a run, by Orbax: whole or not at all, and checked when they are read."""
+"""Checkpoints of a run, by Orbax: written atomically, and checked when they are read."""
 
 import errno
 import hashlib
@@ -42,7 +42,7 @@ class Checkpoints:
 
     Args:
       iteration: outer iterations done.
-      state: the method's state; several processes write their parts.
+      state: the method's state; each of several processes writes its shards.
       seconds: spent so far, by what they were spent on.
 
     Raises:
@@ -148,6 +148,6 @@ def _unused(folder: Path) -> Path:
 
 def _first_line(error: Exception) -> str:
   full = os.strerror(errno.ENOSPC)
-  if full in str(error):  # which storage hides behind a long description of itself
+  if full in str(error):  # tensorstore puts a long description of itself first
     return full
   return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,4 +1,4 @@
-"""What a config stands for: its dataset, networks, method and evaluations, built and bound."""
+"""Builds what a config describes: dataset, networks, method, evaluations."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -130,10 +130,10 @@ class Evaluation:
     keys = jax.random.split(self._keys.subset, self._settings.networks)
     if isinstance(self._dataset.images, data.OnDisk):
       draw = jax.vmap(partial(data.subset_indices, ipc=self._config.ipc), in_axes=(None, 0))
-      places = np.asarray(jax.jit(draw)(self._dataset, keys))
+      indices = np.asarray(jax.jit(draw)(self._dataset, keys))
       classes = jnp.arange(self._dataset.num_classes, dtype=jnp.int32)
       labels = jnp.repeat(classes, self._config.ipc)
-      return cast(Array, _SubsetsOnDisk(self._dataset, places.reshape(len(keys), -1))), labels
+      return cast(Array, _SubsetsOnDisk(self._dataset, indices.reshape(len(keys), -1))), labels
     draw = jax.vmap(partial(data.random_subset, ipc=self._config.ipc), in_axes=(None, 0))
     subsets = jax.jit(draw)(self._dataset, keys)
     return jax.vmap(lambda images: data.as_batch(images)[0])(subsets), data.as_batch(subsets[0])[1]
@@ -162,12 +162,12 @@ class Evaluation:
 class _SubsetsOnDisk:
   """Subsets `[networks, N, H, W, C]`, normalised, that are read only when they are indexed."""
 
-  def __init__(self, dataset: Dataset, places: np.ndarray):
-    self._dataset, self._places = dataset, places
+  def __init__(self, dataset: Dataset, indices: np.ndarray):
+    self._dataset, self._indices = dataset, indices
 
   def __getitem__(self, numbers: np.ndarray) -> Array:
     images = cast(data.OnDisk, self._dataset.images)
-    return self._dataset.normalise(jnp.asarray(images.read(self._places[numbers])))
+    return self._dataset.normalise(jnp.asarray(images.read(self._indices[numbers])))
 
 
 def _evaluation_network(

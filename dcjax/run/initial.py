@@ -80,7 +80,7 @@ def stored(synthetic: SyntheticSet, config: ConfigDict, dataset: Dataset) -> Sto
 
 
 def _formation(fields: dict[str, Any]) -> dict[str, Any]:
-  """The fields of a formation that matter; without tiles all names mean whole images."""
+  """The fields of a formation that matter; with factor 1 all names mean the same formation."""
   if fields["factor"] == 1 and fields["name"] != "learnable":
     return {"name": "identity"}
   return {k: v for k, v in fields.items() if k != "bound" or fields["name"] == "bounded"}

@@ -48,7 +48,7 @@ class Interrupts:
   def wait(self, arrays: Any) -> Any:
     """Returns arrays once they are computed; raises `Interrupted` as soon as a signal comes.
 
-    Several processes stop together, once the arrays are there, if one of them was asked to.
+    If one of several processes has a signal, all of them stop, once the arrays are computed.
     """
     for leaf in jax.tree.leaves(arrays):
       while not leaf.is_ready():

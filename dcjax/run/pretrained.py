@@ -1,4 +1,4 @@
-"""A network trained on the whole training set, and what it forgot on the way.
+"""A network trained on the full training set, and how often it forgot each image.
 
 Training it takes minutes where using it takes seconds: it is kept in the cache, so that all
 coresets of one seed share it.
@@ -32,7 +32,7 @@ _CACHE_FORMAT = 1  # to be raised when what is cached changes
 
 
 class Trained(NamedTuple):
-  """What training on a whole set leaves."""
+  """The result of training on the full training set."""
 
   params: Params  # of the network, after the last epoch
   events: Array  # [N] int32: how often each image was forgotten, see `coreset.forgetting_events`
@@ -40,10 +40,11 @@ class Trained(NamedTuple):
 
 def train(
   network: Network,
-  settings: evaluation.Settings,
+  settings: evaluation.EvaluationSettings,
   strategy: Strategy,
   dataset: Dataset,
   key: Key,
+  *,
   wait: Callable[[Any], Any] = jax.block_until_ready,
 ) -> Trained:
   """Trains a network on all training images, and looks at all of them after each epoch.
@@ -51,7 +52,7 @@ def train(
   Args:
     network: one whose logits for an image do not depend on others: without batch norm.
     settings: protocol, epochs and augmentation, as an evaluation has them.
-    strategy: how many images go together.
+    strategy: its block of images.
     dataset: whose training split is used.
     key: of the initial parameters, the order and the augmentation.
     wait: returns arrays once they are computed.
@@ -62,8 +63,9 @@ def train(
 
   def trainer(dataset):
     return evaluation.make_trainer(
-      network, settings, strategy, dataset.images, dataset.labels, key, dataset.normalise
-    )
+      network, settings, strategy, dataset.images, dataset.labels,
+      key=key, decode=dataset.normalise,
+    )  # fmt: skip
 
   @jax.jit
   def epoch(dataset, carry, number):
@@ -92,7 +94,7 @@ def train(
 def _check_finite(params: Params, epoch: int) -> None:
   if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
     raise UserError(
-      f"network: its parameters are not finite after epoch {epoch} on the whole training set; "
+      f"network: its parameters are not finite after epoch {epoch} on the full training set; "
       "choose another network.norm or network.activation"
     )
 
@@ -100,9 +102,10 @@ def _check_finite(params: Params, epoch: int) -> None:
 def cached(
   network: Network,
   config: ConfigDict,
-  settings: evaluation.Settings,
+  settings: evaluation.EvaluationSettings,
   strategy: Strategy,
   dataset: Dataset,
+  *,
   key: Key,
   wait: Callable[[Any], Any] = jax.block_until_ready,
 ) -> Trained:
@@ -118,12 +121,12 @@ def cached(
     wait: see `train`.
   """
   entry = cache.root(config.dataset.cache_dir) / "networks" / _digest(config, settings, dataset)
-  if own_code({"network": config.network.to_dict(), "training": settings._asdict()}):
-    return train(network, settings, strategy, dataset, key, wait)  # whose file may change
+  if own_code(settings._asdict()):  # a transform, whose file may change
+    return train(network, settings, strategy, dataset, key, wait=wait)
   template = jax.eval_shape(lambda: Trained(network.init(key), jnp.zeros_like(dataset.labels)))
   trained = _read(entry, template)
   if trained is None:
-    trained = train(network, settings, strategy, dataset, key, wait)
+    trained = train(network, settings, strategy, dataset, key, wait=wait)
     leaves = map(np.asarray, jax.tree.leaves(trained))
     cache.write(entry, dict(zip(_names(template), leaves, strict=True)))
   else:
@@ -131,7 +134,7 @@ def cached(
   return trained
 
 
-def _digest(config: ConfigDict, settings: evaluation.Settings, dataset: Dataset) -> str:
+def _digest(config: ConfigDict, settings: evaluation.EvaluationSettings, dataset: Dataset) -> str:
   """A name for all that a trained network depends on."""
   fields = {
     "format": _CACHE_FORMAT,

@@ -1,11 +1,12 @@
-"""How a run shows where it is: a progress bar or log lines, a note, TensorBoard, a stopwatch."""
+"""The progress of a run: a bar or log lines, `progress.json`, TensorBoard, a stopwatch."""
 
 import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from dcjax.common.activity import (
   LOG_SECONDS,
@@ -20,9 +21,12 @@ from dcjax.common.activity import (
 from dcjax.common.files import PROGRESS, writing
 from dcjax.devices import processes
 
-__all__ = ["LOG_SECONDS", "Board", "Progress", "Stopwatch", "logger", "working"]
+if TYPE_CHECKING:  # it takes long to import
+  from tensorboardX import SummaryWriter
 
-FLUSH_SECONDS = 10.0  # between two writes of TensorBoard's events
+__all__ = ["LOG_SECONDS", "Progress", "Stopwatch", "logger", "working"]
+
+FLUSH_SECONDS = 10  # between two writes of TensorBoard's events
 
 
 class Stopwatch:
@@ -46,36 +50,49 @@ class Stopwatch:
       self.add(name, time.monotonic() - start)
 
 
-class Board:
-  """TensorBoard's events. They are a view of the run: what cannot be written is left out."""
+class EventsFile:
+  """A file of TensorBoard's events. They are a view of the run: what cannot be written is left out.
 
-  def __init__(self, folder: Path, done: int):
-    """Opens a file in `folder`, from which TensorBoard takes all that comes after `done`."""
-    from tensorboardX.event_file_writer import EventsWriter
-    from tensorboardX.proto import event_pb2
-    from tensorboardX.summary import scalar
+  tensorboardX writes in a thread. An error there would end the thread, and the run would then wait
+  for it forever. So tensorboardX opens files by this class, under addresses `dcjax:PATH`.
+  """
 
-    self._event, self._scalar = event_pb2.Event, scalar
-    self._writer = EventsWriter(str(folder / "events"))
-    self._flushed = time.monotonic()
-    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-    self._write(step=done + 1, session_log=start)
+  def __init__(self, address: str):
+    """Opens the file."""
+    self._stream = Path(address.removeprefix("dcjax:")).open("wb")  # noqa: SIM115 (`close` closes it)
 
-  def scalar(self, name: str, value: float, step: int) -> None:
-    """Adds a point to a curve."""
-    self._write(step=step, summary=self._scalar(name, value))
+  def write(self, data: bytes) -> None:
+    """Appends to the file."""
+    with suppress(OSError):
+      self._stream.write(data)
+
+  def flush(self) -> None:
+    """Hands over to the system what has been written."""
+    with suppress(OSError):
+      self._stream.flush()
 
   def close(self) -> None:
     """Closes the file."""
     with suppress(OSError):
-      self._writer.close()
+      self._stream.close()
 
-  def _write(self, **fields: Any) -> None:
-    with suppress(OSError):
-      self._writer.write_event(self._event(wall_time=time.time(), **fields))
-      if time.monotonic() - self._flushed >= FLUSH_SECONDS:
-        self._flushed = time.monotonic()
-        self._writer.flush()
+
+def summary_writer(folder: Path, done: int) -> "SummaryWriter":
+  """TensorBoard's writer for a run; events of earlier starts count up to iteration `done`."""
+  from tensorboardX import SummaryWriter
+  from tensorboardX.record_writer import register_writer_factory
+
+  files = SimpleNamespace(open=EventsFile, directory_check=lambda address: None)
+  register_writer_factory("dcjax", files)
+  with suppress(OSError, ImportError):  # no such folder, or no semaphores for the thread's queue
+    return SummaryWriter(
+      f"dcjax:{folder}",
+      purge_step=done + 1,
+      max_queue=0,  # without a limit: the run never waits for the disk
+      flush_secs=FLUSH_SECONDS,
+      write_to_disk=processes.is_first(),
+    )
+  return SummaryWriter(str(folder), write_to_disk=False)
 
 
 class Progress:
@@ -84,7 +101,7 @@ class Progress:
   def __init__(self, folder: Path, iterations: int, done: int):
     """Starts the bar at `done` iterations; the note and TensorBoard events go to `folder`."""
     self._file = folder / PROGRESS
-    self._boards = [Board(folder, done)] if processes.is_first() else []
+    self._board = summary_writer(folder, done)
     self._has_bar = shows_bars() and processes.is_first()
     self._bar = make_bar(total=iterations, initial=done, unit="it", disable=not self._has_bar)
     self._iterations = iterations
@@ -99,12 +116,11 @@ class Progress:
 
     Where images are read from disk, the device has `waited` so many seconds for them so far.
     """
-    for board in self._boards:
-      board.scalar("loss", loss, iteration)
+    self._board.add_scalar("loss", loss, iteration)
     self._seconds.append(seconds)
     next_one = min(iteration + 1, self._iterations)
     self._doing, self._since = f"at iteration {next_one} of {self._iterations}", time.monotonic()
-    if self._bar.desc:  # something else went on: its time is not the iterations'
+    if self._bar.desc:  # the run did something else, whose time is not that of iterations
       self._bar.set_description("", refresh=False)
       self._bar.unpause()
       self._note()
@@ -119,7 +135,7 @@ class Progress:
     self._line(text, force=iteration == self._iterations)
 
   def say(self, text: str, force: bool = False) -> None:
-    """Shows what is going on besides; where there is no bar, not too often."""
+    """Shows what the run does besides iterations; without a bar, not too often."""
     self._note(text)
     self._doing, self._since = text, time.monotonic()
     self._bar.set_description(text)
@@ -128,8 +144,7 @@ class Progress:
   def evaluation(self, iteration: int, record: dict[str, Any]) -> None:
     """Shows an accuracy."""
     name = f"accuracy/{record['set']}/{record['network']}"
-    for board in self._boards:
-      board.scalar(name, record["last_mean"], iteration)
+    self._board.add_scalar(name, record["last_mean"], iteration)
     logger.info(
       "iteration %d: %s set on %s, accuracy %.4f ± %.4f",
       iteration, record["set"], record["network"], record["last_mean"], record["last_std"],
@@ -163,5 +178,4 @@ class Progress:
     self._stack.close()
     self._note()
     self._bar.close()
-    for board in self._boards:
-      board.close()
+    self._board.close()

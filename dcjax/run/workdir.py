@@ -28,7 +28,7 @@ class Workdir:
   """
 
   def __init__(self, path: str | os.PathLike):
-    """Creates the folder if need be, and takes it for this process, or for all of a run.
+    """Creates the folder if need be, and locks it for this process, or for all of a run.
 
     Raises:
       UserError: it cannot be written to, or another run is using it.
@@ -126,7 +126,7 @@ class Workdir:
     return read_summary(self.path)
 
   def iterations_done(self) -> int:
-    """How many the run has, as far as they are saved."""
+    """Iterations done, by the summary or the newest checkpoint."""
     return max((self.summary() or {}).get("iterations", 0), newest_checkpoint(self.path))
 
   def check_there(self) -> None:
@@ -146,14 +146,14 @@ class Workdir:
       )
 
   def close(self) -> None:
-    """Gives the folder back."""
+    """Releases the folder."""
     if processes.is_first():
       self._lock.close()
       os.close(self._folder)
 
 
 def _with_defaults(old: Fields, completed: Callable[[ConfigDict], Fields]) -> Fields:
-  """The config of an earlier version, with the fields that there have been since."""
+  """The config of an earlier version, with the defaults of newer fields."""
   try:
     return json.loads(json.dumps(completed(ConfigDict(old))))
   except Exception:  # it may hold anything; then it is compared as it is
@@ -161,7 +161,7 @@ def _with_defaults(old: Fields, completed: Callable[[ConfigDict], Fields]) -> Fi
 
 
 def _different(old: Fields, new: Fields) -> dict[str, str]:
-  """What to say of each field that differs, by its name."""
+  """The text on each field that differs, by its name."""
   old_fields, new_fields = dict(flatten(old)), dict(flatten(new))
   # How the work is laid out changes numbers by rounding only; a run may go on with less memory.
   fields = sorted(f for f in old_fields.keys() | new_fields.keys() if not f.startswith("compute."))
@@ -174,7 +174,7 @@ def _different(old: Fields, new: Fields) -> dict[str, str]:
 
 
 def _fate(folder: int) -> str:
-  """What has become of a folder, from its descriptor."""
+  """What has happened to a folder, from its descriptor."""
   try:
     now = os.readlink(f"/proc/self/fd/{folder}")
   except OSError:  # not on Linux
@@ -186,7 +186,7 @@ def _fate(folder: int) -> str:
 
 @contextmanager
 def held(folder: Workdir, kept: str = "") -> Iterator[Workdir]:
-  """Gives a folder back at the end, and says what to do where it cannot be written to.
+  """Releases a folder at the end; an error that it cannot be written to says what to do.
 
   Args:
     folder: of a run.
@@ -209,17 +209,17 @@ def held(folder: Workdir, kept: str = "") -> Iterator[Workdir]:
 
 
 class Metrics:
-  """The log of a run, one JSON object a line; it holds nothing that differs from run to run."""
+  """The log of a run, one JSON object a line; the same for every run of a config."""
 
   def __init__(self, file: Path, iteration: int):
-    """Opens the log of a run that goes on after `iteration`; what came later is taken out."""
+    """Opens the log of a run that goes on after `iteration`; later records are removed."""
     self._path = file
     self.records = [r for r in read_log(file)[0] if r["iteration"] <= iteration]
     losses = len(self.losses())
     if losses < iteration:
       raise UserError(
         f"workdir: {file} holds {losses} of the {iteration} iterations that are done; put the "
-        "whole file back, or start in another folder"
+        "complete file back, or start in another folder"
       )
     processes.meet("metrics")  # all have read the same records
     self._write()
@@ -231,7 +231,7 @@ class Metrics:
     self._file = (self._path if processes.is_first() else Path(os.devnull)).open("a")
 
   def drop_evaluations(self, iteration: int) -> None:
-    """Takes out those of an iteration that is no longer the last one."""
+    """Removes the evaluations of an iteration that is no longer the last one."""
     kept = [r for r in self.records if r["iteration"] != iteration or "evaluation" not in r]
     if len(kept) < len(self.records):
       self.close()
@@ -245,7 +245,7 @@ class Metrics:
     self._file.flush()
 
   def sync(self) -> None:
-    """Brings the log to the disk; a checkpoint must not know more than the log."""
+    """Syncs the log to the disk, since a checkpoint must not be newer than the log."""
     if processes.is_first():
       os.fsync(self._file.fileno())
 
@@ -267,11 +267,11 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def write_json(file: Path, value: Any) -> None:
-  """Writes a JSON file, whole or not at all."""
+  """Writes a JSON file atomically."""
   write_text(file, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:
-  """Writes a text file, whole or not at all."""
+  """Writes a text file atomically."""
   with writing(file) as stream:
     stream.write(text)

@@ -120,7 +120,7 @@ TABLES = (
       72.9±7.1 56.7±6.5 82.7±5.3 91.7±0.5 84.3±4.2
       79.5±2.1 81.8±2.3 87.3±1.2 91.6±0.5 87.2±1.2
     """,
-    {"BatchNorm": _BATCH_NORM},
+    trained={"BatchNorm": _BATCH_NORM},
   ),
   stages(
     "dc/T9",

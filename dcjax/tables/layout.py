@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dcjax.figures.markdown import table as markdown_table
 from dcjax.tables.definition import Cell, Figure, Table
 
 COLUMNS = (
@@ -56,7 +57,8 @@ def markdown(table: Table, results: Results, budget: str = "") -> str:
   texts = iter([_text(cell, results.get((cell.row, cell.column))) for cell in cells])
   head = (*table.headings, *(column.labels[0] for column in table.columns))
   rows = [(*row.labels, *(next(texts) for _ in table.columns)) for row in table.rows]
-  paragraphs = [f"# {table.title}", budget, _grid([head, *rows]), _legend(cells, results)]
+  grid = markdown_table([head, *rows], align="left")
+  paragraphs = [f"# {table.title}", budget, grid, _legend(cells, results)]
   return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
@@ -105,17 +107,6 @@ def _text(cell: Cell, result: Result | None) -> str:
   part = f", {result.sets} of {result.wanted} sets" if state == PARTIAL else ""
   difference = _difference(result.figure, cell.paper)
   return f"{_percent(result.figure)}{part} ({paper}, {difference:+.1f})"
-
-
-def _grid(rows: Sequence[Sequence[str]]) -> str:
-  """A Markdown table that also reads well as plain text; the first row is its head."""
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = [
-    "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-    for row in rows
-  ]
-  rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-  return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def _legend(cells: Sequence[Cell], results: Results) -> str:

@@ -106,6 +106,7 @@ def stages(
   field: str,
   values: Mapping[str, Any],
   text: str,
+  *,
   trained: Mapping[str, Fields] | None = None,
 ) -> Table:
   """A table of one field of ConvNet, by what it is when condensing (C) and when training (T).

@@ -222,7 +222,7 @@ def test_curves_of_several_runs(gdumb, rehearsal, tmp_path):
   drawn = np.asarray(axes.containers[0].lines[0].get_ydata(), float)
   np.testing.assert_allclose(drawn, 100 * np.array(gdumb[2]["accuracy"]["mlp"]["mean"]))
   assert [tick.get_text() for tick in axes.get_xticklabels()] == ["5 classes", "10 classes"]
-  with pytest.raises(UserError, match="draw them apart"):
+  with pytest.raises(UserError, match="draw them in two figures"):
     plot.stages([gdumb[0], rehearsal[0]], labels=["one", "other"])
 
 

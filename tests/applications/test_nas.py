@@ -11,11 +11,10 @@ from dcjax.configs import nas as preset
 from dcjax.launch import main
 
 from dcjax import SyntheticSet, UserError, data, evaluation, nn
-from dcjax.applications.nas import driver, ranking, trainings
+from dcjax.applications.nas import driver, ranking
 from dcjax.applications.nas.fields import default_search
 from dcjax.applications.nas.sources import Source, split
 from dcjax.devices.strategy import Strategy
-from dcjax.nn import architectures
 from dcjax.run import experiment
 from dcjax.run.experiment import Keys
 from dcjax.run.interrupt import Interrupted, Interrupts
@@ -77,8 +76,8 @@ def finished(dataset, condensed, tmp_path_factory):
 def linear(monkeypatch):
   """Puts networks in place of the ConvNets that compile in no time and differ by their width."""
 
-  def network(config, dataset, layout, name):
-    scale = architectures.parse(name)["width"] / 4
+  def network(config, dataset, layout, *, width, **fields):
+    scale = width / 4
 
     def apply(params, images, stats=None):
       features = scale * images.reshape(-1, 64)
@@ -89,7 +88,7 @@ def linear(monkeypatch):
 
     return nn.Network(init, apply, lambda params, images: {}, batch_norm=False)
 
-  monkeypatch.setattr(driver, "_network", network)
+  monkeypatch.setattr(experiment, "network", network)
 
 
 def records(folder):
@@ -170,7 +169,7 @@ def test_the_papers_search():
   config = driver.resolve_search(default_search())
   assert len(driver.candidates(config.search)) == 720
   assert (config.evaluation.networks, config.evaluation.augmentation) == (5, "none")
-  settings = evaluation.Settings("dc", epochs=300, augmentation="none", networks=5, checks=1)
+  settings = evaluation.EvaluationSettings("dc", 300, "none", networks=5, checks=1)
   images, labels = jnp.zeros((45000, 1, 1, 1), jnp.uint8), jnp.zeros(45000, jnp.int32)
   early = Source("", "", images, labels, settings, 30000, drawn=100)
   assert early.steps == 300  # (DSA, section 4.6)
@@ -183,7 +182,7 @@ def test_the_papers_search():
 
 def test_what_is_finished_is_not_trained_again(finished, dataset, condensed, tmp_path, monkeypatch):
   folder = shutil.copytree(finished[0], tmp_path / "copy")
-  monkeypatch.setattr(trainings, "_train_and_score", None)
+  monkeypatch.setattr(evaluation, "make_trainer", None)
   assert driver.search(small(dataset), folder, [condensed]) == finished[1]
   fewer = driver.search(small(dataset, evaluation__networks=1), folder)
   assert (fewer["networks"], len(fewer["sets"])) == (1, 3)
@@ -349,7 +348,7 @@ def test_a_config_of_something_else(tmp_path):
 
 def test_the_command_line(finished, dataset, condensed, tmp_path, monkeypatch, capsys):
   folder = shutil.copytree(finished[0], tmp_path / "copy")
-  monkeypatch.setattr(trainings, "_train_and_score", None)
+  monkeypatch.setattr(evaluation, "make_trainer", None)
   main.run([
     "nas", "--config=configs/nas.py:smoke,ipc=2", f"--workdir={folder}",
     f"--synthetic={condensed}", "--config.dataset.name=npz",

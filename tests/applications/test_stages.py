@@ -7,7 +7,7 @@ import pytest
 
 from dcjax import data, evaluation, nn
 from dcjax.applications.continual import stages
-from dcjax.applications.continual.stages import Distillation, Former, Phase, Rehearsal
+from dcjax.applications.continual.stages import Distillation, Phase, Previous, Rehearsal
 from dcjax.data import from_arrays
 from dcjax.devices.strategy import Strategy
 from dcjax.nn import training
@@ -57,7 +57,7 @@ def problem():
 @pytest.mark.parametrize("mixed", [False, True])
 def test_distillation_adds_the_loss_towards_the_former_network(problem, mixed):
   kernel, former, images, labels = problem
-  known = Former(linear(OLD), {"kernel": former}, OLD)
+  known = Previous(linear(OLD), {"kernel": former}, OLD)
   network, teach = stages.distilling(linear(CLASSES), CLASSES, known, Distillation(0.7, 2.0))
   targets = np.eye(CLASSES, dtype=np.float32)[labels]
   given = labels
@@ -90,12 +90,13 @@ def test_a_grown_network_does_what_the_smaller_one_did(problem):
 @pytest.mark.parametrize("weight", [0.0, 0.7])
 def test_memory_is_learned_from_where_the_former_network_was(problem, weight):
   _, former, images, labels = problem
-  settings = evaluation.Settings("dc", epochs=1, augmentation="none", networks=1, checks=1)
+  settings = evaluation.EvaluationSettings("dc", 1, "none", networks=1, checks=1)
   key, network = jax.random.key(3), linear(CLASSES)
-  known = Former(linear(OLD), {"kernel": former}, OLD)
+  known = Previous(linear(OLD), {"kernel": former}, OLD)
   found = stages.learn_memory(
-    network, CLASSES, settings, LAYOUT, Distillation(weight, 2.0), images, labels, key, known
-  )
+    network, images, labels, key, known,
+    classes=CLASSES, settings=settings, layout=LAYOUT, distillation=Distillation(weight, 2.0),
+  )  # fmt: skip
   fresh = network.init(jax.random.split(key)[0])["kernel"]
   start = np.concatenate([former, fresh[:, OLD:]], axis=1)
   x, targets = np.asarray(images).reshape(7, -1), np.eye(CLASSES)[labels]
@@ -127,8 +128,8 @@ def test_rehearsal_mixes_new_and_old_and_then_balances(task, weight):
   settings = Rehearsal(Phase(1, 0.1), Phase(1, 0.02), batch=64, augmentation="none")
   key, former = jax.random.key(4), jax.random.normal(jax.random.key(5), (PIXELS, OLD))
   found = stages.rehearse(
-    linear(OLD), settings, LAYOUT, Distillation(weight, 2.0),
-    dataset, memories[:1], memories[1], key, {"kernel": former},
+    linear(OLD), dataset, memories[:1], memories[1], key, previous={"kernel": former},
+    settings=settings, layout=LAYOUT, distillation=Distillation(weight, 2.0),
   )  # fmt: skip
   _, train_key, tune_key = jax.random.split(key, 3)
 
@@ -151,8 +152,9 @@ def test_the_first_task_is_learned_from_its_images_alone(task):
   settings = Rehearsal(Phase(1, 0.1), Phase(9, 0.5), batch=64, augmentation="none")
   key, network = jax.random.key(6), linear(OLD)
   found = stages.rehearse(
-    network, settings, LAYOUT, Distillation(1.0, 2.0), dataset, None, memories[0], key, None
-  )
+    network, dataset, None, memories[0], key, previous=None,
+    settings=settings, layout=LAYOUT, distillation=Distillation(1.0, 2.0),
+  )  # fmt: skip
   init_key, train_key, _ = jax.random.split(key, 3)
   places = jax.random.randint(jax.random.fold_in(train_key, 0), (64,), 0, 5)
   images = dataset.normalise(dataset.images)[places]

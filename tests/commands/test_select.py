@@ -277,7 +277,7 @@ def problem(arrays):
   config = dcjax.config.default("herding")
   config.network.name = "mlp"
   network = experiment.network(config, dataset, Strategy())
-  return network, evaluation.Settings("dc", EPOCHS, "none", networks=1, checks=1), dataset
+  return network, evaluation.EvaluationSettings("dc", EPOCHS, "none", networks=1, checks=1), dataset
 
 
 def test_the_network_is_that_of_an_evaluation(problem):
@@ -292,7 +292,7 @@ def test_the_network_is_that_of_an_evaluation(problem):
 def test_events_are_counted_after_each_epoch(problem):
   network, settings, dataset = problem
   key, images = jax.random.key(3), dataset.normalise(dataset.images)
-  trainer = evaluation.make_trainer(network, settings, Strategy(), images, dataset.labels, key)
+  trainer = evaluation.make_trainer(network, settings, Strategy(), images, dataset.labels, key=key)
 
   @jax.jit
   def train_and_test(carry, epoch):

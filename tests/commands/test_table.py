@@ -9,6 +9,8 @@ from dcjax.launch import main
 from dcjax import SyntheticSet, UserError
 from dcjax.commands import table
 from dcjax.common.errors import Interrupted
+from dcjax.nn import architectures
+from dcjax.run.experiment import Evaluation
 from dcjax.tables import TABLES, plan
 from dcjax.tables.definition import Table, figures, line
 
@@ -37,10 +39,15 @@ BUDGET = {"iterations": "2", "batch_real": "4"}
 DC = {"columns": ["dc"], "seeds": [0], "changes": BUDGET}
 
 
+def initialiser(task):
+  """That of an evaluation's network."""
+  return architectures.parse(task[1]).get("init", "torch")
+
+
 @pytest.fixture
 def work(monkeypatch):
   """What is done: the methods of sets that are made, and the initialisers of networks."""
-  done, evaluate = [], table._evaluate
+  done, evaluate = [], Evaluation.run
 
   def noting(name, function):
     def run(config, workdir):
@@ -49,13 +56,13 @@ def work(monkeypatch):
 
     monkeypatch.setattr(table, name, run)
 
-  def evaluating(trial, images, dataset):
-    done.append(trial.network["init"])
-    return evaluate(trial, images, dataset)
+  def evaluating(self, task, *arguments):
+    done.append(initialiser(task))
+    return evaluate(self, task, *arguments)
 
   noting("condense_set", table.condense_set)
   noting("select", table.select)
-  monkeypatch.setattr(table, "_evaluate", evaluating)
+  monkeypatch.setattr(Evaluation, "run", evaluating)
   return done
 
 
@@ -129,15 +136,15 @@ def test_another_budget_is_another_table(work, filled):
 
 
 def test_a_stop_loses_nothing(work, tmp_path, monkeypatch):
-  evaluate = table._evaluate
+  evaluate = Evaluation.run
 
-  def stopping(trial, images, dataset):
-    if trial.network["init"] == "kaiming":
+  def stopping(self, task, *arguments):
+    if initialiser(task) == "kaiming":
       raise Interrupted(2)
-    return evaluate(trial, images, dataset)
+    return evaluate(self, task, *arguments)
 
   with monkeypatch.context() as patch:
-    patch.setattr(table, "_evaluate", stopping)
+    patch.setattr(Evaluation, "run", stopping)
     with pytest.raises(Interrupted):
       table.fill(SMALL, tmp_path, **DC)
   text = (tmp_path / "table.md").read_text()

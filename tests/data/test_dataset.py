@@ -76,7 +76,7 @@ def test_class_names_default_to_the_labels():
 
 def test_statistics_are_those_of_all_pixels(monkeypatch):
   given = raw()
-  monkeypatch.setattr(statistics, "_BLOCK", 50)  # several blocks, the last one short
+  monkeypatch.setattr(statistics, "BLOCK", 50)  # several blocks, the last one short
   made = from_arrays(**given, name="toy")
   pixels = given["x_train"].astype(np.float64) / 255
   np.testing.assert_allclose(made.mean, pixels.mean((0, 1, 2)), rtol=1e-6)

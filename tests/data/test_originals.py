@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import requests
 from scipy import io as scipy_io
 
 from dcjax import data
@@ -374,13 +375,13 @@ def test_a_download_that_was_killed_goes_on(tmp_path, monkeypatch, server):
   _, files, _ = published("cifar10")
   found = small.publish(monkeypatch, server, "cifar10", files)
 
-  def die_after_a_piece(url):
+  def die_after_a_piece(url, **options):
     (tmp_path / fetch.STAGING / "cifar-10-binary.tar.gz.partial").write_bytes(content[:1000])
     (tmp_path / fetch.STAGING / "tmp1234").write_bytes(b"pooch's own")
     os.kill(os.getpid(), signal.SIGKILL)
 
   content = files["cifar-10-binary.tar.gz"]
-  monkeypatch.setattr(fetch._Growing, "_receive", lambda self, url: die_after_a_piece(url))
+  monkeypatch.setattr(requests, "get", die_after_a_piece)
   process = multiprocessing.get_context("fork").Process(target=_fetch, args=(found, tmp_path))
   process.start()
   process.join()

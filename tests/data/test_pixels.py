@@ -41,7 +41,7 @@ def error_of(function, *arguments, **keywords):
 )
 def test_a_ramp_of_any_type_is_all_levels(values, limits, monkeypatch):
   np.testing.assert_array_equal(pixels.as_uint8("x", values, limits), LEVELS)
-  monkeypatch.setattr(pixels, "_BLOCK", 50)  # several blocks, the last one short
+  monkeypatch.setattr(pixels, "BLOCK", 50)  # several blocks, the last one short
   both = np.stack([values.reshape(16, 16), values.reshape(16, 16)[::-1]], -1)
   found = pixels.as_uint8("x", both, limits)
   assert found.dtype == np.uint8

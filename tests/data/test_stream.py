@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets
 
 from dcjax.common.errors import UserError
-from dcjax.data import folder, stream, tfds
+from dcjax.data import folder, statistics, stream, tfds
 from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
 from tests.data.test_folder import COLOURS, write_image
 from tests.data.test_tfds import Builder
@@ -94,7 +94,7 @@ def test_files_are_looked_at_once_until_one_changes(root, tmp_path, caplog, monk
   assert "looking once at all of its 102 images" in caplog.text
   assert "skipped 1 of 102" in caplog.text and "07.png" in caplog.text
   with monkeypatch.context() as patch:
-    patch.setattr(folder, "_examine", lambda files, side: pytest.fail("looked twice"))
+    patch.setattr(statistics, "levels", lambda images: pytest.fail("looked twice"))
     load()
   write_image(root / "train" / "green" / "07.png", COLOURS["green"])
   assert load().images.shape[0] == 102
@@ -137,7 +137,7 @@ def records(tmp_path, monkeypatch):
   builder = Builder(tmp_path / "source")
   builder.info.features["image"] = tensorflow_datasets.features.Image(shape=(4, 4, 3))
   builder.info.splits = {"train": SimpleNamespace(num_examples=600), "test": None}
-  monkeypatch.setattr(tfds, "_find", lambda name, data_dir: builder)
+  monkeypatch.setattr(tensorflow_datasets, "builder", lambda name, data_dir: builder)
   monkeypatch.setattr(tensorflow_datasets, "builder_from_directory", lambda path: builder)
   return builder
 

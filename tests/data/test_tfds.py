@@ -77,7 +77,7 @@ class Builder:
 @pytest.fixture
 def builder(tmp_path, monkeypatch):
   stand_in = Builder(tmp_path / "source")
-  monkeypatch.setattr(tfds, "_find", lambda name, data_dir: stand_in)
+  monkeypatch.setattr(tensorflow_datasets, "builder", lambda name, data_dir: stand_in)
   return stand_in
 
 

@@ -73,7 +73,7 @@ def test_without_regularisation_the_covariance_is_the_identity(dataset):
 @pytest.mark.parametrize("count", [400, 6])  # more images than numbers in each, and fewer
 @pytest.mark.parametrize("regularisation", [0.1, 2.0])
 def test_the_matrix_is_the_root_of_the_regularised_covariance(monkeypatch, count, regularisation):
-  monkeypatch.setattr(zca, "_BLOCK", 12 * 90)  # several blocks, the last one short
+  monkeypatch.setattr(zca, "BLOCK", 12 * 90)  # several blocks, the last one short
   dataset = toy(count)
   found = fitted(dataset, regularisation=regularisation)
   images = rows(dataset.normalise(dataset.images))

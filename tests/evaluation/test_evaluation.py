@@ -13,11 +13,11 @@ from dcjax import data, evaluation, nn
 from dcjax.common.errors import UserError
 from dcjax.data import digits
 from dcjax.devices.strategy import Strategy
-from dcjax.evaluation import Settings, accuracy, check_settings, evaluator, summarise
+from dcjax.evaluation import EvaluationSettings, accuracy, check_settings, evaluator, summarise
 from dcjax.evaluation.protocols import PROTOCOLS, same_steps
 from dcjax.nn import training
 
-SETTINGS = Settings(protocol="dc", epochs=60, augmentation="none", networks=4, checks=3)
+SETTINGS = EvaluationSettings(protocol="dc", epochs=60, augmentation="none", networks=4, checks=3)
 KEY = jax.random.key(0)
 IPC = 10
 
@@ -149,18 +149,20 @@ def test_batches_can_be_drawn_from_all_images(dataset):
   init_key, train_key = jax.random.split(KEY)
   rate = optax.join_schedules(list(map(optax.constant_schedule, (0.01, 0.001))), [2])
   optimizer = training.sgd(rate, momentum=0.9, weight_decay=5e-4)
-  passes = training.Settings(256, 16, dataset.normalise)
+  batching = training.Batching(256, 16, dataset.normalise)
 
   @jax.jit
   def both():
     trainer = evaluation.make_trainer(
-      LINEAR, settings, Strategy(), images, labels, KEY, dataset.normalise, drawn=300
-    )
+      LINEAR, settings, Strategy(), images, labels,
+      key=KEY, decode=dataset.normalise, drawn=300,
+    )  # fmt: skip
     pieces = trainer.advance(trainer.advance(trainer.start(), 0, 1), 1, 2)
     start = LINEAR.init(init_key)
     carry = start, optimizer.init(start)
-    bound = LINEAR, optimizer, carry, images, labels, train_key, passes
-    return pieces[0], training.random_steps(*bound, start=0, stop=4)[0]
+    learner = training.Learner(LINEAR, optimizer, batching)
+    trained = training.random_steps(learner, carry, images, labels, train_key, start=0, stop=4)
+    return pieces[0], trained[0]
 
   np.testing.assert_allclose(*both(), rtol=1e-5, atol=1e-7)
 
@@ -317,7 +319,7 @@ def test_batch_norm_has_statistics_of_mixed_images():
   @functools.partial(jax.jit, static_argnums=0)
   def statistics(cutmix):
     settings = SETTINGS._replace(cutmix=cutmix)
-    trainer = evaluation.make_trainer(phi, settings, Strategy(), images, jnp.arange(2), KEY)
+    trainer = evaluation.make_trainer(phi, settings, Strategy(), images, jnp.arange(2), key=KEY)
     return trainer.statistics(trainer.start()[0])
 
   plain, mixed = (jax.tree.leaves(statistics(cutmix)) for cutmix in (0.0, 1.0))

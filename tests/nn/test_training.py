@@ -9,7 +9,7 @@ import pytest
 from dcjax import nn
 from dcjax.augment import cutmix
 from dcjax.nn import training
-from dcjax.nn.training import Settings
+from dcjax.nn.training import Batching, Learner
 
 COUNT = 10
 
@@ -128,24 +128,23 @@ LABELS = jnp.zeros(COUNT, jnp.int32)
 SGD = optax.sgd(1.0)
 
 
-def traces(key, settings, *, epochs=1, images=IMAGES, optimizer=SGD):
+def traces(key, batching, *, epochs=1, images=IMAGES, optimizer=SGD):
   """What one or more epochs leave in each image's parameter."""
   params = jnp.zeros(COUNT)
   carry = (params, optimizer.init(params))
-  return np.asarray(
-    training.epochs(ALONE, optimizer, carry, images, LABELS, key, settings, start=0, stop=epochs)[0]
-  )
+  learner = Learner(ALONE, optimizer, batching)
+  return np.asarray(training.epochs(learner, carry, images, LABELS, key, start=0, stop=epochs)[0])
 
 
 @pytest.mark.parametrize("block", [4, 3])
 def test_an_epoch_takes_each_image_once_and_averages_what_is_left(block):
-  traced = traces(jax.random.key(0), Settings(batch=4, block=block))
+  traced = traces(jax.random.key(0), Batching(batch=4, block=block))
   # Two batches of four images and one of two.
   np.testing.assert_allclose(sorted(traced), [0.5 / 4] * 8 + [0.5 / 2] * 2, rtol=1e-6)
 
 
 def test_a_batch_larger_than_the_set_is_the_set():
-  traced = traces(jax.random.key(0), Settings(batch=256, block=256))
+  traced = traces(jax.random.key(0), Batching(batch=256, block=256))
   np.testing.assert_allclose(traced, 0.5 / COUNT, rtol=1e-6)
 
 
@@ -157,10 +156,8 @@ def in_last_batch(key, number):
     lambda gradients, state, params: (jnp.where(gradients < -0.2, 1.0, 0.0), state),
   )
   carry = (jnp.zeros(COUNT), jnp.zeros(0))
-  settings = Settings(batch=4, block=4)
-  return training.epochs(
-    ALONE, marker, carry, IMAGES, LABELS, key, settings, start=number, stop=number + 1
-  )[0]
+  learner = Learner(ALONE, marker, Batching(batch=4, block=4))
+  return training.epochs(learner, carry, IMAGES, LABELS, key, start=number, stop=number + 1)[0]
 
 
 def last_batches(key):
@@ -185,11 +182,9 @@ def test_every_batch_of_every_epoch_is_augmented_anew():
       lambda gradients, seen, params: (jnp.zeros(COUNT), jnp.where(gradients, gradients, seen)),
     )
     carry = (jnp.zeros(COUNT), jnp.zeros(COUNT))
-    settings = Settings(batch=5, block=5, augment=augment)
+    learner = Learner(ALONE, recorder, Batching(batch=5, block=5, augment=augment))
     key = jax.random.key(0)
-    run = training.epochs(
-      ALONE, recorder, carry, IMAGES, LABELS, key, settings, start=epochs - 1, stop=epochs
-    )
+    run = training.epochs(learner, carry, IMAGES, LABELS, key, start=epochs - 1, stop=epochs)
     return set(np.round(np.asarray(run[1]), 6))
 
   assert len(drawn(1)) == len(drawn(2)) == 2
@@ -198,8 +193,8 @@ def test_every_batch_of_every_epoch_is_augmented_anew():
 
 def test_images_are_decoded_before_they_are_augmented():
   decode = lambda images: images.astype(jnp.float32) / 2  # noqa: E731
-  settings = Settings(COUNT, COUNT, decode, lambda key, images: images + 1 / COUNT)
-  traced = traces(jax.random.key(0), settings, images=(4 * IMAGES).astype(jnp.uint8))
+  batching = Batching(COUNT, COUNT, decode, lambda key, images: images + 1 / COUNT)
+  traced = traces(jax.random.key(0), batching, images=(4 * IMAGES).astype(jnp.uint8))
   np.testing.assert_allclose(traced, 0.5 / COUNT * (2 + 1), rtol=1e-5)
 
 
@@ -208,12 +203,13 @@ def test_cutmix_mixes_every_augmented_batch_anew_with_its_targets():
   images = jnp.float32(rng.standard_normal((7, 4, 4, 1)))
   start = jnp.float32(rng.standard_normal((16, 3)))
   labels = jnp.arange(7) % 3
-  settings = Settings(batch=4, block=4, augment=lambda key, images: 2 * images, cutmix=1.0)
+  batching = Batching(batch=4, block=4, augment=lambda key, images: 2 * images, cutmix=1.0)
+  learner = Learner(LINEAR, SGD, batching)
 
   @jax.jit
   def trained(params, key):
     carry = (params, SGD.init(params))
-    return training.epoch(LINEAR, SGD, carry, images, labels, key, settings)[0]
+    return training.epoch(learner, carry, images, labels, key)[0]
 
   @jax.jit
   def expected(params, key):
@@ -235,14 +231,16 @@ def test_cutmix_with_probability_zero_is_the_same_program(problem):
   params, images, labels, _ = problem
   carry = (params, SGD.init(params))
 
-  def lowered(settings):
+  def lowered(batching):
+    learner = Learner(LINEAR, SGD, batching)
+
     def run(carry, key):
-      return training.epoch(LINEAR, SGD, carry, images, labels, key, settings)
+      return training.epoch(learner, carry, images, labels, key)
 
     return jax.jit(run).lower(carry, jax.random.key(0)).as_text()
 
-  assert lowered(Settings(3, 3, cutmix=0.0)) == lowered(Settings(3, 3))
-  assert lowered(Settings(3, 3, cutmix=0.5)) != lowered(Settings(3, 3))
+  assert lowered(Batching(3, 3, cutmix=0.0)) == lowered(Batching(3, 3))
+  assert lowered(Batching(3, 3, cutmix=0.5)) != lowered(Batching(3, 3))
 
 
 @pytest.mark.parametrize("block", [7, 2])
@@ -250,13 +248,11 @@ def test_sgd_with_momentum_equals_the_hand_calculation(problem, block):
   params, images, labels, _ = problem
   optimizer, rate, momentum, epochs = optax.sgd(0.1, momentum=0.9), 0.1, 0.9, 3
   trained, _ = training.epochs(
-    LINEAR,
-    optimizer,
+    Learner(LINEAR, optimizer, Batching(batch=7, block=block)),
     (params, optimizer.init(params)),
     images,
     labels,
     jax.random.key(0),
-    Settings(batch=7, block=block),
     start=0,
     stop=epochs,
   )
@@ -270,14 +266,13 @@ def test_sgd_with_momentum_equals_the_hand_calculation(problem, block):
 def test_training_in_pieces_changes_nothing(problem):
   params, images, labels, _ = problem
   optimizer = optax.sgd(optax.linear_schedule(0.5, 0.0, 15), momentum=0.9)
-  settings = Settings(3, 3, augment=lambda key, x: x + jax.random.normal(key, x.shape))
+  batching = Batching(3, 3, augment=lambda key, x: x + jax.random.normal(key, x.shape))
+  learner = Learner(LINEAR, optimizer, batching)
 
   @jax.jit
   def run(carry, start, stop):
     key = jax.random.key(0)
-    return training.epochs(
-      LINEAR, optimizer, carry, images, labels, key, settings, start=start, stop=stop
-    )
+    return training.epochs(learner, carry, images, labels, key, start=start, stop=stop)
 
   begin = (params, optimizer.init(params))
   whole = run(begin, 0, 5)

@@ -135,12 +135,12 @@ class Learning:
 
   def _learn(self, scenario: Scenario, place: Place, memories: list[np.ndarray]) -> None:
     """Runs a stage, and keeps what it ends with."""
-    former = self._params(place._replace(stage=place.stage - 1)) if place.stage else None
+    previous = self._params(place._replace(stage=place.stage - 1)) if place.stage else None
     with (
       working(f"learning stage {place.stage + 1} of {self.stages} with {place.network}"),
       Interrupts("finished stages are saved, and the same command goes on") as interrupts,
     ):
-      outcome = scenario.learn(place, memories, former, interrupts.wait)
+      outcome = scenario.learn(place, memories, previous, interrupts.wait)
     self._write(place, scenario.label(place.stage), outcome)
     logger.info(
       "seed %d, stage %d of %d (%s), %s: accuracy %.4f",

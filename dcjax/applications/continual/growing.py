@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from dcjax import data
 from dcjax.applications.continual import stages
 from dcjax.applications.continual.scenarios import InSteps, Outcome, Place, Wait, learner, tester
-from dcjax.applications.continual.stages import Distillation, Former
+from dcjax.applications.continual.stages import Distillation, Previous
 from dcjax.common.types import Params
 from dcjax.config import evaluation_settings
 from dcjax.nn import architectures
@@ -24,7 +24,7 @@ class Growing(InSteps):
       learner(self.resolved, self.dataset, name)
 
   def learn(
-    self, place: Place, memories: list[np.ndarray], former: Params | None, wait: Wait
+    self, place: Place, memories: list[np.ndarray], previous: Params | None, wait: Wait
   ) -> Outcome:
     """See `Scenario`."""
     dataset = self.seen(place.seed, place.stage)
@@ -33,21 +33,22 @@ class Growing(InSteps):
     settings = evaluation_settings(self.resolved.evaluation)
     fields = self.config.continual
     distillation = Distillation(fields.distillation, fields.temperature)
-    known = None if former is None else self._former(place, former)
+    known = None if previous is None else self._previous(place, previous)
 
     def train(images, labels, key, params):
       before = None if known is None else known._replace(params=params)
       return stages.learn_memory(
-        network, dataset.num_classes, settings, layout, distillation, images, labels, key, before
-      )
+        network, images, labels, key, before,
+        classes=dataset.num_classes, settings=settings, layout=layout, distillation=distillation,
+      )  # fmt: skip
 
     images, labels = data.as_batch(np.concatenate(memories))
-    params = wait(jax.jit(train)(images, labels, place.key(), former))
+    params = wait(jax.jit(train)(images, labels, place.key(), previous))
     accuracy = wait(tester(network, layout)(params, dataset))
     return Outcome([accuracy.item()], [], params)
 
-  def _former(self, place: Place, params: Params) -> Former:
+  def _previous(self, place: Place, params: Params) -> Previous:
     """The network of the stage before."""
     smaller = self.seen(place.seed, place.stage - 1)
     network = learner(self.resolved, smaller, place.network)
-    return Former(network, params, smaller.num_classes)
+    return Previous(network, params, smaller.num_classes)

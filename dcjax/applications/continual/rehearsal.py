@@ -71,7 +71,7 @@ class Rehearsal:
     return self.datasets[stage].name
 
   def learn(
-    self, place: Place, memories: list[np.ndarray], former: Params | None, wait: Wait
+    self, place: Place, memories: list[np.ndarray], previous: Params | None, wait: Wait
   ) -> Outcome:
     """See `Scenario`."""
     dataset, fields = self.datasets[place.stage], self.config.continual
@@ -84,10 +84,12 @@ class Rehearsal:
       self.resolved.evaluation.augmentation,
     )
     distillation = Distillation(fields.distillation, fields.temperature)
-    train = jax.jit(partial(stages.rehearse, network, settings, layout, distillation))
+    rehearse = partial(
+      stages.rehearse, network, settings=settings, layout=layout, distillation=distillation
+    )
     *old, chosen = map(jnp.asarray, memories)
     memory = jnp.stack(old) if old else None
-    params = wait(train(dataset, memory, chosen, place.key(), former))
+    params = wait(jax.jit(rehearse)(dataset, memory, chosen, place.key(), previous=previous))
     test = tester(network, layout)
     seen = [self._tested(stage, place.seed) for stage in range(place.stage + 1)]
     accuracies = [wait(test(params, dataset)).item() for dataset in seen]

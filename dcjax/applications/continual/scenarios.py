@@ -77,14 +77,14 @@ class Scenario(Protocol):
     """What a stage is called in a figure."""
 
   def learn(
-    self, place: Place, memories: list[np.ndarray], former: Params | None, wait: Wait
+    self, place: Place, memories: list[np.ndarray], previous: Params | None, wait: Wait
   ) -> Outcome:
     """Trains and tests what belongs to one stage.
 
     Args:
       place: which.
       memories: of its task and all before, normalised `[classes, n, H, W, C]` each.
-      former: the `params` that the stage before has ended with; None before the first one.
+      previous: the `params` of the previous stage; None at the first one.
       wait: returns arrays once they are computed.
     """
 
@@ -216,10 +216,10 @@ class GDumb(InSteps):
     self._evaluation(self.dataset, Keys.from_seed(config.seed))
 
   def learn(
-    self, place: Place, memories: list[np.ndarray], former: Params | None, wait: Wait
+    self, place: Place, memories: list[np.ndarray], previous: Params | None, wait: Wait
   ) -> Outcome:
     """See `Scenario`."""
-    del former
+    del previous
     keys = Keys.from_seed(place.seed)._replace(evaluation=place.key())
     bound = self._evaluation(self.seen(place.seed, place.stage), keys)
     task = experiment.SYNTHETIC, place.network

@@ -5,6 +5,7 @@ al., 2015; Li and Hoiem, "Learning without forgetting", 2017).
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from dcjax.data import Dataset
 from dcjax.devices.strategy import Strategy
 from dcjax.nn import Network, training
 
-Teach = Callable[[Array, Array], Array]  # see `training.Settings`
+Teach = Callable[[Array, Array], Array]  # see `training.Batching`
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # of rehearsal, on which the papers say nothing
 
 
@@ -32,8 +33,8 @@ class Distillation(NamedTuple):
   temperature: float
 
 
-class Former(NamedTuple):
-  """The network as the stage before has left it.
+class Previous(NamedTuple):
+  """The network after the previous stage.
 
   Attributes:
     network: which knows the first classes only, or all of them.
@@ -57,7 +58,7 @@ class Rehearsal(NamedTuple):
   """How a network learns new images beside a memory of old ones (DC, Appendix A).
 
   Attributes:
-    training: on new images and memory together.
+    training: on new images and the memory.
     finetuning: on the memories of all tasks, which are balanced.
     batch: images of an iteration, drawn at random.
     augmentation: as `augment.by_name` takes it.
@@ -70,19 +71,19 @@ class Rehearsal(NamedTuple):
 
 
 def distilling(
-  network: Network, classes: int, former: Former, distillation: Distillation
+  network: Network, classes: int, previous: Previous, distillation: Distillation
 ) -> tuple[Network, Teach]:
-  """A network that learns from labels and from a former one at once.
+  """A network that learns from labels and from a previous one at once.
 
-  Its logits are log-probabilities: those of all classes and, beside them, those of the former
-  classes alone, softened by the temperature. Targets are like that, too. Since both parts sum to
-  one, the cross-entropy of the whole is that of the labels and that of the former network (times
+  Its logits are log-probabilities: those of all classes and, beside them, those of the previous
+  classes alone, softened by the temperature. Targets are like that, too. Since each of the two sums
+  to one, the cross-entropy is that of the labels and that of the previous network (times
   its weight), and a multiple of log(2) that has no gradient.
 
   Args:
     network: with logits `[N, classes]`.
     classes: how many it is to know.
-    former: with logits `[N, former.classes]`.
+    previous: with logits `[N, previous.classes]`.
     distillation: weight and temperature.
 
   Returns:
@@ -92,14 +93,14 @@ def distilling(
 
   def apply(params, images, stats=None):
     logits, features = network.apply(params, images, stats)
-    softened = logits[:, : former.classes] / temperature
+    softened = logits[:, : previous.classes] / temperature
     parts = jax.nn.log_softmax(logits), jax.nn.log_softmax(softened)
     return jnp.concatenate(parts, axis=1), features
 
   def teach(images, targets):
-    logits, _ = former.network.apply(former.params, images)
+    logits, _ = previous.network.apply(previous.params, images)
     if targets.ndim == 1:
-      targets = jax.nn.one_hot(targets, classes + former.classes)
+      targets = jax.nn.one_hot(targets, classes + previous.classes)
     soft = jax.nn.softmax(logits / temperature)
     return targets.at[:, classes:].set(distillation.weight * soft)
 
@@ -122,38 +123,39 @@ def grow(params: Params, larger: Params) -> Params:
 
 def learn_memory(
   network: Network,
-  classes: int,
-  settings: evaluation.Settings,
-  layout: Strategy,
-  distillation: Distillation,
   images: Array,
   labels: Array,
   key: Key,
-  former: Former | None,
+  previous: Previous | None,
+  *,
+  classes: int,
+  settings: evaluation.EvaluationSettings,
+  layout: Strategy,
+  distillation: Distillation,
 ) -> Params:
-  """Trains on the memory alone, from the former network with a grown last layer (IDC, C.3).
+  """Trains on the memory alone, from the previous network with a grown last layer (IDC, C.3).
 
   Args:
     network: what is trained.
-    classes: how many it is to know.
-    settings: how; `networks` and `checks` do not matter.
-    layout: how many images go together.
-    distillation: from the former network.
     images: of the memory of all classes, normalised `[N, H, W, C]`.
     labels: int32 `[N]`.
     key: of new parameters, the order, the augmentation and CutMix.
-    former: None at the first stage.
+    previous: None at the first stage.
+    classes: how many it is to know.
+    settings: how; `networks` and `checks` do not matter.
+    layout: its block of images.
+    distillation: from the previous network.
 
   Returns:
     The parameters.
   """
   learner = network
-  teach: Teach = training.as_they_are
-  if former is not None:
+  teach: Teach = training.no_teacher
+  if previous is not None:
     if distillation.weight:
-      learner, teach = distilling(network, classes, former, distillation)
-    learner = learner._replace(init=lambda key: grow(former.params, network.init(key)))
-  trainer = evaluation.make_trainer(learner, settings, layout, images, labels, key, teach=teach)
+      learner, teach = distilling(network, classes, previous, distillation)
+    learner = learner._replace(init=lambda key: grow(previous.params, network.init(key)))
+  trainer = evaluation.make_trainer(learner, settings, layout, images, labels, key=key, teach=teach)
   return trainer.advance(trainer.start(), 0, settings.epochs)[0]
 
 
@@ -175,54 +177,55 @@ class Mixed:
 
 def rehearse(
   network: Network,
-  settings: Rehearsal,
-  layout: Strategy,
-  distillation: Distillation,
   dataset: Dataset,
   memory: Array | None,
   chosen: Array,
   key: Key,
-  former: Params | None,
+  *,
+  previous: Params | None,
+  settings: Rehearsal,
+  layout: Strategy,
+  distillation: Distillation,
 ) -> Params:
   """Trains on a task's images and the memory of those before, then on a balanced memory (DC).
 
   Castro et al., "End-to-end incremental learning" (2018), with classes that stay the same: a
   batch is drawn from new images and memory alike, and after that as many images of each task and
-  class. The first stage has nothing to balance, and no former network.
+  class. The first stage has nothing to balance, and no previous network.
 
   Args:
     network: what is trained.
-    settings: how long, and how fast.
-    layout: how many images go together.
-    distillation: from the former network, in both parts of the training.
     dataset: of this task, whose training split is used.
     memory: of the tasks before, normalised `[tasks, classes, n, H, W, C]`; None at the first one.
     chosen: the same of this task, `[classes, n, H, W, C]`.
     key: of new parameters, the batches and the augmentation.
-    former: the network's parameters as the stage before has left them; None at the first one.
+    previous: the network's parameters after the previous stage; None at the first one.
+    settings: how long, and how fast.
+    layout: its block of images.
+    distillation: from the previous network, in both phases.
 
   Returns:
     The parameters.
   """
   init_key, train_key, tune_key = jax.random.split(key, 3)
-  images_together = layout.blocks(settings.batch)
-  change = augment.by_name(settings.augmentation)
-  steps = training.Settings(settings.batch, images_together, dataset.normalise, change)
-  if former is None or memory is None:
-    new = dataset.images, dataset.labels
-    return _train(network, network.init(init_key), *new, train_key, settings.training, steps)
-  learner, steps = network, steps._replace(decode=training.as_it_is)
+  change, block = augment.by_name(settings.augmentation), layout.blocks(settings.batch)
+  batching = training.Batching(settings.batch, block, dataset.normalise, change)
+  if previous is None or memory is None:
+    params, new = network.init(init_key), (dataset.images, dataset.labels)
+    return _train(network, params, *new, train_key, phase=settings.training, batching=batching)
+  learner, batching = network, batching._replace(decode=training.identity)
   if distillation.weight:
     classes = dataset.num_classes
-    known = Former(network, former, classes)
+    known = Previous(network, previous, classes)
     learner, teach = distilling(network, classes, known, distillation)
-    steps = steps._replace(teach=teach)
+    batching = batching._replace(teach=teach)
+  train = partial(_train, learner, batching=batching)
   old, old_labels = _as_batch(memory)
   labels = jnp.concatenate([dataset.labels, old_labels])
   mixed = Mixed(dataset, old)
-  params = _train(learner, former, mixed, labels, train_key, settings.training, steps)
+  params = train(previous, mixed, labels, train_key, phase=settings.training)
   balanced = _as_batch(jnp.concatenate([memory, chosen[None]]))
-  return _train(learner, params, *balanced, tune_key, settings.finetuning, steps)
+  return train(params, *balanced, tune_key, phase=settings.finetuning)
 
 
 def _train(
@@ -231,16 +234,15 @@ def _train(
   images: Any,
   labels: Array,
   key: Key,
+  *,
   phase: Phase,
-  steps: training.Settings,
+  batching: training.Batching,
 ) -> Params:
-  """The parameters after a phase; `images` are indexed by `[n]` places."""
+  """The parameters after a phase; `images` are indexed by int32 `[n]`."""
   optimizer = training.sgd(phase.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-  carry = params, optimizer.init(params)
+  learner, carry = training.Learner(network, optimizer, batching), (params, optimizer.init(params))
   stop = phase.iterations
-  return training.random_steps(
-    network, optimizer, carry, images, labels, key, steps, start=0, stop=stop
-  )[0]
+  return training.random_steps(learner, carry, images, labels, key, start=0, stop=stop)[0]
 
 
 def _as_batch(memory: Array) -> tuple[Array, Array]:

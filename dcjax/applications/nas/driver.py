@@ -175,13 +175,13 @@ class Search:
     }
 
   def _summary(self, whole: Source, entries: list[dict[str, Any]]) -> dict[str, Any]:
-    parts = self.sources.split
+    split = self.sources.split
     return {
-      "dataset": parts.train.name,
+      "dataset": split.train.name,
       "candidates": len(self.names),
       "space": {axis: list(self.config.search[axis]) for axis in AXES},
-      "training_images": len(parts.train.labels),
-      "validation_images": parts.held,
+      "training_images": len(split.train.labels),
+      "validation_images": split.held,
       "networks": self.count,
       "training": _training(self.sources.settings),
       "whole_training": _training(whole.settings),
@@ -192,7 +192,7 @@ class Search:
     }
 
 
-def _training(settings: evaluation.Settings) -> dict[str, Any]:
+def _training(settings: evaluation.EvaluationSettings) -> dict[str, Any]:
   names = ("protocol", "epochs", "augmentation", "cutmix")
   return {name: getattr(settings, name) for name in names}
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from dcjax.figures import report
+from dcjax.figures import markdown
 from dcjax.figures.pictures import COLOURS, DPI, STYLE
 
 BEST = 10  # networks that are compared (DC, Appendix A)
@@ -51,7 +51,7 @@ class Scores(NamedTuple):
 
 
 def best(scores: Scores, count: int) -> np.ndarray:
-  """The places of the candidates with the highest validation accuracies, the best first."""
+  """The indices of the candidates with the highest validation accuracies, the best first."""
   return np.argsort(-scores.validation, kind="stable")[:count]
 
 
@@ -81,10 +81,10 @@ def correlations(proxy: Scores, whole: Scores) -> dict[str, dict[str, float | No
   """
   return {
     name: {
-      field: _spearman(getattr(proxy, field)[places], getattr(whole, field)[places])
+      field: _spearman(getattr(proxy, field)[indices], getattr(whole, field)[indices])
       for field in Scores._fields
     }
-    for name, places in ((name, best(proxy, n)) for name, n in counts(len(whole.test)).items())
+    for name, indices in ((name, best(proxy, n)) for name, n in counts(len(whole.test)).items())
   }
 
 
@@ -101,7 +101,7 @@ def _spearman(first: np.ndarray, second: np.ndarray) -> float | None:
 
 def table(entries: Sequence[Mapping[str, Any]]) -> str:
   """The sets of a `summary.json` as a Markdown table that also reads well as plain text."""
-  return f"{report.aligned([COLUMNS, *map(_row, entries)])}\n{NOTES}"
+  return f"{markdown.table([COLUMNS, *map(_row, entries)])}\n{NOTES}"
 
 
 def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -164,9 +164,9 @@ def scatter(proxies: Mapping[str, Scores], whole: Scores) -> Figure:
 
 
 def _draw_panel(axes: Axes, name: str, scores: Scores, whole: Scores) -> None:
-  places = best(scores, shortlist(len(whole.test)))
-  others = np.setdiff1d(np.arange(len(whole.test)), places)
+  indices = best(scores, shortlist(len(whole.test)))
+  others = np.setdiff1d(np.arange(len(whole.test)), indices)
   axes.scatter(100 * scores.test[others], 100 * whole.test[others], 6, "#BFBFBF")
-  first, second = scores.test[places], whole.test[places]
+  first, second = scores.test[indices], whole.test[indices]
   axes.scatter(100 * first, 100 * second, 10, COLOURS[0])
-  axes.set_title(f"{name}\nbest {len(places)}: ρ = {_number(_spearman(first, second))}")
+  axes.set_title(f"{name}\nbest {len(indices)}: ρ = {_number(_spearman(first, second))}")

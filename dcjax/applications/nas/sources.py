@@ -81,7 +81,7 @@ class Source(NamedTuple):
   folder: str
   images: Array
   labels: Array
-  settings: evaluation.Settings
+  settings: evaluation.EvaluationSettings
   stored: int
   drawn: int | None = None
 

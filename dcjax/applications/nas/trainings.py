@@ -1,4 +1,4 @@
-"""The trainings of an architecture search: what is missing, many networks together."""
+"""The trainings of an architecture search: the networks that are missing, vmapped."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,21 +21,21 @@ from dcjax.run.progress import LOG_SECONDS, logger, working
 class Trainings(NamedTuple):
   """Trains networks on sets, and keeps each that is finished.
 
-  One program trains the networks of one architecture on all sets of one size, as many together as
+  One program trains the networks of one architecture on all sets of one size, as many vmapped as
   the layout says: they differ in their keys and images alone.
 
   Attributes:
     networks: by the names of the architectures.
     copies: networks of each architecture on each set.
-    parts: what to train on, and what to score on.
-    layout: how many networks and images go together.
+    split: the images to train on, and those to score on.
+    layout: its blocks of networks and of images.
     key: network i of every architecture and set draws from `fold_in(key, i)`.
     records: what is done.
   """
 
   networks: Mapping[str, Network]
   copies: int
-  parts: Split
+  split: Split
   layout: Strategy
   key: Key
   records: Records
@@ -67,15 +67,15 @@ class Trainings(NamedTuple):
     """Trains one architecture on sets of one size; yields how many networks each time."""
     pending, program, compile_seconds = self._pending(name, group), None, 0.0
     # However many are missing, so that a search that goes on runs the same program.
-    together = min(self.layout.network_block, self.copies * len(group))
-    for first in range(0, len(pending), together):
-      block = pending[first : first + together]
+    vmapped = min(self.layout.network_block, self.copies * len(group))
+    for first in range(0, len(pending), vmapped):
+      block = pending[first : first + vmapped]
       # A block that is not full trains copies and drops them, rather than compile again.
-      filled = [*block, *block[-1:] * (together - len(block))]
-      arguments = self._arguments(filled, several=len(group) > 1 and together > 1)
+      filled = [*block, *block[-1:] * (vmapped - len(block))]
+      arguments = self._arguments(filled, several=len(group) > 1 and vmapped > 1)
       start = time.monotonic()
       if program is None:
-        function = _train_and_score(self.networks[name], group[0], self.parts, self.layout)
+        function = _train_and_score(self.networks[name], group[0], self.split, self.layout)
         with working(f"compiling {name}"):
           program = jax.jit(function).lower(*arguments).compile()
         compile_seconds, start = time.monotonic() - start, time.monotonic()
@@ -91,7 +91,7 @@ class Trainings(NamedTuple):
     keys = jnp.stack([jax.random.fold_in(self.key, number) for _, number in block])
     first = block[0][0]
     images = jnp.stack([source.images for source, _ in block]) if several else first.images
-    return self.parts.scored, images, first.labels, keys
+    return self.split.scored, images, first.labels, keys
 
 
 def _groups(sources: Sequence[Source]) -> list[list[Source]]:
@@ -103,15 +103,15 @@ def _groups(sources: Sequence[Source]) -> list[list[Source]]:
 
 
 def _train_and_score(
-  network: Network, source: Source, parts: Split, layout: Strategy
+  network: Network, source: Source, split: Split, layout: Strategy
 ) -> Callable[..., Array]:
   """A function for jit that trains networks that differ in their keys and images alone.
 
   Args:
     network: what is trained.
     source: one of the sets that it is trained on; the others are like it.
-    parts: says how many of the scored images are held out.
-    layout: how many images go together.
+    split: says how many of the scored images are held out.
+    layout: its block of images.
 
   Returns:
     `train(scored, images, labels, keys)`, for n keys and images `[N, H, W, C]`, or `[n, N, H, W,
@@ -119,10 +119,11 @@ def _train_and_score(
   """
 
   def one(scored, images, labels, key):
-    decode = scored.normalise if images.dtype == jnp.uint8 else training.as_it_is
+    decode = scored.normalise if images.dtype == jnp.uint8 else training.identity
     trainer = evaluation.make_trainer(
-      network, source.settings, layout, images, labels, key, decode, drawn=source.drawn
-    )
+      network, source.settings, layout, images, labels,
+      key=key, decode=decode, drawn=source.drawn,
+    )  # fmt: skip
     params, _ = trainer.advance(trainer.start(), 0, source.settings.epochs)
     right = training.correct(
       network,
@@ -133,7 +134,7 @@ def _train_and_score(
       decode=scored.normalise,
       stats=trainer.statistics(params),
     )
-    return jnp.stack([right[: parts.held].mean(), right[parts.held :].mean()])
+    return jnp.stack([right[: split.held].mean(), right[split.held :].mean()])
 
   def train(scored, images, labels, keys):
     if len(keys) == 1:
