@@ -68,7 +68,7 @@ def _flags() -> flags.FlagValues:
   for name, meaning in number.items():
     flags.DEFINE_integer(name, None, meaning, flag_values=values)
   networks = (
-    f"Networks ({', '.join(NETWORKS.names())}; convnet:width=64; FILE.py:NAME) or sets of them: "
+    f"Networks ({', '.join(NETWORKS)}; convnet:width=64; FILE.py:NAME) or sets of them: "
     f"{', '.join(SETS)}."
   )
   flags.DEFINE_list("architectures", None, networks, flag_values=values)

@@ -86,7 +86,7 @@ PRESETS = [file.name for file in sorted((TOP / "configs").glob("[!_]*.py"))]
     (plot.KINDS, "{}"),
     (PRESETS, "{}"),
     (presets.DATASETS, "{}"),
-    (coreset.METHODS, "{}"),
+    (coreset.SELECTIONS, "{}"),
   ],
   ids=["commands", "kinds of plots", "presets", "datasets", "selections"],
 )

@@ -39,7 +39,7 @@ class Registry:
 
   def __contains__(self, name: object) -> bool:
     """Whether the name is known without a file."""
-    return name in self.own or name in self._points()
+    return isinstance(name, str) and (name in self.own or name in self._points())
 
   def find(self, field: str, name: str) -> Any:
     """The object of a name.

@@ -103,7 +103,10 @@ def of_file(fields: dict[str, Any], given: Mapping[str, Any] = MappingProxyType(
   """
   left_out = (*LOCAL, *given)
   kept = {name: value for name, value in flatten(fields) if not name.startswith(left_out)}
-  if kept.get("method", "dc") not in METHODS:
+  method = kept.get("method", "dc")
+  if not isinstance(method, str):
+    raise UserError(f"method: {method!r:.99} is no name of a method")
+  if method not in METHODS:
     shared = dict(flatten(default("random").to_dict())).keys() - {"method"}
     kept = {"method": "random"} | {name: kept[name] for name in kept.keys() & shared}
   if code := own_code(kept):

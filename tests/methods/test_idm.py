@@ -194,11 +194,10 @@ def test_an_iteration_copies_no_queue(dataset):
     settings = SETTINGS._replace(queue=QUEUE._replace(size=size))
     method = idm.idm(Setup(two_layers(), STRATEGY), settings)
     loop = Loop(method, dataset, jax.random.key(8), STRATEGY, 5)
-    state = jax.eval_shape(method.init, jax.random.key(0), dataset)
-    arguments = state, dataset, jax.random.key(8), jnp.int32(0), jnp.int32(5)
-    compiled = jit(loop._iterations).lower(*arguments).compile()
+    state = jit(method.init)(jax.random.key(0), dataset)
+    loop.compile(state, 0)
     held = sum(leaf.size * 4 for leaf in jax.tree.leaves(state.queue.slots))
-    return np.array([compiled.memory_analysis().temp_size_in_bytes, held])
+    return np.array([loop._compiled.memory_analysis().temp_size_in_bytes, held])
 
   temporary, held = memory(64) - memory(4)
   assert temporary < 0.1 * held

@@ -199,7 +199,7 @@ def test_configs_and_summaries_of_runs(folder):
 )
 def test_plot(folder, monkeypatch, kind, name, content):
   monkeypatch.setattr(plot.pictures, "accuracies", lambda curves: None)
-  monkeypatch.setattr(plot.figure, "draw", lambda runs: plot.figure.table(runs[0][1]))
+  monkeypatch.setattr(plot.forgetting, "draw", lambda runs: plot.forgetting.table(runs[0][1]))
   if kind is plot.stages and name != "summary.json":
     write_json(folder / "summary.json", LEARNED)
   write_json(folder / name, content)
