@@ -37,7 +37,8 @@ Presets: configs/quickstart.py (handwritten digits, half a minute on two cores),
 configs/dc.py, dsa.py, dm.py, idc.py, idm.py and coreset.py:DATASET,ipc=N with mnist,
 fashion_mnist, svhn, cifar10, cifar100, tiny_imagenet or usps (downloaded once),
 configs/speech.py:METHOD,ipc=N for spoken words, configs/imagenet.py:idc10,ipc=N for
-folders of ImageNet; add `smoke` to try one within a minute. For the applications,
+folders of ImageNet, configs/method.py:NAME,DATASET for any method, also your own
+(docs/extending.md); add `smoke` to try one within a minute. For the applications,
 configs/continual.py and configs/nas.py likewise.
 Outside a checkout the same names mean the presets of the package.
 """

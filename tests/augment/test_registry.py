@@ -214,7 +214,9 @@ def test_the_example_condenses_and_its_set_evaluates_where_the_user_names_it(exa
 
 def test_networks_that_a_file_augments_for_are_not_kept(example, tmp_path, monkeypatch):
   trained, train = [], pretrained.train
-  monkeypatch.setattr(pretrained, "train", lambda *given: trained.append(1) or train(*given))
+  monkeypatch.setattr(
+    pretrained, "train", lambda *given, **more: trained.append(1) or train(*given, **more)
+  )
   config = dcjax.config.default("herding")
   config.dataset.update({"name": "digits", "cache_dir": str(tmp_path / "cache")})
   config.network.name, config.training.epochs = "mlp", 1
