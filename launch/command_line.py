@@ -1,5 +1,6 @@
 """Reads flags and presets; every mistake becomes a `UserError`."""
 
+import re
 import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -45,7 +46,6 @@ def parse(
   if {"--help", "-h", "-help"} & set(arguments):
     print(f"dcjax {command}\n{define().get_help()}\n{more}")
     raise SystemExit(0)
-  _check_fields(arguments, fields)
   found = _find_presets(arguments)
   try:
     values = define()
@@ -54,7 +54,7 @@ def parse(
       getattr(values.config, "keys", None)  # an OSError of the preset is raised only now
   except Exception as error:  # a preset of the user's own may raise anything
     _check_preset(error, found)
-    _check_missing(error, arguments)
+    _check_field(error, arguments, fields)
     raise UserError(f"{_line(error)}; see dcjax {command} --help") from None
   if extra:
     raise UserError(f"{command}: '{extra[0]}' is not a flag; write --name=value")
@@ -110,19 +110,6 @@ def field_lines(fields: Mapping[str, Any]) -> list[str]:
   return [f"  --config.{name}={value}" for name, value in fields.items()]
 
 
-def _check_fields(arguments: list[str], more: Iterable[str]) -> None:
-  """Raises `UserError` for `--config.field=value` with a field that no config has.
-
-  What a method in a user's file has is not known until the preset has run.
-  """
-  if any(".py:" in value.partition(":")[2] for _, value in _presets(arguments)):
-    return
-  known = {name for method in METHODS for name in _fields(method)}.union(more)
-  for field in _given_fields(arguments):
-    if field not in known:
-      raise UserError(f"--config: no field '{field}'; {nearest(field, known)}")
-
-
 def _check_preset(error: BaseException | None, arguments: list[str]) -> None:
   """Raises `UserError` if a preset has failed, with the line of its file."""
   file = next((value.partition(":")[0] for _, value in _presets(arguments)), "")
@@ -147,14 +134,27 @@ def _line(error: BaseException) -> str:
   return textwrap.shorten(str(error), _LONGEST, placeholder=" ...")
 
 
-def _check_missing(error: Exception, arguments: list[str]) -> None:
-  """Raises `UserError` if the error is about a field of other methods."""
-  missing = str(error).strip("\"'")
+def _check_field(error: Exception, arguments: list[str], more: Iterable[str]) -> None:
+  """Raises `UserError` if the error is about a field that the preset does not have.
+
+  Args:
+    error: what reading the flags has raised.
+    arguments: of the command.
+    more: fields that a config may have beside those of a method.
+  """
+  words = re.findall(r"[\w.]+", str(error))  # the first is a part of the field, or it is all there
+  if not words or not isinstance(error, AttributeError | KeyError):
+    return
+  known = {name for method in METHODS for name in _fields(method)}.union(more)
+  known.update(re.findall(r'mean "(\w+)"', str(error)))
   for field in _given_fields(arguments):
-    if isinstance(error, AttributeError | KeyError) and missing in field.split("."):
-      raise UserError(
-        f"--config: the preset has no field '{field}', only those of its method; leave it out"
-      ) from None
+    if field not in words and words[0] not in field.split("."):
+      continue
+    if field not in known:
+      raise UserError(f"--config: no field '{field}'; {nearest(field, known)}") from None
+    raise UserError(
+      f"--config: the preset has no field '{field}', only those of its method; leave it out"
+    ) from None
 
 
 def _given_fields(arguments: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from dcjax.launch import command_line
 
 import dcjax
 import dcjax.config
@@ -48,6 +49,68 @@ def test_a_method_that_there_is_not_is_one_line(name, problem):
   with pytest.raises(UserError, match=problem) as caught:
     dcjax.config.default(name)
   assert str(caught.value).startswith("method: ") and "\n" not in str(caught.value)
+
+
+WRONG = """
+from typing import NamedTuple
+
+from dcjax.methods.definition import Definition, condensation
+
+
+class Settings(NamedTuple):
+  ipc: int = 1
+  init: str = "real"
+  batch_real: int = 8
+
+
+NO_RATE = Definition(
+  lambda: condensation(Settings(), iterations=3, checkpoint_every=1), build=lambda *given: None
+)
+NO_FIELDS = Definition(lambda: 1 / 0, build=None)
+NUMBER = Definition(lambda: 5, build=None)
+"""
+
+
+@pytest.mark.parametrize(
+  ("name", "problem"),
+  [
+    ("Settings", "is of type type; name a methods.definition.Definition"),
+    ("NO_RATE", "fails with AttributeError: .*lr_image"),
+    ("NO_FIELDS", "line 16, fails with ZeroDivisionError"),
+    ("NUMBER", "fails with AttributeError"),
+  ],
+)
+def test_a_method_that_is_none_is_one_line(tmp_path, name, problem):
+  file = tmp_path / "wrong.py"
+  file.write_text(WRONG)
+  with pytest.raises(UserError, match=problem) as caught:
+    dcjax.config.resolve(dcjax.config.default(f"{file}:{name}"))
+  assert str(caught.value).startswith(f"method: {file}:{name}") and "\n" not in str(caught.value)
+
+
+def test_a_set_of_a_method_that_is_not_here_is_no_selection():
+  """Only an evaluation, which needs no method, follows what is left of its config."""
+  fields = dcjax.config.default("dm").to_dict() | {"method": "theirs"}
+  with pytest.raises(UserError, match="method: unknown 'theirs'"):
+    dcjax.config.of_file(fields)
+  assert dcjax.config.of_file(dcjax.config.of_any_method(fields)).method == "random"
+
+
+def test_fields_of_a_method_of_ones_own_preset(tmp_path):
+  preset = tmp_path / "mine.py"
+  preset.write_text(
+    "from dcjax.config import default\n"
+    f"def get_config():\n  return default({f'{EXAMPLE}:KERNEL_DM'!r})\n"
+  )
+
+  def parse(field):
+    arguments = ["condense", f"--config={preset}", "--workdir=x", f"--config.{field}=2"]
+    define = lambda: command_line.preset_flags(arguments, workdir="run")  # noqa: E731
+    return command_line.parse(define, arguments, required=("config", "workdir"))
+
+  assert parse("bandwidth").config.bandwidth == 2
+  with pytest.raises(UserError, match="no field 'bandwith'; did you mean 'bandwidth'"):
+    parse("bandwith")
 
 
 def test_a_newcomer_finds_few_rooms():

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from dcjax import config as config_lib
 from dcjax import data
 from dcjax.common.errors import UserError, check_least
+from dcjax.common.registry import METHODS
 from dcjax.run import experiment
 from dcjax.run.experiment import Evaluation, Keys
 from dcjax.run.interrupt import Interrupts
@@ -162,6 +163,9 @@ def _config(
 ) -> ConfigDict:
   """The config of the run that made a set, with the changes."""
   fields = synthetic.metadata["config"]
+  method = fields.get("method")
+  if isinstance(method, str) and method not in METHODS:
+    fields = config_lib.of_any_method(fields)
   code, given = config_lib.own_code(fields), {"dataset.name": dataset} if dataset else {}
   replaced = _UNUSED | {f"evaluation.{name}": value for name, value in changes.items()}
   if "protocol" in changes:

@@ -39,7 +39,7 @@ class Registry:
 
   def __contains__(self, name: object) -> bool:
     """Whether the name is known without a file."""
-    return isinstance(name, str) and (name in self.own or name in self._points())
+    return name in self.own or name in self._points()
 
   def find(self, field: str, name: str) -> Any:
     """The object of a name.
@@ -47,6 +47,8 @@ class Registry:
     Raises:
       UserError: there is none, or its module fails; `field` is to blame.
     """
+    if not isinstance(name, str):  # from a damaged file
+      check_name(field, name, self)
     if names_object(name):
       path, _, attribute = name.rpartition(":")
       return _attribute(field, name, _module_of_file(field, name, expand(field, path)), attribute)

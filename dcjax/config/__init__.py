@@ -9,10 +9,9 @@ from ml_collections import ConfigDict
 
 from dcjax import evaluation
 from dcjax.common.errors import UserError, check_least, check_name, nearest
-from dcjax.common.registry import METHODS
 from dcjax.config import numbers
 from dcjax.config.datasets import class_names, names
-from dcjax.config.defaults import default, selects
+from dcjax.config.defaults import default, definition, selects
 from dcjax.config.evaluation_fields import evaluation_settings, fill_evaluation
 from dcjax.data import check_fields, originals
 from dcjax.data.pixels import as_range
@@ -24,9 +23,11 @@ __all__ = [
   "INDIFFERENT",
   "complete",
   "default",
+  "definition",
   "evaluation_settings",
   "flatten",
   "names",
+  "of_any_method",
   "own_code",
   "replace_fields",
   "resolve",
@@ -91,7 +92,7 @@ def of_file(fields: dict[str, Any], given: Mapping[str, Any] = MappingProxyType(
   """The config of a run from its files, but for `LOCAL`.
 
   The files may be anybody's: they do not decide where something is read or written, nor what code
-  is run. A method that is not installed here keeps what all configs have.
+  is run.
 
   Args:
     fields: what the files have.
@@ -101,14 +102,8 @@ def of_file(fields: dict[str, Any], given: Mapping[str, Any] = MappingProxyType(
     UserError: a field is unknown, or its value is of the wrong type, or names what is no dataset,
       or something in a Python file.
   """
-  left_out = (*LOCAL, *given)
-  kept = {name: value for name, value in flatten(fields) if not name.startswith(left_out)}
-  method = kept.get("method", "dc")
-  if not isinstance(method, str):
-    raise UserError(f"method: {method!r:.99} is no name of a method")
-  if method not in METHODS:
-    shared = dict(flatten(default("random").to_dict())).keys() - {"method"}
-    kept = {"method": "random"} | {name: kept[name] for name in kept.keys() & shared}
+  kept = {name: value for name, value in flatten(fields) if not name.startswith(LOCAL)}
+  kept = {name: value for name, value in kept.items() if name not in given}
   if code := own_code(kept):
     name, value = code.popitem()
     raise UserError(
@@ -120,8 +115,17 @@ def of_file(fields: dict[str, Any], given: Mapping[str, Any] = MappingProxyType(
     raise UserError("dataset.classes: the file of a run names another file; it must name classes")
   if not _DATASET.fullmatch(config.dataset.name):
     raise UserError(f"dataset.name: {config.dataset.name!r} is no dataset that a file may name")
-  known = dict(flatten(config.to_dict()))
-  return replace_fields(config, {k: v for k, v in given.items() if k in known}, "config")
+  return replace_fields(config, dict(given), "config")
+
+
+def of_any_method(fields: dict[str, Any]) -> dict[str, Any]:
+  """What a config has of the fields that all configs have, as one of a method that selects.
+
+  So a set of a method that is not installed here can be evaluated.
+  """
+  shared = dict(flatten(default("random").to_dict()))
+  kept = {name: value for name, value in flatten(fields) if name in shared}
+  return kept | {"method": "random"}
 
 
 def own_code(fields: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +162,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config.dataset.range = as_range(config.dataset.range) or ()
   check_fields(config.dataset)
   _check_architectures(config.evaluation.architectures)
-  METHODS.find("method", config.method).resolve(config)
+  definition(config.method).resolve(config)
   with config.unlocked():
     fill_evaluation(config)
   evaluation.check_settings(evaluation_settings(config.evaluation))

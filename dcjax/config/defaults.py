@@ -1,9 +1,14 @@
 """The fields that all configs have, with their defaults; those of a method are in its file."""
 
+from typing import TYPE_CHECKING
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from dcjax.common.registry import METHODS
+
+if TYPE_CHECKING:
+  from dcjax.methods.definition import Definition
 
 
 def default(method: str = "dc") -> ConfigDict:
@@ -17,22 +22,36 @@ def default(method: str = "dc") -> ConfigDict:
   Raises:
     UserError: there is no such method.
   """
-  definition = METHODS.find("method", method)
+  own = definition(method)
   config = ConfigDict()
   config.method = method
   config.seed = 0
   config.ipc = 1  # images per class
-  config.update(definition.fields())
+  config.update(own.fields())
   config.dataset = _dataset()
   config.network = _network()
-  config.evaluation = _evaluation(definition.protocol)
+  config.evaluation = _evaluation(own.protocol)
   config.compute = _compute()
   return config
 
 
+def definition(method: str) -> "Definition":
+  """What a method's file, or a user's, defines.
+
+  Raises:
+    UserError: there is no such method, or what has the name is none.
+  """
+  found = METHODS.find("method", method)
+  if method in METHODS.own:
+    return found
+  from dcjax.methods.definition import of_user  # which the user's file has loaded already
+
+  return of_user(method, found)
+
+
 def selects(method: str) -> bool:
   """Whether a method selects real images; else it condenses."""
-  return METHODS.find("method", method).build is None
+  return definition(method).build is None
 
 
 def _dataset() -> ConfigDict:

@@ -5,8 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dcjax.common.errors import UserError, nearest
-from dcjax.common.registry import METHODS
-from dcjax.config import default, selects
+from dcjax.config import default, definition, selects
 
 # The papers' names of the datasets, and those of TensorFlow Datasets.
 DATASETS = {
@@ -89,7 +88,7 @@ def speech(method: str) -> dict[str, Any]:
 
 def smoke(config: ConfigDict) -> ConfigDict:
   """Shrinks any config so that it runs in seconds; the accuracies then mean nothing."""
-  config.update_from_flattened_dict(METHODS.find("method", config.method).smoke)
+  config.update_from_flattened_dict(definition(config.method).smoke)
   config.network.width, config.network.depth = 8, 1  # most of the time goes to compiling it
   config.evaluation.networks, config.evaluation.epochs, config.evaluation.checks = 1, 2, 1
   config.evaluation.whole = False

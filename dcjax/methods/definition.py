@@ -14,6 +14,7 @@ from ml_collections.config_dict import placeholder
 
 from dcjax import augment
 from dcjax.common.errors import UserError, check_least, check_name
+from dcjax.common.registry import guarded
 from dcjax.config.datasets import default_strategy, warn_of_flips
 from dcjax.data import Dataset, base_name
 from dcjax.devices.strategy import Strategy
@@ -44,6 +45,29 @@ class Definition(NamedTuple):
   smoke: Mapping[str, Any] = SMOKE
   protocol: str = "dsa"
   unit: Callable[[ConfigDict], bool] = lambda config: False
+
+
+def of_user(name: str, found: Any) -> Definition:
+  """A user's object as a definition, whose errors become `UserError`s of one line.
+
+  Raises:
+    UserError: it is none.
+  """
+  if not isinstance(found, Definition):
+    raise UserError(
+      f"method: {name} is of type {type(found).__name__}; name a methods.definition.Definition"
+    )
+
+  def fields():
+    config = ConfigDict()
+    config.update(found.fields())
+    return config
+
+  build = found.build and guarded("method", name, found.build)
+  resolve, unit = (guarded("method", name, each) for each in (found.resolve, found.unit))
+  return found._replace(
+    fields=guarded("method", name, fields), build=build, resolve=resolve, unit=unit
+  )
 
 
 # --- Fields ----------------------------------------------------------------------------------

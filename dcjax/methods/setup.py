@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from dcjax import augment, nn
 from dcjax.augment import Augmentations
-from dcjax.common.registry import METHODS
+from dcjax.config import definition
 from dcjax.data import Dataset
 from dcjax.devices.strategy import Strategy
 from dcjax.nn import Network
@@ -85,7 +85,7 @@ def decoder(config: ConfigDict, dataset: Dataset) -> Formation:
     ipc=config.ipc,
     mean=tuple(np.asarray(dataset.mean).tolist()),
     std=tuple(np.asarray(dataset.std).tolist()),
-    unit=METHODS.find("method", config.method).unit(config),
+    unit=definition(config.method).unit(config),
   )
 
 

@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 from dcjax import augment, data, evaluation, nn
 from dcjax import config as config_lib
 from dcjax.common.errors import UserError
-from dcjax.common.registry import METHODS
 from dcjax.common.types import Array, Key
 from dcjax.common.version import __version__
 from dcjax.data import Dataset
@@ -54,7 +53,9 @@ def memory(config: ConfigDict) -> data.Memory:
 
 def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   """The method of a config that condenses."""
-  return METHODS.find("method", config.method).build(config, dataset, layout)
+  build = config_lib.definition(config.method).build
+  assert build is not None  # a selection has been refused
+  return build(config, dataset, layout)
 
 
 def settings(kind: type[Any], fields: ConfigDict) -> Any:
