@@ -16,7 +16,10 @@ from dcjax.common.registry import METHODS
 from dcjax.config import default, flatten
 
 _LONGEST = 250  # characters of another's message
-FIELDS_HEADING = "Fields of the config with their defaults, explained in dcjax/config/defaults.py:"
+FIELDS_HEADING = (
+  "Fields of the config with their defaults, explained in dcjax/config/defaults.py and, those of a\n"
+  "method, in its file in dcjax/methods/:"
+)
 
 
 def parse(

@@ -1,5 +1,6 @@
 """A method of a user's file; and how the package is laid out for the next method."""
 
+import ast
 import inspect
 import pkgutil
 import shutil
@@ -117,6 +118,27 @@ def test_a_newcomer_finds_few_rooms():
   folder = [str(Path(dcjax.__file__).parent)]
   rooms = {module.name for module in pkgutil.iter_modules(folder)} - {"__main__"}
   assert len(rooms) <= 14, sorted(rooms)
+
+
+# Each imports those before it alone.
+ORDER = (
+  "common", "data", "augment", "nn", "sets", "devices", "evaluation", "config", "methods", "run",
+  "figures", "tables", "commands", "applications",
+)  # fmt: skip
+
+
+def test_rooms_import_one_another_in_one_direction():
+  folder = Path(dcjax.__file__).parent
+  for file in folder.glob("*/**/*.py"):
+    room = file.relative_to(folder).parts[0]
+    taken = [
+      name
+      for node in ast.parse(file.read_text()).body
+      if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dcjax"
+      for name in (node.module.split(".")[1:2] or [alias.name for alias in node.names])
+    ]
+    upward = [name for name in taken if ORDER.index(name) > ORDER.index(room)]
+    assert not upward, f"{file}: {upward}"
 
 
 def test_few_frames_lie_between_a_run_and_its_network_s_loss(monkeypatch, tmp_path):

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dcjax.common.errors import check_least
+from dcjax.common.registry import METHODS
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
 from dcjax.methods.definition import Definition, as_fields
 from dcjax.nn import Network, training
 
-SELECTIONS = ("random", "herding", "k_center", "forgetting", "optimal_random")
+SELECTIONS = tuple(name for name, where in METHODS.own.items() if __name__ in where)
 
 
 def random(key: Key, valid: Array, *, ipc: int) -> Array:

@@ -149,7 +149,10 @@ def condensation(
 
   Args:
     settings: its hyper-parameters, a NamedTuple; `ipc`, `init`, `batch_real` and `lr_image` are
-      among them.
+      among them. `init` may also be the .npz file of a saved set of the same classes, ipc, shape
+      and formation: its images, and the weights of a learnable formation. Pixels in [0, 1] (IDC)
+      are turned into normalised ones, and the other way round. The set is kept as init.npz in the
+      workdir, so that the file may go.
     iterations: outer ones; None: by rule.
     checkpoint_every: so many of them.
     dsa: how images are augmented that are matched; None: not at all.

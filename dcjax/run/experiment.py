@@ -48,7 +48,7 @@ def strategy(config: ConfigDict, dataset: Dataset) -> Strategy:
 
 def memory(config: ConfigDict) -> data.Memory:
   """What of the dataset may be in memory."""
-  return settings(data.Memory, config.compute)
+  return data.Memory(*(config.compute[name] for name in data.Memory._fields))
 
 
 def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
@@ -56,11 +56,6 @@ def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   build = config_lib.definition(config.method).build
   assert build is not None  # a selection has been refused
   return build(config, dataset, layout)
-
-
-def settings(kind: type[Any], fields: ConfigDict) -> Any:
-  """A NamedTuple of settings, from the fields that they name."""
-  return kind(*(fields[name] for name in kind._fields))
 
 
 class Evaluation:
