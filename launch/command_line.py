@@ -17,8 +17,8 @@ from dcjax.config import default, flatten
 
 _LONGEST = 250  # characters of another's message
 FIELDS_HEADING = (
-  "Fields of the config with their defaults, explained in dcjax/config/defaults.py and, those of a\n"
-  "method, in its file in dcjax/methods/:"
+  "Fields of the config with their defaults, explained in dcjax/config/defaults.py and, those of\n"
+  "a method, in its file in dcjax/methods/:"
 )
 
 

@@ -87,9 +87,7 @@ def test_the_network_of_a_package_condenses_digits(package, tmp_path):
 def test_a_package_takes_no_name_of_dcjax_and_its_faults_are_named(package):
   assert set(NETWORKS) == {*NETWORKS.own, "linear", "odd"}
   assert architectures.parse("vgg11:norm=batch") == {"name": "vgg11", "norm": "batch"}
-  with pytest.raises(
-    UserError, match=r"^network: odd, from package_\w+:no, cannot be loaded: Attr"
-  ):
+  with pytest.raises(UserError, match=rf"^network: odd, from {package}:no, cannot be loaded: Attr"):
     architectures.parse("odd")
   with pytest.raises(UserError, match=r"^network: unknown 'liner'; did you mean 'linear'\?$"):
     architectures.parse("liner")
