@@ -5,8 +5,14 @@ from pathlib import Path
 import pytest
 
 
-def install(monkeypatch: pytest.MonkeyPatch, folder: Path, module: str, group: str, **points: str):
-  """Puts a package with one module on `sys.path`, whose entry points name objects in it."""
+def install(
+  monkeypatch: pytest.MonkeyPatch, folder: Path, module: str, group: str, **points: str
+) -> str:
+  """Puts a package with one module on `sys.path`, whose entry points name objects in it.
+
+  Returns:
+    The name of the module.
+  """
   name = f"package_{folder.name.replace('-', '_')}"
   (folder / f"{name}.py").write_text(module)
   info = folder / f"{name}-1.0.dist-info"
@@ -15,3 +21,4 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, module: str, group: s
   lines = [f"{point} = {name}:{attribute}\n" for point, attribute in points.items()]
   (info / "entry_points.txt").write_text("".join([f"[{group}]\n", *lines]))
   monkeypatch.syspath_prepend(folder)
+  return name
