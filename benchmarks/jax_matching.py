@@ -206,11 +206,11 @@ class Idc(Matching):
 
 
 class Idm(Idc):
-  """IDM: one iteration; the first one trains a network, those that follow do not."""
+  """IDM: one iteration, with the training of the networks that serve in it."""
 
   def _match(self, real, augmentations, params, stored, dataset, key):
     matching = FeatureMatching(self._setup(augmentations), real)
-    weight = jnp.float32(problem.IDM_REGULARISATION * problem.CHECK_ACCURACY)
+    weight = jnp.float32(problem.IDM_REGULARISATION * 100 * problem.CHECK_ACCURACY)
     return matching.match(params, stored, dataset, matching.draw(dataset, key), key, weight)
 
   def _augmentations(self):
@@ -227,7 +227,10 @@ class Idm(Idc):
     queue = idm.QueueSettings(
       initial=problem.IDM_INITIAL,
       size=problem.IDM_SIZE,
+      networks=problem.IDM_NETWORKS,
       interval=problem.IDM_INTERVAL,
+      train_every=1,
+      accuracy="running",
       steps=problem.IDM_STEPS,
       batch=problem.IDM_BATCH,
       lr=problem.LR_NETWORK,

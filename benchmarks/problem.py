@@ -24,10 +24,11 @@ NETWORKS, EPOCHS = 5, 10  # trained in one step of the problem 'training'
 # IDC (Appendix C.1, authors' code): steps of SGD after each matching, and how images go into them.
 IDC_STEPS, IDC_BATCH, IDC_CUTMIX = 32, 64, 0.5
 IDC_MATCHING, IDC_TRAINING = "color_crop_cutout", "color_crop"  # transforms, in sequence
-# IDM (supplement, section 1): networks in the queue, and every how many iterations how one trains.
-IDM_INITIAL, IDM_SIZE, IDM_INTERVAL, IDM_STEPS, IDM_BATCH = 3, 100, 30, 10, 256
-IDM_REGULARISATION = 0.5  # lambda_reg of Eq. 5
-IDM_SAMPLE = 1000  # training images that the accuracy of Eq. 5 is measured on
+# IDM (authors' code): networks in the queue, every how many iterations one is pushed, how many
+# serve in an iteration, and how each of these is then trained.
+IDM_INITIAL, IDM_SIZE, IDM_INTERVAL, IDM_NETWORKS = 3, 100, 30, 2
+IDM_STEPS, IDM_BATCH = 10, 256
+IDM_REGULARISATION = 0.5  # lambda_reg of Eq. 5, of an accuracy in per cent
 CHECK_ACCURACY = 0.3  # of a network, where the frameworks are compared
 PRODUCTS = ((2048, 2048, 2048), (2048, 1152, 128))  # rows, inner, columns: how fast can it be?
 PRODUCT_REPEATS = 5
@@ -236,16 +237,17 @@ def arithmetic(setting: Setting) -> float:
   are constants here); the forward pass costs F more, to its inputs: 7F, in the first layer, which
   has no gradient to its inputs to go back through, 5F. DM does without the linear layer: F for a
   real image; 2F for a synthetic one, whose gradient goes to the inputs alone. IDC is DSA with more
-  synthetic images, and trains a network; IDM is DM, between two trainings of its queue.
+  synthetic images, and trains a network; IDM is DM with two networks, and trains both.
   """
   first, *others = products(setting)
   trained = 2 * first + 3 * sum(others)
   if setting.problem == "training":
     return float(NETWORKS * EPOCHS * setting.classes * setting.ipc * trained)
   if setting.problem in ("dm", "idm"):
-    return float(
-      setting.classes * (setting.real + 2 * setting.synthetic) * (first + sum(others[:-1]))
-    )
+    matched = setting.classes * (setting.real + 2 * setting.synthetic) * (first + sum(others[:-1]))
+    if setting.problem == "dm":
+      return float(matched)
+    return float(IDM_NETWORKS * (matched + IDM_STEPS * IDM_BATCH * trained))
   twice = 5 * first + 7 * sum(others)
   steps = IDC_STEPS * IDC_BATCH * trained if setting.problem == "idc" else 0
   return float(setting.classes * (setting.real * trained + setting.synthetic * twice) + steps)
@@ -263,6 +265,9 @@ def traffic(setting: Setting) -> float:
   if setting.problem == "training":
     return float(NETWORKS * EPOCHS * setting.classes * setting.ipc * 2 * output)
   if setting.problem in ("dm", "idm"):
-    return float(setting.classes * (setting.real + 2 * setting.synthetic) * output)
+    matched = setting.classes * (setting.real + 2 * setting.synthetic) * output
+    if setting.problem == "dm":
+      return float(matched)
+    return float(IDM_NETWORKS * (matched + IDM_STEPS * IDM_BATCH * 2 * output))
   steps = IDC_STEPS * IDC_BATCH * 2 if setting.problem == "idc" else 0
   return float((setting.classes * (2 * setting.real + 4 * setting.synthetic) + steps) * output)

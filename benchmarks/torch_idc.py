@@ -1,7 +1,6 @@
 """An inner step of IDC and an iteration of IDM in PyTorch, written from the papers."""
 
 import random
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,61 +44,61 @@ class Idc(Dc):
     return torch_augment.sequence(problem.IDC_MATCHING, 1, side, self._device)
 
 
-class Trained(NamedTuple):
-  """A network of IDM's queue."""
+class Trained:
+  """A network of IDM's queue, and the accuracy on the batches that have trained it."""
 
-  network: nn.Sequential
-  sgd: torch.optim.Optimizer
-  accuracy: float
+  def __init__(self, network: nn.Sequential, accuracy: float = 0.0):
+    self.network, self.sgd = network, _sgd(network)
+    self.accuracy, self.steps = accuracy, 0
+
+  def count(self, share: float) -> None:
+    """Takes what it had right of one more batch into the mean."""
+    self.accuracy = (self.accuracy * self.steps + share) / (self.steps + 1)
+    self.steps += 1
 
 
 class Idm(Dm):
-  """IDM: the distance of mean features and the weighted cross-entropy, with a network of a queue.
+  """IDM: the distance of mean features and the weighted cross-entropy, with networks of a queue.
 
   The oldest network would leave the queue when it is full, which no benchmark lasts for.
   """
 
   def __init__(self, setting: Setting, device: torch.device, block: int, compiled: bool):
     super().__init__(setting, device, block, compiled)
-    self._accuracy = problem.CHECK_ACCURACY
+    self._serving = [Trained(self.network, problem.CHECK_ACCURACY)]
     self._iterations = 0
     self._queue: list[Trained] = []
 
   def __call__(self) -> float:
-    """One matching of all classes and one image step; training and a new network if due."""
+    """One matching of all classes, one image step, the networks' training; a new one if due."""
     if not self._queue:
       self._queue = [self._fresh() for _ in range(problem.IDM_INITIAL)]
-    place = random.randrange(len(self._queue))
-    self.network, sgd, self._accuracy = self._queue[place]
+    self._serving = random.sample(self._queue, problem.IDM_NETWORKS)
     loss = self._image_step()
-    if self._iterations % problem.IDM_INTERVAL == 0:
+    for trained in self._serving:
       for _ in range(problem.IDM_STEPS):
         images, labels = self._batch(problem.IDM_BATCH)
-        draw = torch_augment.draw(len(images), images.shape[-1], self._device)
-        _step(self._apply, self.network, sgd, draw(images), labels)
-      self._queue[place] = Trained(self.network, sgd, self._measured(self.network))
+        right = _step(self._apply, trained.network, trained.sgd, images, labels)
+        trained.count(right.item())
+    if self._iterations % problem.IDM_INTERVAL == 0:
       self._queue.append(self._fresh())
     self._iterations += 1
     return loss
 
   def _distance(self, label: int, real: Tensor, synthetic: Tensor) -> Tensor:
-    *embedding, classifier = self.network
-    features = self._apply(nn.Sequential(*embedding), synthetic)
     labels = torch.full((len(synthetic),), label, device=self._device)
-    regulariser = functional.cross_entropy(classifier(features), labels)
-    distance = ((features.mean(0) - self._mean_features(real)) ** 2).sum()
-    return distance + problem.IDM_REGULARISATION * self._accuracy * regulariser
+    total = torch.zeros((), device=self._device)
+    for trained in self._serving:
+      self.network = trained.network
+      *embedding, classifier = self.network
+      features = self._apply(nn.Sequential(*embedding), synthetic)
+      distance = ((features.mean(0) - self._mean_features(real)) ** 2).sum()
+      weight = problem.IDM_REGULARISATION * 100 * trained.accuracy
+      total = total + distance + weight * functional.cross_entropy(classifier(features), labels)
+    return total
 
   def _fresh(self) -> Trained:
-    network = torch_network.convnet(self._setting, self._device)
-    return Trained(network, _sgd(network), self._measured(network))
-
-  @torch.no_grad()
-  def _measured(self, network: nn.Sequential) -> float:
-    """The accuracy of a network on a sample of real images."""
-    images, labels = self._batch(problem.IDM_SAMPLE)
-    found = [self._apply(network, part).argmax(1) for part in images.split(self._block)]
-    return (torch.cat(found) == labels).float().mean().item()
+    return Trained(torch_network.convnet(self._setting, self._device))
 
 
 def cutmix(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,7 +135,12 @@ def _step(
   sgd: torch.optim.Optimizer,
   images: Tensor,
   targets: Tensor,
-) -> None:
+) -> Tensor:
+  """One step, and the share of the batch that was right before it, for labels as targets."""
   sgd.zero_grad()
-  functional.cross_entropy(apply(network, images), targets).backward()
+  logits = apply(network, images)
+  functional.cross_entropy(logits, targets).backward()
   sgd.step()
+  return (
+    (logits.argmax(1) == targets).float().mean() if targets.dim() == 1 else logits.new_zeros(())
+  )

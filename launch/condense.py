@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> None:
   summary = condense(values.config, values.workdir)
   if processes.is_first():
     print(report.table(summary["evaluations"]))
+    print(report.of_best(summary["evaluations"]), end="")
     print(f"Everything is in {values.workdir}")
 
 

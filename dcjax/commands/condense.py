@@ -328,6 +328,7 @@ class Run:
   def _summarise(self) -> dict[str, Any]:
     """Writes the set and the summary."""
     synthetic, config = self._synthetic_set(), self.config
+    evaluations = self.metrics.evaluations()
     summary = {
       "method": config.method,
       "dataset": self.dataset.name,
@@ -339,7 +340,8 @@ class Run:
       "hardware": environment.hardware(),
       "versions": environment.versions(),
       "seconds": {name: round(value, 3) for name, value in self.watch.seconds.items()},
-      "evaluations": self.metrics.evaluations(),
+      "evaluations": evaluations,
+      "best": report.best(evaluations),
     }
     self.folder.check_there()
     if processes.is_first():

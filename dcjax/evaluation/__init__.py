@@ -189,7 +189,7 @@ def make_trainer(
     bound = learner, carry, images, labels, train_key
     if drawn is None:
       return training.epochs(*bound, start=start, stop=stop)
-    return training.random_steps(*bound, start=start * steps, stop=stop * steps)
+    return training.random_steps(*bound, start=start * steps, stop=stop * steps)[0]
 
   def statistics(params):
     if not network.batch_norm:

@@ -22,6 +22,36 @@ def table(evaluations: Sequence[dict[str, Any]]) -> str:
   return markdown.table([COLUMNS, *(_row(record) for record in evaluations)])
 
 
+def best(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+  """The evaluation of the synthetic set that was best on the test images, if there was a choice.
+
+  IDM reports that one; it was chosen by the images that it is then measured on.
+
+  Args:
+    evaluations: of a run; those of the network that comes first are compared, by their last epoch.
+
+  Returns:
+    One of them; None if the set was evaluated after one iteration only.
+  """
+  ours = [record for record in evaluations if record["set"] == "synthetic"]
+  first = [record for record in ours if record["network"] == ours[0]["network"]]
+  if len(first) < 2:
+    return None
+  return max(first, key=lambda record: record["last_mean"])
+
+
+def of_best(evaluations: Sequence[dict[str, Any]]) -> str:
+  """A sentence on the `best` one, ending its line; empty if there was no choice."""
+  found = best(evaluations)
+  if found is None:
+    return ""
+  accuracy = percent(found["last_mean"], found["last_std"])
+  return (
+    f"Best on the test images, which chose it: iteration {found['iteration']}, {accuracy} % "
+    f"({found['network']}); the last set is in synthetic.npz, all in images/.\n"
+  )
+
+
 def _row(record: dict[str, Any]) -> tuple[str, ...]:
   synthetic = record["set"] == "synthetic"
   augmented = " aug" if record["augmentation"] != "none" or record.get("cutmix") else ""

@@ -128,7 +128,8 @@ class Augmenting(NamedTuple):
 class Forming(NamedTuple):
   """How synthetic images come from those stored (IDC, section 3.2)."""
 
-  # 'uniform', 'multi_scale', 'bounded', 'learnable', 'time' or 'identity' (sets/formation.py)
+  # 'uniform', 'multi_scale', 'bounded', 'learnable', 'time', 'partition' or 'identity'
+  # (sets/formation.py)
   name: str = "uniform"
   factor: int = 1  # tiles along a side of a stored image; 1: none
   bound: int = formation.BOUND  # decoded images a class, for 'bounded'

@@ -51,7 +51,7 @@ from dcjax.methods.definition import (
 from dcjax.methods.distances import DISTANCES, note_new, on_convolutions
 from dcjax.methods.gradient_matching import Batches, GradientMatching
 from dcjax.methods.idc_networks import NetworkTraining, TrainingSettings
-from dcjax.methods.setup import Setup, in_steps, setup
+from dcjax.methods.setup import Setup, in_steps, network_augmentation, setup
 from dcjax.nn import Network
 from dcjax.sets.formation import Stored
 
@@ -215,9 +215,9 @@ def idc(setup: Setup, settings: IDCSettings) -> Method:
 def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   bound = setup(config, dataset, layout, first_block=layout.first_block)
   _check_convolutions(config, bound.network)
-  names, draw = config.training.augmentation, config.training.draw
-  augment.check_images("training.augmentation", names, dataset.image_shape)
-  network = augment.none if names == "none" else augment.transform(names, draw=draw, shared=False)
+  network = network_augmentation(
+    "training.augmentation", config.training.augmentation, dataset, config.training.draw
+  )
   bound = bound._replace(augmentations=bound.augmentations._replace(network=network))
   settings = from_fields(IDCSettings(), config)
   return idc(bound, settings._replace(training=in_steps(settings.training, dataset)))

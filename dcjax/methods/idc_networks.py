@@ -80,7 +80,7 @@ class NetworkTraining(NamedTuple):
     return training.random_steps(
       training.Learner(self.setup.network, self.optimizer(), batching),
       carry, images, labels, key, start=start, stop=stop, indices=indices,
-    )  # fmt: skip
+    )[0]  # fmt: skip
 
   @property
   def chunks(self) -> int:

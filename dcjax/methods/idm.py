@@ -5,13 +5,16 @@ images of those stored (section 4.1), and what stands behind the bars:
 
   1  Q: N random networks                          | `queue.initial` (section 4.2)
   2  for m = 0 .. M-1:
-  3    phi: one of Q, and its accuracy             | on real images, when last trained
+  3    phi: one of Q, and its accuracy             | two of Q, lines 4 to 6 sum over them
   4    loss of DM with phi
   5    cross-entropy of S at phi                   | (section 4.3, Eq. 4)
   6    move S against the gradient of both         | lambda_reg * accuracy * line 5 (Eq. 5)
   7    train phi for K steps, put it back          | `queue.steps`
-  8    push a new network                          | lines 7 to 9 every `queue.interval` iterations
+  8    push a new network                          | lines 8 and 9 every `queue.interval` iterations
   9    pop the oldest if there are more than N_max | `queue.size`
+
+The accuracy is in per cent: as a fraction, line 5 would have a gradient of no weight beside line 4.
+`queue.schedule=paper` is lines 3 to 9 as they are printed (see `idm_queue`).
 """
 
 from collections.abc import Callable
@@ -21,8 +24,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from dcjax.common.errors import UserError, check_least
+from dcjax import augment
+from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.common.types import Array, Key
+from dcjax.config.datasets import warn_of_flips
 from dcjax.data import Dataset, base_name
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import (
@@ -46,20 +51,34 @@ from dcjax.methods.definition import (
   from_fields,
 )
 from dcjax.methods.feature_matching import FeatureMatching
-from dcjax.methods.idm_queue import NetworkQueue, Queue, QueueSettings, Trained
-from dcjax.methods.setup import Setup, in_steps, setup
+from dcjax.methods.idm_queue import (
+  ACCURACIES,
+  SCHEDULES,
+  NetworkQueue,
+  Queue,
+  QueueSettings,
+  Trained,
+)
+from dcjax.methods.setup import Setup, in_steps, network_augmentation, setup
 from dcjax.sets.formation import Stored
+
+# By dataset and images per class, what is not as for the others (authors' code).
+REGULARISATION = {("cifar100", 10): 0.1, ("tiny_imagenet", 50): 0.8}
+STEPS = {("cifar100", 10): 50, ("tiny_imagenet", 50): 50}
+PER_CENT = 100
 
 
 class IDMSettings(NamedTuple):
   """IDM's hyper-parameters."""
 
   ipc: int = 1  # stored images per class
-  init: str = "real"
+  # 'mix': each part of a stored image starts as another real image made smaller (authors' code);
+  # 'real': the parts of one real image (section 5.1)
+  init: str = "mix"
   # Real images of each class in one iteration; None: 5000 at one image per class, else 256
   batch_real: int = by_rule(int)
   lr_image: float = 0.2  # (supplement, section 1)
-  # lambda_reg of Eq. 5; None: 0.5 up to 10 images per class, else 0.1; 0: none
+  # lambda_reg of Eq. 5, of an accuracy in per cent; None: `REGULARISATION`; 0: none
   regularisation: float = by_rule(float)
   queue: QueueSettings = QueueSettings()
 
@@ -70,7 +89,7 @@ class IDMState(NamedTuple):
   stored: Stored  # images [classes, ipc, H, W, C] float32, and a formation's weights
   optimizer: Any  # the image optimiser's state: momentum shaped as the images
   queue: Queue
-  sampled: Array  # int32, the slot of phi
+  serving: Array  # int32 [networks], the slots of phi
 
 
 def idm(setup: Setup, settings: IDMSettings) -> Method:
@@ -83,8 +102,8 @@ def idm(setup: Setup, settings: IDMSettings) -> Method:
     settings: hyper-parameters; the queue's pretraining is in steps.
 
   Returns:
-    The method; its metrics are `loss`, Eq. 5 averaged over classes, and `accuracy`, that of the
-    network that was sampled.
+    The method; its metrics are `loss`, Eq. 5 summed over networks and averaged over classes; and of
+    the networks that served, the mean `accuracy` in [0, 1] and the mean `steps` of their training.
   """
   optimizer = image_optimizer(settings.lr_image)
   images = initialiser(
@@ -97,7 +116,8 @@ def idm(setup: Setup, settings: IDMSettings) -> Method:
 
   def begin(state: Any, dataset: Dataset, indices: Any, key: Key, number: Array):
     queue = networks.empty(dataset.num_classes)
-    return IDMState(state.stored, state.optimizer, queue, jnp.int32(0)), {}
+    serving = jnp.zeros(settings.queue.networks, jnp.int32)
+    return IDMState(state.stored, state.optimizer, queue, serving), {}
 
   def draw_to_pretrain(dataset: Dataset, key: Key, number: Array) -> Array:
     return networks.draw_chunk(dataset, jax.random.split(key)[1], number)
@@ -117,7 +137,7 @@ def idm(setup: Setup, settings: IDMSettings) -> Method:
   def fill_key(key: Key, number: Array) -> Key:
     return jax.random.fold_in(jax.random.split(jax.random.split(key)[1])[1], number)
 
-  def draw_to_fill(dataset: Dataset, key: Key, number: Array) -> Array:
+  def draw_to_fill(dataset: Dataset, key: Key, number: Array) -> Array | None:
     return networks.draw_to_test(dataset, fill_key(key, number))
 
   def fill(state: IDMState, dataset: Dataset, indices: Array, key: Key, number: Array):
@@ -131,54 +151,69 @@ def idm(setup: Setup, settings: IDMSettings) -> Method:
 
   def match(state: IDMState, dataset: Dataset, indices: Array, key: Key, number: Array):
     sample_key, match_key, _, _ = jax.random.split(key, 4)
-    slot = networks.sample(state.queue, sample_key)  # line 3
-    phi = slots.at(state.queue.slots, slot)
-    # The accuracy is that of the last training, not of this iteration.
-    weight = settings.regularisation * phi.accuracy if settings.regularisation else None
-    losses, gradients = matching.match(  # lines 4 and 5
-      phi.params, state.stored, dataset, indices, match_key, weight
-    )
+    serving = networks.sample(state.queue, sample_key)  # line 3
+    phis = slots.at(state.queue.slots, serving)
+
+    def one(phi):  # lines 4 and 5; all see the same real images under the same augmentation
+      weight = settings.regularisation * PER_CENT * phi.accuracy
+      return matching.match(
+        phi.params, state.stored, dataset, indices, match_key,
+        weight if settings.regularisation else None,
+      )  # fmt: skip
+
+    losses, gradients = jax.tree.map(lambda leaf: leaf.sum(0), jax.lax.map(one, phis))
     state = step_images(optimizer, state, gradients)  # line 6
-    return state._replace(sampled=slot), {"loss": losses.mean(), "accuracy": phi.accuracy}
+    metrics = {"accuracy": phis.accuracy.mean(), "steps": phis.steps.mean()}
+    return state._replace(serving=serving), {"loss": losses.mean(), **metrics}
 
-  # Every `interval` iterations, line 7 ...
+  # Line 7 ...
 
-  def phi(state: IDMState, key: Key) -> tuple[Trained, Callable[[Trained], IDMState]]:
-    queue, slot = state.queue, state.sampled
-    return slots.at(queue.slots, slot), lambda phi: state._replace(
-      queue=queue._replace(slots=slots.put(queue.slots, slot, phi))
+  def phis(state: IDMState, key: Key) -> tuple[Trained, Callable[[Trained], IDMState]]:
+    queue, serving = state.queue, state.serving
+    return slots.at(queue.slots, serving), lambda phis: state._replace(
+      queue=queue._replace(slots=slots.put(queue.slots, serving, phis))
     )
 
-  def draw_to_train(dataset: Dataset, key: Key, number: Array) -> tuple[Array, Array]:
-    classes = jnp.ones(dataset.num_classes, bool)
-    return networks.draw_to_train(dataset, jax.random.split(key, 4)[2], classes)
+  def train_keys(key: Key) -> Key:
+    """One for each network."""
+    return jax.random.split(jax.random.split(key, 4)[2], settings.queue.networks)
 
-  def train(phi: Trained, dataset: Dataset, indices: Any, key: Key, number: Array):
-    train_key = jax.random.split(key, 4)[2]
-    if indices is None:  # phi knows which classes it is trained on
-      indices = networks.draw_to_train(dataset, train_key, phi.classes)
-    return networks.train(phi, dataset, indices, train_key), {}
+  def draw_to_train(dataset: Dataset, key: Key, number: Array) -> tuple[Array, Array | None]:
+    classes = jnp.ones(dataset.num_classes, bool)
+    draw = jax.vmap(networks.draw_to_train, (None, 0, None))
+    return draw(dataset, train_keys(key), classes)
+
+  def train(phis: Trained, dataset: Dataset, indices: Any, key: Key, number: Array):
+    def one(each):
+      phi, indices, key = each
+      if indices is None:  # phi knows which classes it is trained on
+        indices = networks.draw_to_train(dataset, key, phi.classes)
+      return networks.train(phi, dataset, indices, key)
+
+    return jax.lax.map(one, (phis, indices, train_keys(key))), {}
 
   # ... and lines 8 and 9: the new network is in the place of the oldest, if the queue is full.
 
-  def draw_to_push(dataset: Dataset, key: Key, number: Array) -> Array:
+  def draw_to_push(dataset: Dataset, key: Key, number: Array) -> Array | None:
     return networks.draw_to_test(dataset, jax.random.split(key, 4)[3])
 
   def push(old: Queue, dataset: Dataset, indices: Array, key: Key, number: Array):
     return networks.new(old, dataset, indices, jax.random.split(key, 4)[3]), {}
 
-  every, all_classes = settings.queue.interval, settings.queue.classes == 1
+  queue = settings.queue
   return Method(
     start=(
       images,
       Step(begin),
-      Step(pretrain, draw_to_pretrain, times=settings.queue.pretrained * networks.chunks),
-      Step(fill, draw_to_fill, times=settings.queue.initial),
+      Step(pretrain, draw_to_pretrain, times=queue.pretrained * networks.chunks),
+      Step(fill, draw_to_fill, times=queue.initial),
     ),
     iteration=(
       Step(match, draw),
-      Step(train, draw_to_train if all_classes else unknown, every=every, view=phi),
-      Step(push, draw_to_push, every=every, view=oldest),
+      Step(
+        train, draw_to_train if queue.classes == 1 else unknown, every=queue.train_every, view=phis
+      ),
+      Step(push, draw_to_push, every=queue.interval, view=oldest),
     ),
   )
 
@@ -187,35 +222,53 @@ def idm(setup: Setup, settings: IDMSettings) -> Method:
 
 
 def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
+  bound = setup(config, dataset, layout)
+  network = network_augmentation("queue.augmentation", config.queue.augmentation, dataset)
+  bound = bound._replace(augmentations=bound.augmentations._replace(network=network))
   settings = from_fields(IDMSettings(), config)
-  settings = settings._replace(queue=in_steps(settings.queue, dataset))
-  return idm(setup(config, dataset, layout), settings)
+  return idm(bound, settings._replace(queue=in_steps(settings.queue, dataset)))
 
 
 def _resolve(config: ConfigDict) -> None:
-  queue, one = config.queue, config.ipc == 1
+  case = base_name(config.dataset.name), config.ipc
   if config.batch_real is None:
-    config.batch_real = 5000 if one else 256
+    config.batch_real = 5000 if config.ipc == 1 else 256
   if config.regularisation is None:
-    config.regularisation = 0.5 if config.ipc <= 10 else 0.1
-  if queue.interval is None:
-    queue.interval = 5 if one else 30
-  if queue.steps is None:
-    hard = base_name(config.dataset.name) == "cifar100" and config.ipc == 10
-    queue.steps = 50 if hard else 10
+    config.regularisation = REGULARISATION.get(case, 0.5 if config.ipc <= 10 else 0.1)
+  if config.queue.interval is None:
+    config.queue.interval = 5 if config.ipc == 1 else 30
+  if config.queue.steps is None:
+    config.queue.steps = STEPS.get(case, 10)
   check_least("regularisation", config.regularisation, 0)
-  _check_queue(queue)
+  _resolve_queue(config.queue, case[0])
   check_condensation(config, lr_image="0.2")
 
 
-def _check_queue(queue: ConfigDict) -> None:
+def _resolve_queue(queue: ConfigDict, dataset: str) -> None:
+  check_name("queue.schedule", queue.schedule, SCHEDULES)
+  networks, train_every, accuracy = SCHEDULES[queue.schedule]
+  by_schedule = {
+    "networks": networks, "train_every": train_every or queue.interval, "accuracy": accuracy
+  }  # fmt: skip
+  for field, value in by_schedule.items():
+    if queue[field] is None:
+      queue[field] = value
   check_rate("queue.lr", queue.lr, "0.01")
-  least = {"initial": 1, "size": 1, "interval": 1, "steps": 1, "batch": 1, "pretrained": 0}
-  for field, value in least.items():
+  check_name("queue.accuracy", queue.accuracy, ACCURACIES)
+  least = dict.fromkeys(("initial", "size", "interval", "train_every", "steps", "batch"), 1)
+  for field, value in (least | {"networks": 1, "pretrained": 0}).items():
     check_least(f"queue.{field}", queue[field], value)
+  if queue.augmentation != "none":
+    augment.check_strategy("queue.augmentation", queue.augmentation)
+    warn_of_flips("queue.augmentation", queue.augmentation, dataset)
   if queue.initial > queue.size:
     raise UserError(
       f"queue.initial: {queue.initial} networks do not fit a queue.size of {queue.size}; lower it"
+    )
+  if queue.networks > queue.initial:
+    raise UserError(
+      f"queue.networks: {queue.networks} cannot serve where there are queue.initial="
+      f"{queue.initial} at first; lower it, or raise queue.initial"
     )
   if not 0 < queue.classes <= 1:
     raise UserError(f"queue.classes: {queue.classes} is no share; give one above 0, 1 at most")
@@ -230,7 +283,10 @@ def _check_queue(queue: ConfigDict) -> None:
 IDM = Definition(
   # (authors' code; section 5.1)
   fields=lambda: condensation(
-    IDMSettings(), iterations=20_000, checkpoint_every=500, forming=Forming(factor=2)
+    IDMSettings(),
+    iterations=20_000,
+    checkpoint_every=500,
+    forming=Forming(name="partition", factor=2),
   ),
   build=_build,
   resolve=_resolve,

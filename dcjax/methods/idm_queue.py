@@ -1,4 +1,10 @@
-"""IDM's queue of networks (section 4.2), which real images train for various lengths."""
+"""IDM's queue of networks (section 4.2), which real images train for various lengths.
+
+Two schedules have been published. In the authors' program, which made the numbers, `networks` of
+the queue serve in every iteration and are all trained in it; only a new network is pushed every
+`interval` iterations. In the paper, one network serves, and by the supplement (section 1) it is
+trained when a new one is pushed, so that most that serve have never been.
+"""
 
 from typing import Any, NamedTuple
 
@@ -17,17 +23,35 @@ from dcjax.nn import training
 RATE_NOISE = 0.1  # of pretrained networks: how far their rates differ (supplement, Eq. 6)
 
 
+# What a schedule says of `networks`, `train_every` (None: the `interval`) and `accuracy`.
+SCHEDULES: dict[str, tuple[int, int | None, str]] = {
+  "program": (2, 1, "running"),
+  "paper": (1, None, "measured"),
+}
+ACCURACIES = ("running", "measured")
+
+
 class QueueSettings(NamedTuple):
   """IDM's hyper-parameters of the queue of networks (section 4.2)."""
 
+  schedule: str = "program"  # an entry of `SCHEDULES`, which fills in what it says if that is None
   initial: int = 3  # N, networks that it starts with (authors' code)
   size: int = 100  # N_max, most networks in it
-  # Iterations from one training and one new network to the next; None: 5 at one image, else 30
+  networks: int = by_rule(int)  # of the queue that serve in one iteration, no two the same
+  # Iterations from one new network to the next; None: 5 at one image per class, else 30
   interval: int = by_rule(int)
-  # K, of SGD in one training; None: 10, but 50 for CIFAR-100 with ten images
+  train_every: int = by_rule(int)  # iterations from one training of those that serve to the next
+  # K, of SGD in one training; None: 10, but 50 for CIFAR-100 with ten images per class and for
+  # Tiny ImageNet with fifty (authors' code)
   steps: int = by_rule(int)
   batch: int = 256  # real images of a step
   lr: float = 0.01
+  # 'none', or transforms as in dsa.strategy, drawn for each batch, of the images that train; the
+  # paper does not say
+  augmentation: str = "none"
+  # Acc of Eq. 5: 'running', the mean over all batches that have trained a network, 0 for a new one
+  # (authors' code); or 'measured' on real images after each training, and of a new one
+  accuracy: str = by_rule(str)
   pretrained: int = 0  # networks to start from in place of random ones (supplement, section 3)
   # Passes over the real images that each has been trained for; here, but in a config, in steps
   pretraining: int = 10
@@ -39,7 +63,8 @@ class Trained(NamedTuple):
 
   params: Params
   optimizer: Any  # its optimiser's state: momentum shaped as the network
-  accuracy: Array  # float32, on real images, when last trained
+  accuracy: Array  # float32, in [0, 1]
+  steps: Array  # float32, of its training so far
   rate: Array  # float32, of SGD
   classes: Array  # [classes] bool, on which it is trained
 
@@ -65,36 +90,42 @@ class NetworkQueue(NamedTuple):
     return Queue(slots.zeros(one, settings.size), jnp.int32(0), pretrained)
 
   def sample(self, queue: Queue, key: Key) -> Array:
-    """The slot of a network, each as likely as the others."""
-    return jax.random.randint(key, (), 0, jnp.minimum(queue.pushed, self.settings.size), jnp.int32)
+    """The slots of the networks that serve, int32 `[networks]`: any of them, no two the same."""
+    size = self.settings.size
+    lots = jnp.where(jnp.arange(size) < queue.pushed, jax.random.uniform(key, (size,)), -1)
+    return jax.lax.top_k(lots, self.settings.networks)[1]
 
-  def draw_to_train(self, dataset: Dataset, key: Key, classes: Array) -> tuple[Array, Array]:
+  def draw_to_train(self, dataset: Dataset, key: Key, classes: Array) -> tuple[Array, Array | None]:
     """Draws the real images of K steps on some classes, and those that measure the accuracy.
 
     Returns:
-      Indices, int32 `[steps, batch]` and `[sample]`.
+      Indices, int32 `[steps, batch]` and `[sample]`; None if nothing is measured.
     """
     steps_key, sample_key = jax.random.split(key)
     of_steps = self._draw_steps(dataset, steps_key, classes, 0, self.settings.steps)
-    return of_steps, _sample(dataset, sample_key)
+    return of_steps, self._sample(dataset, sample_key)
 
   def train(
-    self, before: Trained, dataset: Dataset, indices: tuple[Array, Array], key: Key
+    self, before: Trained, dataset: Dataset, indices: tuple[Array, Array | None], key: Key
   ) -> Trained:
     """Trains a network for K steps, on what `draw_to_train` has drawn with the same key."""
-    steps_key = jax.random.split(key)[0]
-    params, state = self._steps(before, dataset, indices[0], steps_key, 0, self.settings.steps)
-    accuracy = self._accuracy(params, dataset, indices[1])
-    return before._replace(params=params, optimizer=state, accuracy=accuracy)
+    steps_key, steps = jax.random.split(key)[0], before.steps + self.settings.steps
+    (params, state), right = self._steps(
+      before, dataset, indices[0], steps_key, 0, self.settings.steps
+    )
+    # The mean over all batches so far, unless it is measured.
+    running = (before.accuracy * before.steps + right) / steps
+    accuracy = self._accuracy(params, dataset, indices[1], running)
+    return before._replace(params=params, optimizer=state, accuracy=accuracy, steps=steps)
 
-  def draw_to_test(self, dataset: Dataset, key: Key) -> Array:
-    """Draws the real images that measure the accuracy of a new network, int32 `[sample]`."""
-    return _sample(dataset, jax.random.split(key, 4)[1])
+  def draw_to_test(self, dataset: Dataset, key: Key) -> Array | None:
+    """Draws the real images that measure the accuracy of a new network, as `draw_to_train`."""
+    return self._sample(dataset, jax.random.split(key, 4)[1])
 
-  def new(self, queue: Queue, dataset: Dataset, indices: Array, key: Key) -> Queue:
+  def new(self, queue: Queue, dataset: Dataset, indices: Array | None, key: Key) -> Queue:
     """A queue of one slot with a new network in it, tested on what `draw_to_test` has drawn."""
     new = self._untested(queue.pretrained, dataset.num_classes, key)
-    accuracy = self._accuracy(new.params, dataset, indices)
+    accuracy = self._accuracy(new.params, dataset, indices, new.accuracy)
     return queue._replace(slots=new._replace(accuracy=accuracy), pushed=queue.pushed + 1)
 
   def _untested(self, pretrained: Params, classes: int, key: Key) -> Trained:
@@ -109,7 +140,8 @@ class NetworkQueue(NamedTuple):
       chosen = jax.random.permutation(classes_key, classes) < some
     else:
       params, chosen = self.setup.network.init(init_key), jnp.ones(classes, bool)
-    return Trained(params, self._optimizer(rate).init(params), jnp.float32(0), rate, chosen)
+    optimizer, nothing = self._optimizer(rate).init(params), jnp.float32(0)
+    return Trained(params, optimizer, nothing, nothing, rate, chosen)
 
   @property
   def chunks(self) -> int:
@@ -143,7 +175,7 @@ class NetworkQueue(NamedTuple):
       lambda new, old: jnp.where(chunk == 0, new, old), first, slots.at(queue.slots, 0)
     )
     bounds = training.chunk_bounds(chunk, self.settings.pretraining)
-    params, state = self._steps(before, dataset, indices, steps_key, *bounds)
+    (params, state), _ = self._steps(before, dataset, indices, steps_key, *bounds)
     kept = slots.put(queue.slots, 0, before._replace(params=params, optimizer=state))
     return queue._replace(slots=kept, pretrained=slots.put(queue.pretrained, which, params))
 
@@ -177,8 +209,8 @@ class NetworkQueue(NamedTuple):
     key: Key,
     start: Array | int,
     stop: Array | int,
-  ) -> tuple[Params, Any]:
-    """The parameters and the optimiser's state after steps `start` to `stop` on real images."""
+  ) -> tuple[tuple[Params, Any], Array]:
+    """Steps `start` to `stop` on real images, see `training.random_steps`."""
     batch = self.settings.batch
     block = self.setup.strategy.blocks(batch)
     batching = training.Batching(batch, block, dataset.normalise, self.setup.augmentations.network)
@@ -188,8 +220,18 @@ class NetworkQueue(NamedTuple):
       carry, dataset.images, dataset.labels, key, start=start, stop=stop, indices=indices,
     )  # fmt: skip
 
-  def _accuracy(self, params: Params, dataset: Dataset, indices: Array) -> Array:
-    """The share of some training images that a network classifies right."""
+  def _sample(self, dataset: Dataset, key: Key) -> Array | None:
+    """The training images that an accuracy is measured on, int32 `[sample]`, if it is."""
+    if self.settings.accuracy == "running":
+      return None
+    return jax.random.permutation(key, len(dataset.labels))[: trained_networks.SAMPLE]
+
+  def _accuracy(
+    self, params: Params, dataset: Dataset, indices: Array | None, running: Array
+  ) -> Array:
+    """The share of some training images that a network classifies right, or else `running`."""
+    if indices is None:
+      return running
     block = self.setup.strategy.blocks(len(indices))
     return trained_networks.accuracy(self.setup.network, params, dataset, indices, block=block)
 
@@ -197,8 +239,3 @@ class NetworkQueue(NamedTuple):
     return training.sgd(
       rate, momentum=trained_networks.MOMENTUM, weight_decay=trained_networks.WEIGHT_DECAY
     )
-
-
-def _sample(dataset: Dataset, key: Key) -> Array:
-  """The training images that an accuracy is measured on, int32 `[sample]`."""
-  return jax.random.permutation(key, len(dataset.labels))[: trained_networks.SAMPLE]

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dcjax import augment, nn
-from dcjax.augment import Augmentations
+from dcjax.augment import Augmentation, Augmentations
 from dcjax.config import definition
 from dcjax.data import Dataset
 from dcjax.devices.strategy import Strategy
@@ -70,6 +70,24 @@ def augmentations(config: ConfigDict, dataset: Dataset) -> Augmentations:
     return augment.NOTHING
   augment.check_images("dsa.strategy", config.dsa.strategy, dataset.image_shape)
   return augment.augmentations(**config.dsa)
+
+
+def network_augmentation(
+  field: str, names: str, dataset: Dataset, draw: str = "one"
+) -> Augmentation:
+  """What a method does to the real images that train its networks, image by image.
+
+  Args:
+    field: that holds the names.
+    names: 'none', or as `augment.transform` takes them.
+    dataset: whose images they are.
+    draw: as `augment.transform` takes it.
+
+  Raises:
+    UserError: it does not fit the images.
+  """
+  augment.check_images(field, names, dataset.image_shape)
+  return augment.none if names == "none" else augment.transform(names, draw=draw, shared=False)
 
 
 def decoder(config: ConfigDict, dataset: Dataset) -> Formation:

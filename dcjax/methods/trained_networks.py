@@ -60,7 +60,7 @@ def train(
 
     def further(carry):
       trained, number, _ = carry
-      trained = training.random_steps(
+      trained, _ = training.random_steps(
         learner, trained, dataset.images, dataset.labels, steps_key,
         start=number, stop=number + EVERY,
       )  # fmt: skip

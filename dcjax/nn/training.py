@@ -134,23 +134,26 @@ def summed_loss(
   weights: Array,
   *,
   stats: Params | None = None,
-) -> Array:
-  """Sum of the cross-entropies of images, a scalar.
+) -> tuple[Array, Array]:
+  """Sum of the cross-entropies of images, and of those that are classified right.
 
   Args:
     network: any.
     params: its parameters.
     images: normalised `[N, H, W, C]`.
     targets: labels int32 `[N]`, or probabilities `[N, classes]`.
-    weights: `[N]`.
+    weights: `[N]`, of each image in both sums.
     stats: frozen statistics for batch norm.
+
+  Returns:
+    Two scalars.
   """
   logits, _ = network.apply(params, images, stats)
   if targets.ndim == 1:
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    losses, labels = optax.softmax_cross_entropy_with_integer_labels(logits, targets), targets
   else:
-    losses = optax.softmax_cross_entropy(logits, targets)
-  return (losses * weights).sum()
+    losses, labels = optax.softmax_cross_entropy(logits, targets), targets.argmax(-1)
+  return (losses * weights).sum(), jnp.where(logits.argmax(-1) == labels, weights, 0).sum()
 
 
 def gradient(
@@ -163,21 +166,38 @@ def gradient(
   block: int,
   stats: Params | None = None,
 ) -> Params:
-  """Gradient of `summed_loss` to the parameters, summed over blocks of images.
+  """Gradient of `summed_loss` to the parameters; for its arguments see `gradient_and_right`."""
+  return gradient_and_right(network, params, images, targets, weights, block=block, stats=stats)[0]
+
+
+def gradient_and_right(
+  network: Network,
+  params: Params,
+  images: Array,
+  targets: Array,
+  weights: Array,
+  *,
+  block: int,
+  stats: Params | None = None,
+) -> tuple[Params, Array]:
+  """Gradient of `summed_loss` to the parameters, and what is classified right, over all blocks.
 
   Args:
     network: any; batch norm without `stats` takes the batch as one block, whatever `block` says.
     params: its parameters.
     images: normalised `[N, H, W, C]`.
     targets: labels int32 `[N]`, or probabilities `[N, classes]`.
-    weights: `[N]`; 1/N for the gradient of the mean loss.
+    weights: `[N]`; 1/N for the gradient of the mean loss, and a share of what is right.
     block: how many images at a time; memory grows with it, also that of a gradient of this one,
       and the result does not change.
     stats: frozen statistics for batch norm.
+
+  Returns:
+    The gradient, shaped as the parameters, and a scalar.
   """
 
   count = images.shape[0]
-  gradient_of = jax.grad(partial(summed_loss, network, stats=stats))
+  gradient_of = jax.grad(partial(summed_loss, network, stats=stats), has_aux=True)
   undivided = network.batch_norm and stats is None
   if undivided or block >= count:
     return gradient_of(params, images, targets, weights)
@@ -190,7 +210,8 @@ def gradient(
   def add(total, batch):
     return jax.tree.map(jnp.add, total, gradient_of(params, *batch)), None
 
-  return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), blocks)[0]
+  nothing = jax.tree.map(jnp.zeros_like, params), jnp.zeros_like(weights[0])
+  return jax.lax.scan(add, nothing, blocks)[0]
 
 
 def steps_per_epoch(count: int, batch: int) -> int:
@@ -232,7 +253,7 @@ def epoch(
     mix_key = jax.random.fold_in(jax.random.fold_in(key, 2), number)
     keys = jax.random.fold_in(augment_key, number), mix_key
     batch = images[index], labels[index], weights / weights.sum()
-    return _step(learner, carry, batch, keys), None
+    return _step(learner, carry, batch, keys)[0], None
 
   return jax.lax.scan(step, carry, (jnp.arange(steps), index, real))[0]
 
@@ -242,10 +263,11 @@ def _step(
   carry: tuple[Params, Any],
   batch: tuple[Array, Array, Array],
   keys: tuple[Key, Key],
-) -> tuple[Params, Any]:
-  """One step on a batch: images as `batching.decode` takes them, labels and weights.
+) -> tuple[tuple[Params, Any], Array]:
+  """One step on a batch, and the weight of what was classified right before it.
 
-  The keys are those of the augmentation and of CutMix.
+  The batch is images as `batching.decode` takes them, labels and weights; the keys are those of the
+  augmentation and of CutMix.
   """
   network, optimizer, batching = learner
   params, state = carry
@@ -257,9 +279,11 @@ def _step(
     targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
     images, targets = cutmix(mix_key, images, targets, batching.cutmix)
   targets = batching.teach(images, targets)
-  gradients = gradient(network, params, images, targets, weights, block=batching.block)
+  gradients, right = gradient_and_right(
+    network, params, images, targets, weights, block=batching.block
+  )
   updates, state = optimizer.update(gradients, state, params)
-  return optax.apply_updates(params, updates), state
+  return (optax.apply_updates(params, updates), state), right
 
 
 def random_steps(
@@ -272,7 +296,7 @@ def random_steps(
   start: Array | int,
   stop: Array | int,
   indices: Array | None = None,
-) -> tuple[Params, Any]:
+) -> tuple[tuple[Params, Any], Array]:
   """Takes steps `start` to `stop` on batches that are drawn at random, with replacement.
 
   Step t draws from `fold_in(key, t)`, so that training in pieces changes nothing.
@@ -289,22 +313,26 @@ def random_steps(
       None: each step draws its own, among all images.
 
   Returns:
-    The new `(params, optimizer state)`.
+    The new `(params, optimizer state)`; and the sum over the steps of the share of their batch that
+    the network classified right before each, a scalar.
   """
+  begin = carry, jnp.float32(0)
   if indices is not None and not len(indices):
-    return carry  # there is no step, of which no batch could be traced
+    return begin  # there is no step, of which no batch could be traced
   batch = learner.batching.batch
   weights = jnp.full(batch, 1 / batch, jnp.float32)
   draw = anywhere(images.shape[0], batch)
 
-  def body(number, carry):
+  def body(number, so_far):
+    carry, sum_of_shares = so_far
     step_key = jax.random.fold_in(key, number)
     index = draw(step_key) if indices is None else indices[number - start]
     keys = jax.random.fold_in(step_key, 1), jax.random.fold_in(step_key, 2)
     inputs = images[index], labels[index], weights
-    return _step(learner, carry, inputs, keys)
+    carry, right = _step(learner, carry, inputs, keys)
+    return carry, sum_of_shares + right
 
-  return jax.lax.fori_loop(start, stop, body, carry)
+  return jax.lax.fori_loop(start, stop, body, begin)
 
 
 def anywhere(count: int, batch: int) -> Callable[[Key], Array]:

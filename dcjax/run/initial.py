@@ -56,7 +56,10 @@ def stored(synthetic: SyntheticSet, config: ConfigDict, dataset: Dataset) -> Sto
   for theirs, name in zip(metadata["class_names"], dataset.class_names, strict=True):
     if theirs != name:
       differ("the class", theirs, name)
-  of_file, of_run = _formation(metadata["formation"]), _formation(forming.metadata())
+  sides = dataset.image_shape[:2]
+  of_file, of_run = (
+    _formation(fields, sides) for fields in (metadata["formation"], forming.metadata())
+  )
   if of_file != of_run:
     differ("the formation", of_file, of_run)
   known, wanted = metadata["range"], experiment.image_range(forming, dataset)
@@ -79,10 +82,12 @@ def stored(synthetic: SyntheticSet, config: ConfigDict, dataset: Dataset) -> Sto
   return Stored(jnp.asarray(images), synthetic.weights)
 
 
-def _formation(fields: dict[str, Any]) -> dict[str, Any]:
-  """The fields of a formation that matter; with factor 1 all names mean the same formation."""
+def _formation(fields: dict[str, Any], sides: tuple[int, ...]) -> dict[str, Any]:
+  """The fields of a formation that matter, under a name that all names of the same one share."""
   if fields["factor"] == 1 and fields["name"] != "learnable":
     return {"name": "identity"}
+  if fields["name"] == "partition" and not any(side % fields["factor"] for side in sides):
+    fields = fields | {"name": "uniform"}
   return {k: v for k, v in fields.items() if k != "bound" or fields["name"] == "bounded"}
 
 

@@ -20,8 +20,9 @@ from dcjax.nn.upsampler import Upsampler
 # factors up to the given one (IDC, Appendix D). bounded: uniform for as many images as leave the
 # decoded set within the bound, lower factors for the others. learnable: uniform, with a small
 # network beside the bilinear upsampling (Appendix D). time: tiles beside each other only, along
-# the columns, which are the time of a spectrogram (section 5.1).
-NAMES = ("identity", "uniform", "multi_scale", "bounded", "learnable", "time")
+# the columns, which are the time of a spectrogram (section 5.1). partition: uniform, but pixels
+# that are left over where the factor does not divide a side belong to no tile (IDM, authors' code).
+NAMES = ("identity", "uniform", "multi_scale", "bounded", "learnable", "time", "partition")
 BOUND = 128  # decoded images a class of 'bounded', as many as IDC matches at once
 FILL = 0.5  # a pixel in [0, 1]; pads images whose sides the factor does not divide
 
@@ -170,6 +171,8 @@ class Formation:
 
   def _sides(self, part: Part) -> tuple[int, int]:
     """Height and width of a tile."""
+    if self.name == "partition":
+      return self.shape[0] // part.rows, self.shape[1] // part.columns
     return -(-self.shape[0] // part.rows), -(-self.shape[1] // part.columns)
 
   def _zoom_all(self, stored: Stored, parts: tuple[Part, ...]) -> Array:
@@ -181,27 +184,34 @@ class Formation:
     images = stored.images[part.start : part.stop]
     if part.rows == part.columns == 1 and self.name != "learnable":
       return images
-    (height, width, channels), (tile_height, tile_width) = self.shape, self._sides(part)
-    below, right = part.rows * tile_height - height, part.columns * tile_width - width
-    if below or right:
-      grey = jnp.full((1, 1, 1, channels), FILL, images.dtype)
-      fill = FILL if self.unit else self._normalised(grey)
-      images = jnp.pad(images - fill, ((0, 0), (0, below), (0, right), (0, 0))) + fill
+    channels, (tile_height, tile_width) = self.shape[2], self._sides(part)
+    sides = part.rows * tile_height, part.columns * tile_width
+    images = self._fit(images, sides, unit=self.unit)
     tiles = images.reshape(-1, part.rows, tile_height, part.columns, tile_width, channels)
     tiles = tiles.swapaxes(2, 3).reshape(-1, tile_height, tile_width, channels)
     if self.name == "learnable":
       return jnp.asarray(self._upsampler.apply({"params": stored.weights}, tiles, self.shape))
     return jax.image.resize(tiles, (len(tiles), *self.shape), "bilinear")
 
+  def _fit(self, images: Array, sides: tuple[int, ...], *, unit: bool) -> Array:
+    """Images cut to a height and width, or filled up with grey; pixels in [0, 1] or normalised."""
+    images = images[:, : sides[0], : sides[1]]
+    below, right = sides[0] - images.shape[1], sides[1] - images.shape[2]
+    if not below and not right:
+      return images
+    grey = jnp.full((1, 1, 1, images.shape[-1]), FILL, images.dtype)
+    fill = grey if unit else self._normalised(grey)
+    return jnp.pad(images - fill, ((0, 0), (0, below), (0, right), (0, 0))) + fill
+
   def _assemble(self, images: Array, part: Part) -> Array:
     """Images of a part from its tiles, the inverse of `_zoom` up to resampling."""
     tile_height, tile_width = self._sides(part)
-    height, width, channels = self.shape
+    channels = self.shape[2]
     tiles = jax.image.resize(images, (len(images), tile_height, tile_width, channels), "bilinear")
     tiles = tiles.reshape(-1, part.rows, part.columns, tile_height, tile_width, channels)
     rows, columns = part.rows * tile_height, part.columns * tile_width
     sheets = tiles.swapaxes(2, 3).reshape(-1, rows, columns, channels)
-    return sheets[:, :height, :width]
+    return self._fit(sheets, self.shape[:2], unit=False)
 
   @property
   def _upsampler(self) -> Upsampler:

@@ -313,7 +313,7 @@ def test_presets_have_the_papers_values():
   assert fields.runs == 5 and "flip" not in config.dsa.strategy
   config = preset.get_config("gdumb,memory=idm,steps=10")
   assert (config.dataset.name, config.ipc, config.continual.steps) == ("cifar100", 20, 10)
-  assert (config.formation.factor, config.queue.steps, config.regularisation) == (1, 50, 0.5)
+  assert (config.formation.factor, config.queue.steps, config.regularisation) == (1, 50, 0.1)
   resolved = continual_config.memory(config, seed=0).evaluation
   assert resolved.epochs == 1000 and "flip" in resolved.augmentation and resolved.cutmix == 0
   config = preset.get_config("growing,memory=idc,cifar10,ipc=5")

@@ -375,14 +375,36 @@ def test_what_no_paper_combines_is_logged(method, distance, factor, noted, caplo
   ("preset", "real", "regularisation", "interval", "steps"),
   [
     ("cifar10,ipc=1", 5000, 0.5, 5, 10),
+    ("cifar10,ipc=10", 256, 0.5, 30, 10),
     ("cifar10,ipc=50", 256, 0.1, 30, 10),
-    ("cifar100,ipc=10", 256, 0.5, 30, 50),
+    ("cifar100,ipc=1", 5000, 0.5, 5, 10),
+    ("cifar100,ipc=10", 256, 0.1, 30, 50),
+    ("tiny_imagenet,ipc=10", 256, 0.5, 30, 10),
+    ("tiny_imagenet,ipc=50", 256, 0.8, 30, 50),
   ],
 )
 def test_idm_follows_the_images_per_class(preset, real, regularisation, interval, steps):
   config = dcjax.config.resolve(idm.get_config(preset))
   assert (config.batch_real, config.regularisation) == (real, regularisation)
   assert (config.queue.interval, config.queue.steps) == (interval, steps)
+  assert (config.init, config.formation.name, config.formation.factor) == ("mix", "partition", 2)
+
+
+@pytest.mark.parametrize(
+  ("given", "found"),
+  [
+    ({}, (2, 1, "running")),
+    ({"schedule": "paper"}, (1, 30, "measured")),
+    ({"schedule": "paper", "interval": 7}, (1, 7, "measured")),
+    ({"schedule": "paper", "train_every": 2, "networks": 3}, (3, 2, "measured")),
+    ({"accuracy": "measured"}, (2, 1, "measured")),
+  ],
+)
+def test_a_schedule_of_idm_fills_in_what_is_not_given(given, found):
+  config = idm.get_config("cifar10,ipc=10")
+  config.queue.update(given)
+  queue = dcjax.config.resolve(config).queue
+  assert (queue.networks, queue.train_every, queue.accuracy) == found
 
 
 @pytest.mark.parametrize(
@@ -399,8 +421,17 @@ def test_idm_follows_the_images_per_class(preset, real, regularisation, interval
     ("dm", "formation.name", "unform", "formation.name: unknown 'unform'"),
     ("idm", "queue.size", 0, "queue.size: 0 is too small"),
     ("idm", "queue.initial", 101, "queue.initial: 101 networks do not fit a queue.size of 100"),
+    ("idm", "queue.networks", 4, "queue.networks: 4 cannot serve where there are queue.initial=3"),
+    ("idm", "queue.networks", 0, "queue.networks: 0 is too small"),
+    ("idm", "queue.train_every", 0, "queue.train_every: 0 is too small"),
+    ("idm", "queue.schedule", "papers", "queue.schedule: unknown 'papers'; did you mean 'paper'"),
+    ("idm", "queue.accuracy", "best", "queue.accuracy: unknown 'best'; choose one of"),
+    ("idm", "queue.augmentation", "crops", "queue.augmentation: unknown transform 'crops'"),
+    ("idm", "queue.lr", float("nan"), "queue.lr: nan is "),
     ("idm", "queue.classes", 0.5, "queue.classes: 0.5 is for networks that are pretrained"),
+    ("idm", "queue.classes", float("nan"), "queue.classes: nan is "),
     ("idm", "regularisation", -1.0, "regularisation: -1.0 is too small"),
+    ("idm", "regularisation", float("nan"), "regularisation: nan is "),
   ],
 )
 def test_what_idc_and_idm_cannot_have(method, field, value, message):
@@ -428,6 +459,12 @@ def test_imagenet_with_its_classes():
   assert (ten.network.name, ten.formation.factor) == ("resnet10_ap", 3)
   idm_hundred = dcjax.config.resolve(imagenet.get_config("idm100"))
   assert (idm_hundred.network.name, idm_hundred.network.depth) == ("convnet", 6)
+  assert (idm_hundred.batch_real, idm_hundred.queue.batch) == (128, 128)
+  assert (idm_hundred.queue.interval, idm_hundred.queue.size) == (50, 50)
+  assert (idm_hundred.regularisation, idm_hundred.formation.factor) == (3.0, 2)
+  many = dcjax.config.resolve(imagenet.get_config("idm100,ipc=50"))
+  assert (many.formation.factor, many.init, many.queue.size) == (1, "real", 100)
+  assert many.queue.pretrained > 0 and many.batch_real == 128
 
 
 def test_classes_from_a_file(tmp_path):

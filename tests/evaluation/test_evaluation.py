@@ -161,7 +161,7 @@ def test_batches_can_be_drawn_from_all_images(dataset):
     start = LINEAR.init(init_key)
     carry = start, optimizer.init(start)
     learner = training.Learner(LINEAR, optimizer, batching)
-    trained = training.random_steps(learner, carry, images, labels, train_key, start=0, stop=4)
+    trained, _ = training.random_steps(learner, carry, images, labels, train_key, start=0, stop=4)
     return pieces[0], trained[0]
 
   np.testing.assert_allclose(*both(), rtol=1e-5, atol=1e-7)

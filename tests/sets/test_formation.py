@@ -54,6 +54,7 @@ def test_factor_1_is_the_identity(name):
     ("learnable", 2, 16, 16),
     ("time", 4, 16, 16),
     ("bounded", 2, 16, 16),
+    ("partition", 3, 36, 36),
   ],
 )
 @pytest.mark.parametrize("unit", [False, True])
@@ -110,6 +111,30 @@ def test_upsampling_is_bilinear_between_the_centres_of_pixels():
   np.testing.assert_allclose(decode(formation, stored)[0, 0, :, 0], [0, 1, 3, 4])
 
 
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_partition_drops_the_pixels_that_are_left_over(unit):
+  """As IDM's program: tiles of 10 pixels where 32 are cut into three, 74 where 224 are."""
+  formation = create(
+    "partition", 3, shape=(32, 32, 1), ipc=1, mean=(0.5,), std=(0.5,), unit=unit
+  )  # fmt: skip
+  stored = np.zeros((1, 32, 32, 1), np.float32)
+  stored[0, 10:20, 20:30] = 1.0  # the tile in row 1, column 2
+  stored[0, 30:] = stored[0, :, 30:] = 7.0  # belongs to none
+  decoded = decode(formation, stored)
+  if unit:
+    decoded = decoded * 0.5 + 0.5
+  assert decoded.shape == (9, 32, 32, 1)
+  np.testing.assert_allclose(decoded[5], 1.0, atol=1e-6)
+  np.testing.assert_allclose(np.delete(decoded, 5, 0), 0.0, atol=1e-6)
+  # Where the images begin, these pixels are grey.
+  sheets = mosaic(formation, np.zeros((9, 32, 32, 1), np.float32), 1)
+  grey = 0.5 if unit else 0.0
+  np.testing.assert_allclose(sheets, np.full_like(sheets, grey), atol=1e-6)
+  assert create("partition", 3, shape=(224, 224, 3), ipc=1, mean=(0.5,) * 3, std=(0.5,) * 3)._sides(
+    formation._tiling(1)[0]
+  ) == (74, 74)
+
+
 @pytest.mark.parametrize(
   ("count", "factor", "bound", "decoded"), [(10, 4, 128, 126), (4, 2, 10, 10), (3, 3, 3, 3)]
 )
@@ -121,7 +146,9 @@ def test_bounded_decodes_as_many_at_the_highest_factor_as_fit(count, factor, bou
   assert sheets.shape == (count, *SHAPE)
 
 
-@pytest.mark.parametrize("name", ["uniform", "multi_scale", "bounded", "learnable", "time"])
+@pytest.mark.parametrize(
+  "name", ["uniform", "multi_scale", "bounded", "learnable", "time", "partition"]
+)
 def test_gradients_are_those_of_finite_differences(name):
   shape = (5, 6, 3)
   formation = form(name, 2, shape=shape, ipc=2)

@@ -13,6 +13,7 @@ from dcjax import config as config_lib
 from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.config import numbers
 from dcjax.config.datasets import default_strategy
+from dcjax.methods.idm import REGULARISATION, STEPS
 
 SCENARIOS = ("rehearsal", "gdumb", "growing")
 
@@ -86,8 +87,8 @@ def _hundred_classes(config: ConfigDict) -> None:
   config.dataset.name = "cifar100"
   if config.method == "idm":  # as for ten images per class, but for the formation (section 5.6)
     config.formation.factor = 1
-    config.regularisation = 0.5
-    config.queue.steps = 50
+    ten = "cifar100", 10
+    config.regularisation, config.queue.steps = REGULARISATION[ten], STEPS[ten]
 
 
 def _section(scenario: str) -> ConfigDict:

@@ -242,7 +242,8 @@ def _train(
   optimizer = training.sgd(phase.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
   learner, carry = training.Learner(network, optimizer, batching), (params, optimizer.init(params))
   stop = phase.iterations
-  return training.random_steps(learner, carry, images, labels, key, start=0, stop=stop)[0]
+  carry, _ = training.random_steps(learner, carry, images, labels, key, start=0, stop=stop)
+  return carry[0]
 
 
 def _as_batch(memory: Array) -> tuple[Array, Array]:
