@@ -12,6 +12,14 @@ IDC-I, without formation (CIFAR-10: 36.7 / 58.3 / 69.5): `--config.formation.fac
 regularisation `--config.training.draw=one --config.training.cutmix=0`. Table 14, images whitened by
 ZCA (CIFAR-10, 10 / 50 images per class: 66.7 / 72.5): `--config.dataset.zca=True`.
 
+The defaults are the settings of the authors' code, which made those numbers. Networks are evaluated
+with flips and colours always, one of crop, scale and rotation, CutMix in every second batch and no
+cutout. The text has "DSA augmentation and CutMix" (Appendix C.2), one of all six:
+`--config.evaluation.augmentation=color_crop_cutout_flip_scale_rotate`. On MNIST with tiles there is
+no CutMix, nor any cutout; the text excepts nothing: `--config.evaluation.cutmix=0.5
+--config.training.cutmix=0.5 --config.dsa.strategy=color_crop_cutout`. SVHN, IDC-I and one image a
+class: no CutMix at evaluation, but cutout; `--config.evaluation.cutmix=0.5` has it as the others.
+
 An iteration takes 5.8 s on two CPU cores and 1.7 GiB (benchmarks/README.md), most of it for the
 network's 32 steps; all 200,000 are for a GPU.
 """
@@ -22,15 +30,17 @@ from dcjax.config import presets
 
 STATED = {
   # 200,000 iterations; 50,000 on ImageNet, 100,000 for speech (authors' code)
-  # lr_image, lambda: 0.005 x ipc / 10 on CIFAR and SVHN, 0.0001 x ipc / 10 on MNIST (Appendix C.1,
-  # authors' code; `RATES` in dcjax/methods/idc.py)
+  # lr_image, lambda: 0.005 x ipc / 10 on CIFAR and SVHN, 0.0001 x ipc / 10 on MNIST, (28/32)^2 of
+  # that on FashionMNIST (Appendix C.1, authors' code; `RATES` in dcjax/methods/idc.py)
   # distance: 'mse' on CIFAR and SVHN, else 'l1' (Appendix C.1)
   "inner_loop": 100,  # M, iterations with one network (Appendix C.1)
   "batch_real": 64,  # of each class (authors' code)
   "batch_synthetic": 128,  # decoded images of each class, at most (authors' code)
   "formation.factor": 2,  # (section 5)
-  "init": "mix",
-  "dsa.strategy": "color_crop_cutout",  # in sequence (Appendix C.1)
+  # formation.name: 'uniform', but for ImageNet with many images (configs/imagenet.py)
+  "init": "mix",  # real images of which single pixels are taken (authors' code)
+  # dsa.strategy: color_crop_cutout (Appendix C.1); color_crop on MNIST with tiles (authors' code)
+  "dsa.draw": "sequence",  # all of them (Appendix C.1)
   "training.batch": 64,
   "training.lr": 0.01,
   "training.weight_decay": 5e-4,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from dcjax.augment.affine import shift_or_noise, shift_scale_or_rotate
 from dcjax.augment.cutmix import cutmix
-from dcjax.augment.imagenet import crop_flip_jitter
+from dcjax.augment.imagenet import crop_flip_jitter, crop_flip_jitter_light
 from dcjax.augment.transforms import (
   DRAWS,
   STRATEGY,
@@ -42,6 +42,7 @@ __all__ = [
   "check_name",
   "check_strategy",
   "crop_flip_jitter",
+  "crop_flip_jitter_light",
   "cutmix",
   "names_in",
   "none",
@@ -65,11 +66,12 @@ NAMED = {
   "dc": shift_scale_or_rotate,
   "dc_batch_norm": shift_or_noise,
   "imagenet": crop_flip_jitter,
+  "idc_imagenet": crop_flip_jitter_light,
 }
 
 
 def by_name(name: str) -> Augmentation:
-  """An entry of `NAMED`, or a strategy of DSA with parameters for each image."""
+  """An entry of `NAMED`, or a strategy with parameters for each image; undrawn groups draw one."""
   return NAMED[name] if name in NAMED else transform(name, shared=False)
 
 
@@ -83,13 +85,20 @@ def check_name(field: str, name: str) -> None:
 
 
 def check_images(field: str, name: str, image_shape: tuple[int, int, int]) -> None:
-  """Raises `UserError` if users' transforms in `name` do not keep images as they are to be.
+  """Raises `UserError` for images without colours, if `name` is for ImageNet, as IDC has it.
+
+  And if users' transforms in `name` do not keep images as they are to be.
 
   Args:
     field: to blame.
     name: as `by_name` takes it.
     image_shape: `[H, W, C]`.
   """
+  if NAMED.get(name) is crop_flip_jitter_light and image_shape[-1] != 3:
+    raise UserError(
+      f"{field}: '{name}' is for RGB, but images have {image_shape[-1]} channels; set another, "
+      "or dataset.rgb_side"
+    )
   if name in NAMED or all(each in TRANSFORMS.own for each in names_in(name)):
     return
   images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)

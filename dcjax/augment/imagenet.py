@@ -1,4 +1,4 @@
-"""What IDC trains networks with on ImageNet: resized crops, flips and jittered colours.
+"""What IDC trains networks with on ImageNet: resized crops, flips, jittered colours, and lighting.
 
 A transform is of one image `[H, W, C]` with its parameters; images are normalised.
 """
@@ -8,11 +8,24 @@ import jax.numpy as jnp
 
 from dcjax.augment.transforms import flip
 from dcjax.common.types import Array, Key
+from dcjax.data import statistics
 
 AREA = (0.08, 1.0)  # of the image: the area of a crop (torchvision's default, as are the next two)
+AREA_IDC = (0.5, 1.0)  # (authors' code)
 ASPECT = (3 / 4, 4 / 3)  # of a crop: its width by its height
 TRIES = 10  # crops that are drawn; the first that fits is taken
 JITTER = 0.4  # brightness, contrast and saturation are scaled within 1 +- this
+# Deviation of the noise along the principal components of ImageNet's colours, and these, for pixels
+# in [0, 1]: their variances, and as columns their directions in RGB (Krizhevsky et al., NeurIPS
+# 2012; the numbers as IDC's code and others have them).
+LIGHTING = 0.1
+VARIANCES = (0.2175, 0.0188, 0.0045)
+DIRECTIONS = (
+  (-0.5675, 0.7192, 0.4009),
+  (-0.5808, -0.0045, -0.8140),
+  (-0.5836, -0.6948, 0.4203),
+)
+GREY = (0.299, 0.587, 0.114)  # how bright red, green and blue look
 BLACK = -2.0  # where black lies, about; in ImageNet's normalised pixels at -2.12, -2.04 and -1.80
 
 
@@ -37,6 +50,67 @@ def crop_flip_jitter(key: Key, images: Array) -> Array:
     )
 
   return jax.vmap(one)(jax.random.split(key, count), images)
+
+
+def crop_flip_jitter_light(key: Key, images: Array) -> Array:
+  """What IDC's code trains networks with on ImageNet, at evaluation: `crop_flip_jitter` and more.
+
+  A crop has half the image's area or more, colours are jittered as pixels in [0, 1] in an order
+  that is drawn, and noise of PCA lighting is added.
+
+  Args:
+    key: of all draws; each image has its own.
+    images: `[N, H, W, 3]`, normalised by ImageNet's mean and deviation.
+
+  Returns:
+    `[N, H, W, 3]`.
+  """
+  count, height, width, _ = images.shape
+  mean, std = map(jnp.asarray, statistics.usual("imagenet2012"))
+
+  def one(key, image):
+    crop_key, flip_key, jitter_key, order_key, light_key = jax.random.split(key, 5)
+    image = resized_crop(image, *draw_crop(crop_key, height, width, AREA_IDC))
+    image = flip(image, jax.random.bernoulli(flip_key))
+    factors = jax.random.uniform(
+      jitter_key, (3,), jnp.float32, minval=1 - JITTER, maxval=1 + JITTER
+    )
+    pixels = image * std[None, None] + mean[None, None]
+    pixels = jitter_pixels(pixels, factors, jax.random.permutation(order_key, 3))
+    pixels = light(pixels, LIGHTING * jax.random.normal(light_key, (3,), jnp.float32))
+    return ((pixels - mean[None, None]) / std[None, None]).astype(images.dtype)
+
+  return jax.vmap(one)(jax.random.split(key, count), images)
+
+
+def jitter_pixels(image: Array, factors: Array, order: Array) -> Array:
+  """Scales brightness, contrast and saturation in any order, without clipping.
+
+  Brightness scales pixels about black, contrast about the mean grey of the image, and saturation
+  about each pixel's grey.
+
+  Args:
+    image: `[H, W, 3]` in [0, 1], or about so.
+    factors: `[3]`, of brightness, contrast and saturation.
+    order: `[3]`, a permutation of 0 to 2, the numbers of the three.
+  """
+  weights = jnp.asarray(GREY, image.dtype)[None, None]
+  for number in order:
+    grey = (image * weights).sum(-1, keepdims=True)
+    about = jnp.stack([jnp.zeros_like(grey), jnp.full_like(grey, grey.mean()), grey])[number]
+    image = (image - about) * factors[number] + about
+  return image
+
+
+def light(image: Array, alphas: Array) -> Array:
+  """Adds colours along the principal components of ImageNet's, in proportion to their variances.
+
+  Args:
+    image: `[H, W, 3]` in [0, 1].
+    alphas: `[3]`, how much of each component.
+  """
+  colour = jnp.asarray(DIRECTIONS, image.dtype) @ (jnp.asarray(VARIANCES, image.dtype) * alphas)
+  return image + colour[None, None]
 
 
 def resized_crop(image: Array, corner: Array, sides: Array) -> Array:

@@ -2,8 +2,12 @@
 
 A transform is of one image `[H, W, C]` with its parameters; images are normalised. A strategy is
 transforms of `common.registry.TRANSFORMS` joined by '_', as 'crop_flip'. One in a Python file is
-`FILE.py:NAME`, which '+' joins with others: 'crop_flip+my_transform.py:blur' are three. No such
-path may have a '+' in it.
+`FILE.py:NAME`, which '+' joins with others: 'crop_flip+my_transform.py:blur' are three.
+
+A strategy may be groups of transforms with commas between them, of which each changes what the one
+before it has made. What stands before a group's colon is how it is drawn, an entry of `DRAWS`: of
+'sequence:flip_color,one:crop_scale_rotate' both first transforms are done, and one of the other
+three. No path of a Python file may have a '+' or a comma in it.
 """
 
 from collections.abc import Callable, Sequence
@@ -143,14 +147,44 @@ STRATEGY = "_".join(TRANSFORMS.own)  # DSA's default: all of them
 DRAWS = ("one", "sequence")
 
 
+class Group(NamedTuple):
+  """Transforms of a strategy that stand together.
+
+  Attributes:
+    draw: how a batch takes them, as the strategy says it; empty if it does not.
+    names: of the transforms.
+  """
+
+  draw: str
+  names: list[str]
+
+
+def groups_in(strategy: str) -> list[Group]:
+  """The groups of a strategy."""
+  return [_group(text) for text in strategy.split(",")]
+
+
+def _group(text: str) -> Group:
+  draw, colon, joined = text.partition(":")
+  if not colon or draw.endswith(".py"):
+    draw, joined = "", text
+  parts = joined.split("+")
+  names = [name for part in parts for name in ([part] if names_object(part) else part.split("_"))]
+  return Group(draw, names)
+
+
 def names_in(strategy: str) -> list[str]:
   """The names of the transforms of a strategy."""
-  parts = strategy.split("+")
-  return [name for part in parts for name in ([part] if names_object(part) else part.split("_"))]
+  return [name for group in groups_in(strategy) for name in group.names]
 
 
 def check_strategy(field: str, strategy: str) -> None:
-  """Raises `UserError` for what is not transforms joined by '_'; `field` is to blame."""
+  """Raises `UserError` for what is no strategy, as the module says; `field` is to blame."""
+  for group in groups_in(strategy):
+    if group.draw not in ("", *DRAWS):
+      raise UserError(
+        f"{field}: unknown draw '{group.draw}' in '{strategy}'; {nearest(group.draw, DRAWS)}"
+      )
   for name in names_in(strategy):
     if name not in TRANSFORMS and not names_object(name):
       raise UserError(
@@ -206,8 +240,8 @@ def transform(
 
   Args:
     strategy: names of transforms, joined as the module says.
-    draw: 'one' draws one of them for each batch (DSA, section 4.4), 'sequence' does all of them
-      in the order given (as IDC does).
+    draw: of groups that do not say it: 'one' draws one of the transforms for each batch (DSA,
+      section 4.4), 'sequence' does all of them in the order given (as IDC does).
     shared: whether all images of a batch get the same parameters, which then depend on nothing
       but the key and the size of an image, or each image its own.
     field: what an error of a user's transform blames.
@@ -215,7 +249,23 @@ def transform(
   Returns:
     The augmentation.
   """
-  transforms = [_find(field, name) for name in names_in(strategy)]
+  groups = [
+    _of_group([_find(field, name) for name in group.names], draw=group.draw or draw, shared=shared)
+    for group in groups_in(strategy)
+  ]
+
+  def in_turn(key, images):
+    for group, group_key in zip(groups, jax.random.split(key, len(groups)), strict=True):
+      images = group(group_key, images)
+    return images
+
+  return groups[0] if len(groups) == 1 else in_turn
+
+
+def _of_group(
+  transforms: Sequence[Transform], *, draw: str, shared: bool
+) -> Callable[[Key, Array], Array]:
+  """`transform` for one group."""
 
   def draw_like(transform, key, images):
     def like(leaf):

@@ -6,41 +6,47 @@ from dcjax import evaluation
 from dcjax.common.errors import UserError
 from dcjax.config.datasets import default_strategy, hundred_classes, warn_of_flips
 from dcjax.data import base_name
-from dcjax.evaluation.protocols import PROTOCOLS, same_steps
+from dcjax.evaluation.protocols import PROTOCOLS, Kind, same_steps
 from dcjax.sets import formation
 
 
 def fill_evaluation(config: ConfigDict) -> None:
   """Fills in what the protocol says of epochs, augmentation and CutMix, in place."""
-  fields, dataset = config.evaluation, base_name(config.dataset.name)
+  fields, kind = config.evaluation, _kind(config)
   protocol = PROTOCOLS[fields.protocol]
-  # IDC trains with all transforms, whatever a set was matched with.
-  matched = "dsa" in config and not fields.protocol.startswith("idc")
-  strategy = config.dsa.strategy if matched else default_strategy(dataset)
-  augmentation, cutmix = protocol.augmentation(dataset, strategy)
-  if fields.augmentation is None:
-    fields.augmentation = augmentation
-  warn_of_flips("evaluation.augmentation", fields.augmentation, dataset)
   if fields.cutmix is None:
-    fields.cutmix = cutmix
+    fields.cutmix = protocol.cutmix(kind)
+  if fields.augmentation is None:
+    fields.augmentation = protocol.augmentation(kind, fields.cutmix)
+  warn_of_flips("evaluation.augmentation", fields.augmentation, kind.dataset)
   if fields.cutmix and len(config.dataset.classes) == 1:
     raise UserError(
       f"evaluation.cutmix: {fields.cutmix} needs two classes, but dataset.classes names one; "
       "name more"
     )
   if fields.epochs is None:
-    decoded_ipc = _decoded_ipc(config)
-    ipc = config.ipc if fields.same_steps else decoded_ipc
-    epochs = protocol.epochs(fields.augmentation, ipc, hundred_classes(config.dataset))
-    fields.epochs = same_steps(epochs, stored=ipc, decoded=decoded_ipc)
+    seen = kind._replace(decoded=kind.ipc) if fields.same_steps else kind
+    epochs = protocol.epochs(seen, fields.augmentation)
+    fields.epochs = same_steps(epochs, stored=seen.decoded, decoded=kind.decoded)
+
+
+def _kind(config: ConfigDict) -> Kind:
+  """What of a config decides how networks are trained on its set."""
+  dataset = base_name(config.dataset.name)
+  # IDC trains with all transforms, whatever a set was matched with.
+  matched = "dsa" in config and not config.evaluation.protocol.startswith("idc")
+  strategy = config.dsa.strategy if matched else default_strategy(dataset)
+  decoded = _decoded_ipc(config)
+  return Kind(dataset, strategy, config.ipc, decoded, hundred_classes(config.dataset))
 
 
 def _decoded_ipc(config: ConfigDict) -> int:
-  """Images per class as networks see them."""
+  """Images per class as the networks of the evaluation see them."""
   if "formation" not in config:
     return config.ipc
   fields = config.formation
-  return formation.Formation(**fields, shape=(), mean=(), std=()).decoded(config.ipc)
+  whole = formation.Formation(**fields, shape=(), mean=(), std=()).at_evaluation()
+  return whole.decoded(config.ipc)
 
 
 def evaluation_settings(fields: ConfigDict) -> evaluation.EvaluationSettings:

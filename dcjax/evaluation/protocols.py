@@ -6,6 +6,33 @@ from fractions import Fraction
 from typing import NamedTuple
 
 
+# Datasets, as `fnmatch` has patterns, that IDC's settings for ImageNet are for.
+IMAGENET = ("folder", "imagenet*", "imagewoof*")
+
+
+def is_imagenet(dataset: str) -> bool:
+  """Whether IDC's settings for ImageNet hold for a dataset."""
+  return any(fnmatchcase(dataset, pattern) for pattern in IMAGENET)
+
+
+class Kind(NamedTuple):
+  """What of a set and its dataset decides how networks are trained on it.
+
+  Attributes:
+    dataset: its name.
+    strategy: the transforms of DSA for it.
+    ipc: stored images per class.
+    decoded: images per class as networks see them.
+    hundred_classes: whether there are that many classes or more.
+  """
+
+  dataset: str
+  strategy: str
+  ipc: int
+  decoded: int
+  hundred_classes: bool = False
+
+
 class Protocol(NamedTuple):
   """How networks are trained on a set (the numbers are those of the authors' code).
 
@@ -15,12 +42,10 @@ class Protocol(NamedTuple):
     weight_decay: added to the gradient, as in PyTorch.
     batch: images of one step.
     cuts: `(fraction, factor)`: by what the rate is multiplied after which part of the epochs.
-    epochs: `epochs(augmentation, ipc, hundred_classes)`, passes over a set with so many images per
-      class, as the network sees them, and with a hundred classes or more, or fewer.
-    special: datasets, as `fnmatch` has patterns, on which the paper augments with something
-      special: with what, and the probability of CutMix.
-    dsa: whether it augments all others by a strategy of DSA.
-    cutmix: the probability of CutMix on all others.
+    epochs: `epochs(kind, augmentation)`, passes over a set.
+    augmentation: `augmentation(kind, cutmix)`, as `augment.by_name` takes it, for batches that are
+      mixed with that probability.
+    cutmix: `cutmix(kind)`, the probability of CutMix.
   """
 
   learning_rate: float
@@ -28,35 +53,59 @@ class Protocol(NamedTuple):
   weight_decay: float
   batch: int
   cuts: tuple[tuple[Fraction, float], ...]
-  epochs: Callable[[str, int, bool], int]
-  special: dict[str, tuple[str, float]]
-  dsa: bool
-  cutmix: float
-
-  def augmentation(self, dataset: str, strategy: str) -> tuple[str, float]:
-    """What the paper augments this dataset with, and the probability of CutMix.
-
-    Args:
-      dataset: its name.
-      strategy: that of DSA for this dataset.
-
-    Returns:
-      An augmentation as `augment.by_name` takes it, and a probability.
-    """
-    found = [special for name, special in self.special.items() if fnmatchcase(dataset, name)]
-    return found[0] if found else (strategy if self.dsa else "none", self.cutmix)
+  epochs: Callable[[Kind, str], int]
+  augmentation: Callable[[Kind, float], str]
+  cutmix: Callable[[Kind], float]
 
 
-def _epochs_of_dc(augmentation: str, ipc: int, hundred_classes: bool) -> int:
-  del ipc, hundred_classes
+def _epochs_of_dc(kind: Kind, augmentation: str) -> int:
+  del kind
   return 300 if augmentation == "none" else 1000
 
 
-def _epochs_of_idc(augmentation: str, ipc: int, hundred_classes: bool) -> int:
+def _epochs_of_idc(kind: Kind, augmentation: str) -> int:
   del augmentation
+  if not is_imagenet(kind.dataset):
+    return 1000
   by_most_images = {1: 3000, 10: 2000, 50: 1500, 200: 1000, 500: 500}
-  epochs = next((epochs for most, epochs in by_most_images.items() if ipc <= most), 300)
-  return 2 * epochs // 3 if hundred_classes else epochs
+  epochs = next((epochs for most, epochs in by_most_images.items() if kind.decoded <= most), 300)
+  return 2 * epochs // 300 * 100 if kind.hundred_classes else epochs  # in whole hundreds
+
+
+def cutmix_of_idc(dataset: str, *, tiles: bool) -> float:
+  """The probability of CutMix where IDC trains networks, to match and to evaluate.
+
+  Args:
+    dataset: its name.
+    tiles: whether stored images are cut into tiles.
+  """
+  if is_imagenet(dataset):
+    return 1.0
+  return 0.0 if dataset == "speech" or (dataset == "mnist" and tiles) else 0.5
+
+
+def _cutmix_of_idc(kind: Kind) -> float:
+  if kind.dataset == "svhn_cropped" and kind.ipc == kind.decoded == 1:
+    return 0.0
+  return cutmix_of_idc(kind.dataset, tiles=kind.decoded > kind.ipc)
+
+
+def _augmentation_of_idc(kind: Kind, cutmix: float) -> str:
+  """Flip and colours always, then one of the others; cutout too where there is no CutMix."""
+  if is_imagenet(kind.dataset):
+    return "idc_imagenet"
+  if kind.dataset == "speech":
+    return "none"
+  names = kind.strategy.split("_")
+  always = "_".join(name for name in ("flip", "color") if name in names)
+  one = "_".join(name for name in ("crop", "scale", "rotate") if name in names)
+  uncut = cutmix or (kind.dataset == "mnist" and kind.decoded > kind.ipc)
+  return f"sequence:{always},one:{one}" + ("" if uncut else ",sequence:cutout")
+
+
+def _augmentation_of_dc(kind: Kind, cutmix: float) -> str:
+  del cutmix
+  return "dc" if kind.dataset == "mnist" else "none"
 
 
 DC = Protocol(
@@ -66,25 +115,21 @@ DC = Protocol(
   batch=256,
   cuts=((Fraction(1, 2), 0.1),),
   epochs=_epochs_of_dc,
-  special={"mnist": ("dc", 0.0)},
-  dsa=False,
-  cutmix=0.0,
+  augmentation=_augmentation_of_dc,
+  cutmix=lambda kind: 0.0,
 )
-DSA = DC._replace(special={}, dsa=True)
-IDC = DSA._replace(
+DSA = DC._replace(augmentation=lambda kind, cutmix: kind.strategy)
+IDC = DC._replace(
   batch=64,
   cuts=((Fraction(2, 3), 0.2), (Fraction(5, 6), 0.2)),
   epochs=_epochs_of_idc,
-  special={
-    **dict.fromkeys(("folder", "imagenet*", "imagewoof*"), ("imagenet", 1.0)),
-    "speech": ("none", 0.0),
-  },
-  cutmix=0.5,
+  augmentation=_augmentation_of_idc,
+  cutmix=_cutmix_of_idc,
 )
 # Of a stage of continual learning (IDC, Appendix C.3)
 IDC_CONTINUAL = IDC._replace(
   cuts=((Fraction(3, 5), 0.2), (Fraction(4, 5), 0.2)),
-  epochs=lambda augmentation, ipc, hundred_classes: 1000,
+  epochs=lambda kind, augmentation: 1000,
 )
 # By the values of the config field `evaluation.protocol`; DM and IDM evaluate as DSA does.
 PROTOCOLS = {

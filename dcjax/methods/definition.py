@@ -129,10 +129,10 @@ class Forming(NamedTuple):
   """How synthetic images come from those stored (IDC, section 3.2)."""
 
   # 'uniform', 'multi_scale', 'bounded', 'learnable', 'time', 'partition' or 'identity'
-  # (sets/formation.py)
+  # (sets/formation.py); 'bounded' is for matching, and the set is decoded as 'uniform' says
   name: str = "uniform"
   factor: int = 1  # tiles along a side of a stored image; 1: none
-  bound: int = formation.BOUND  # decoded images a class, for 'bounded'
+  bound: int = formation.BOUND  # decoded images a class that 'bounded' leaves to match
 
 
 SIAMESE, NO_TILES = Augmenting(), Forming()

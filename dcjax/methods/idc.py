@@ -34,7 +34,7 @@ from dcjax.common.types import Array, Key, Params
 from dcjax.config.datasets import hundred_classes, warn_of_flips
 from dcjax.data import Dataset, base_name
 from dcjax.devices.strategy import Strategy
-from dcjax.evaluation.protocols import PROTOCOLS
+from dcjax.evaluation.protocols import cutmix_of_idc, is_imagenet
 from dcjax.methods import Method, Step, first_half, image_optimizer, initialiser, slots, step_images
 from dcjax.methods.definition import (
   SMOKE,
@@ -58,6 +58,7 @@ from dcjax.sets.formation import Stored
 # By dataset, as `fnmatch` has patterns: lambda for ten images per class (Appendix C.1, authors'
 # code), and the side of the images that it is for, if they come in others.
 RATES = {
+  "fashion_mnist": (1e-4 * (28 / 32) ** 2, None),
   "cifar*": (5e-3, None),
   "svhn*": (5e-3, None),
   "folder": (3e-3, 224),
@@ -66,6 +67,7 @@ RATES = {
   "*": (1e-4, None),
 }
 RATE_HUNDRED_CLASSES = 1e-3  # of ImageNet-100
+MANY = 20  # images a class of ImageNet, from which on too many tiles would be matched
 # By dataset, matchings of all classes: 100 with each of 500, 1000 or 2000 networks (authors' code).
 ITERATIONS = {"folder": 50_000, "imagenet*": 50_000, "speech": 100_000, "*": 200_000}
 SQUARED = ("cifar10", "cifar100", "svhn_cropped")  # matched by squared distances
@@ -244,7 +246,13 @@ def _resolve(config: ConfigDict) -> None:
     config.lr_image = rate(
       dataset, config.dataset.side, config.ipc, hundred_classes=hundred_classes(config.dataset)
     )
-  _resolve_training(config.training, dataset)
+  tiles = config.formation.factor > 1
+  if config.formation.name is None:
+    many = is_imagenet(dataset) and config.formation.factor >= 3 and config.ipc >= MANY
+    config.formation.name = "bounded" if many else "uniform"
+  if config.dsa.strategy is None:
+    config.dsa.strategy = "color_crop" if dataset == "mnist" and tiles else "color_crop_cutout"
+  _resolve_training(config.training, dataset, tiles=tiles)
   for field in ("inner_loop", "batch_synthetic"):
     check_least(field, config[field], 1)
   check_condensation(config, lr_image="0.005 for CIFAR-10 and 10 images")
@@ -257,11 +265,11 @@ def _resolve(config: ConfigDict) -> None:
     )
 
 
-def _resolve_training(fields: ConfigDict, dataset: str) -> None:
+def _resolve_training(fields: ConfigDict, dataset: str, *, tiles: bool) -> None:
   if fields.steps is None:
     fields.steps = 32 if dataset.startswith("cifar") else 8
   if fields.cutmix is None:
-    fields.cutmix = PROTOCOLS["idc"].augmentation(dataset, "")[1]
+    fields.cutmix = cutmix_of_idc(dataset, tiles=tiles)
   check_name("training.data", fields.data, DATA)
   check_name("training.draw", fields.draw, augment.DRAWS)
   if fields.augmentation != "none":
@@ -284,8 +292,11 @@ IDC = Definition(
     IDCSettings(),
     iterations=None,  # `ITERATIONS`
     checkpoint_every=100,
-    dsa=Augmenting(strategy="color_crop_cutout", draw="sequence"),  # (Appendix C.1)
-    forming=Forming(factor=2),  # (section 5)
+    # Colours, crop and cutout (Appendix C.1); no cutout on MNIST with tiles (authors' code)
+    dsa=Augmenting(draw="sequence"),
+    # (section 5); None: 'bounded' on ImageNet from 20 images a class and factor 3 on, else
+    # 'uniform' (authors' code)
+    forming=Forming(name=by_rule(str), factor=2),
   ),
   build=_build,
   resolve=_resolve,

@@ -101,13 +101,12 @@ class NetworkTraining(NamedTuple):
     key: Key,
     chunk: Array,
   ) -> tuple[Params, Any]:
-    """A chunk of the few epochs before a network's first matching (section 4.3)."""
+    """A chunk of the few epochs before a network's first matching (section 4.3).
+
+    The optimiser's momentum goes on into the steps between matchings (authors' code).
+    """
     bounds = training.chunk_bounds(chunk, self.settings.pretraining)
-    train_key = jax.random.split(key)[1]
-    params, state = self.train(carry, stored, dataset, indices, train_key, *bounds)
-    # Between the matchings it is trained by an optimiser that has seen nothing.
-    unused, last = self.optimizer().init(params), chunk == self.chunks - 1
-    return params, jax.tree.map(lambda new, old: jnp.where(last, new, old), unused, state)
+    return self.train(carry, stored, dataset, indices, jax.random.split(key)[1], *bounds)
 
   def empty_pool(self) -> Params:
     """A pool of zeros, or empty if there is to be none."""
@@ -117,7 +116,10 @@ class NetworkTraining(NamedTuple):
     return slots.zeros(one, self.settings.networks)
 
   def choose(self, pool: Params, key: Key) -> tuple[Params, Any]:
-    """A network of the pool, or a new one; with an optimiser that has seen nothing."""
+    """A network of the pool, or a new one; with an optimiser that has seen nothing.
+
+    The authors' code keeps the parameters of pretrained networks, and no optimiser's momentum.
+    """
     if not self.settings.networks:
       return self.fresh(jax.random.split(key)[0])
     params = slots.at(pool, jax.random.randint(key, (), 0, self.settings.networks))

@@ -25,7 +25,7 @@ class Setup(NamedTuple):
     network: its parameters are no part of it.
     strategy: how the work is laid out on the machine.
     augmentations: of the images that are matched, and of those that networks are trained on.
-    formation: from stored images to synthetic ones.
+    formation: from stored images to the synthetic ones that are matched.
   """
 
   network: Network
@@ -47,7 +47,7 @@ def setup(config: ConfigDict, dataset: Dataset, layout: Strategy, *, first_block
     UserError: the network or the formation does not fit the images.
   """
   phi = network(config, dataset, layout, first_block=first_block)
-  return Setup(phi, layout, augmentations(config, dataset), decoder(config, dataset))
+  return Setup(phi, layout, augmentations(config, dataset), _formation(config, dataset))
 
 
 def network(config: ConfigDict, dataset: Dataset, layout: Strategy, **changes: Any) -> Network:
@@ -96,6 +96,11 @@ def decoder(config: ConfigDict, dataset: Dataset) -> Formation:
   Raises:
     UserError: it does not fit the images.
   """
+  return _formation(config, dataset).at_evaluation()
+
+
+def _formation(config: ConfigDict, dataset: Dataset) -> Formation:
+  """What turns the images that a config's set stores into those that are matched."""
   fields = config.formation if "formation" in config else {"name": "identity", "factor": 1}
   return formation.create(
     **fields,

@@ -5,11 +5,12 @@ calls it partition and expansion, Eq. 3). It is deterministic, and differentiabl
 stored.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.common.types import Array, Key, Params
@@ -17,11 +18,12 @@ from dcjax.data.zca import Whitening
 from dcjax.nn.upsampler import Upsampler
 
 # identity: the images as they are. uniform: factor x factor tiles. multi_scale: those of all
-# factors up to the given one (IDC, Appendix D). bounded: uniform for as many images as leave the
-# decoded set within the bound, lower factors for the others. learnable: uniform, with a small
-# network beside the bilinear upsampling (Appendix D). time: tiles beside each other only, along
-# the columns, which are the time of a spectrogram (section 5.1). partition: uniform, but pixels
-# that are left over where the factor does not divide a side belong to no tile (IDM, authors' code).
+# factors up to the given one (IDC, Appendix D). bounded: uniform, but with lower factors for some
+# images while they are matched, so that no more than the bound are decoded (authors' code).
+# learnable: uniform, with a small network beside the bilinear upsampling (Appendix D). time: tiles
+# beside each other only, along the columns, which are the time of a spectrogram (section 5.1).
+# partition: uniform, but pixels that are left over where the factor does not divide a side belong
+# to no tile (IDM, authors' code).
 NAMES = ("identity", "uniform", "multi_scale", "bounded", "learnable", "time", "partition")
 BOUND = 128  # decoded images a class of 'bounded', as many as IDC matches at once
 FILL = 0.5  # a pixel in [0, 1]; pads images whose sides the factor does not divide
@@ -60,12 +62,14 @@ class Formation:
   Attributes:
     name: an entry of `NAMES`.
     factor: tiles along a side.
-    bound: most decoded images a class; for 'bounded' alone.
+    bound: most decoded images a class that are matched; for 'bounded' alone.
     shape: `(H, W, C)` of stored and decoded images alike.
     mean: of pixels in [0, 1], one for each channel.
     std: likewise.
     unit: whether stored pixels are in [0, 1]; otherwise they are normalised, and whitened where
       images are.
+    former: whether 'bounded' is that of files from before it was for matching alone, by which
+      networks see such a set at evaluation, too; it splits the images in another way.
   """
 
   name: str
@@ -75,6 +79,12 @@ class Formation:
   mean: tuple[float, ...]
   std: tuple[float, ...]
   unit: bool = False
+  former: bool = False
+
+  def at_evaluation(self) -> "Formation":
+    """What a set is decoded by once it is made: 'bounded' is for matching alone."""
+    bounded = self.name == "bounded" and not self.former
+    return replace(self, name="uniform") if bounded else self
 
   def init(self, key: Key) -> Params:
     """Weights of the upsampling network, whose part is zero at first; empty without one."""
@@ -125,10 +135,12 @@ class Formation:
 
   def sources(self, count: int) -> int:
     """How many images `mosaic` takes for `count` stored ones."""
-    return sum(part.tiles for part in self._tiling(count))
+    return sum(part.tiles for part in self.at_evaluation()._tiling(count))
 
   def mosaic(self, images: Array, count: int) -> Array:
     """Stored images whose tiles are given images made smaller (IDC's initialisation 'mix').
+
+    Pixels are those nearest to where they are sampled (authors' code), none is blended.
 
     Args:
       images: normalised `[sources(count), H, W, C]`.
@@ -138,7 +150,7 @@ class Formation:
       `[count, H, W, C]`, in the range of the set.
     """
     sheets, start = [], 0
-    for part in self._tiling(count):
+    for part in self.at_evaluation()._tiling(count):
       sheets.append(self._assemble(images[start : start + part.tiles], part))
       start += part.tiles
     return self.store(jnp.concatenate(sheets))
@@ -159,7 +171,8 @@ class Formation:
   def _tiling(self, count: int) -> tuple[Part, ...]:
     """Into which tiles `count` stored images are cut, at the finest."""
     if self.name == "bounded":
-      return _bounded(count, self.factor, self.bound)
+      split = _formerly_bounded if self.former else _bounded
+      return split(count, self.factor, self.bound)
     rows = 1 if self.name == "time" else self.factor
     return (Part(0, count, rows, self.factor),)
 
@@ -206,11 +219,10 @@ class Formation:
   def _assemble(self, images: Array, part: Part) -> Array:
     """Images of a part from its tiles, the inverse of `_zoom` up to resampling."""
     tile_height, tile_width = self._sides(part)
-    channels = self.shape[2]
-    tiles = jax.image.resize(images, (len(images), tile_height, tile_width, channels), "bilinear")
-    tiles = tiles.reshape(-1, part.rows, part.columns, tile_height, tile_width, channels)
-    rows, columns = part.rows * tile_height, part.columns * tile_width
-    sheets = tiles.swapaxes(2, 3).reshape(-1, rows, columns, channels)
+    rows, sampled_rows = _nearest(self.shape[0], tile_height, part.rows)
+    columns, sampled_columns = _nearest(self.shape[1], tile_width, part.columns)
+    sources = images.reshape(-1, part.rows, part.columns, *self.shape)
+    sheets = sources[:, rows[:, None], columns, sampled_rows[:, None], sampled_columns]
     return self._fit(sheets, self.shape[:2], unit=False)
 
   @property
@@ -231,6 +243,7 @@ def create(
   mean: tuple[float, ...],
   std: tuple[float, ...],
   unit: bool = False,
+  former: bool = False,
 ) -> Formation:
   """A formation that fits the images; the arguments are those of `Formation`, and `ipc`.
 
@@ -243,7 +256,7 @@ def create(
     raise UserError(
       f"formation.factor: {factor} tiles do not fit the {min(sides)} pixels of a side; lower it"
     )
-  return Formation(name, factor, bound, shape, mean, std, unit)
+  return Formation(name, factor, bound, shape, mean, std, unit, former)
 
 
 def check(name: str, factor: int, bound: int, *, ipc: int) -> None:
@@ -267,7 +280,42 @@ def _last(values: tuple[float, ...], images: Array) -> Array:
   return jnp.asarray(values, images.dtype).reshape((1,) * (images.ndim - 1) + (-1,))
 
 
+def _nearest(side: int, tile: int, tiles: int) -> tuple[np.ndarray, np.ndarray]:
+  """Of each pixel along a side, which tile it lies in, and which pixel of the tile's image it is.
+
+  Args:
+    side: of the images, in pixels.
+    tile: its length; the last one may be cut off by the side.
+    tiles: how many there are; pixels after the last one are left out.
+
+  Returns:
+    int `[pixels]` both. Of an image of `side` pixels, pixel i of the n that a tile has is number
+    floor(i side / n), in float32 as PyTorch's `interpolate(mode="nearest")` has it.
+  """
+  inside = min(side, tile * tiles)
+  number, offset = np.divmod(np.arange(inside), tile)
+  lengths = np.minimum(tile, inside - number * tile).astype(np.float32)
+  sampled = np.floor(offset.astype(np.float32) * (np.float32(side) / lengths)).astype(int)
+  return number, np.minimum(sampled, side - 1)
+
+
 def _bounded(count: int, factor: int, bound: int) -> tuple[Part, ...]:
+  """At each factor k, the highest first, as many images as k^2 times fit into what is left.
+
+  Left of the bound is what neither the images before take nor one place for each of the others
+  (authors' code): an image that is cut gives its own place away.
+  """
+  parts, start, decoded = [], 0, 0
+  for k in range(factor, 0, -1):
+    left = count - start
+    fit = left if k == 1 else min(left, (bound - decoded - left) // (k * k))
+    if fit:
+      parts.append(Part(start, start + fit, k, k))
+      start, decoded = start + fit, decoded + fit * k * k
+  return tuple(parts)
+
+
+def _formerly_bounded(count: int, factor: int, bound: int) -> tuple[Part, ...]:
   """As many images at each factor, the highest first, as leave room for the others whole."""
   parts, start, room = [], 0, bound
   for k in range(factor, 0, -1):

@@ -106,6 +106,7 @@ class SyntheticSet(NamedTuple):
       mean=tuple(self.metadata["mean"]),
       std=tuple(self.metadata["std"]),
       unit=self.metadata["range"] == "unit",
+      former=True,
     )
 
   def stored(self) -> Stored:
