@@ -19,9 +19,9 @@ says something else, or nothing:
   `--config.formation.name=uniform`, which draws 128 of all of them;
 - a hundred classes: 128 real images, and networks that begin as one of ten, each trained for five
   epochs; the text has "a few epochs" (section 4.3). Without: `--config.training.networks=0
-  --config.training.pretraining=0`. That code condenses 20 classes at a time, each time with networks
-  of its own. Classes share nothing else, so that all of them are matched with the same networks
-  here, one class after another with `--config.compute.class_map=scan` where memory is short.
+  --config.training.pretraining=0`. That code condenses 20 classes at a time, each time with other
+  networks. Classes share nothing else, so that here all are matched with the same networks, one
+  class after another with `--config.compute.class_map=scan` where memory is short.
 
 The argument is idc10, idc100, idm10 or idm100. Training images are read from disk as they are drawn
 where they take more than `compute.memory_limit` (4 GiB; ten classes take 2).

@@ -106,8 +106,8 @@ def _evaluation(protocol: str) -> ConfigDict:
   # Where the network sees more images than are stored, fewer of the protocol's epochs, so that
   # training costs as many steps as on the stored images (IDC, Table 2)
   fields.same_steps = False
-  # 'none', 'dc', 'dc_batch_norm', 'imagenet', or transforms as in dsa.strategy; None: the
-  # protocol's
+  # 'none', 'dc', 'dc_batch_norm', 'imagenet', 'idc_imagenet', or transforms as in dsa.strategy;
+  # None: the protocol's
   fields.augmentation = placeholder(str)
   fields.cutmix = placeholder(float)  # probability for each batch; None: the protocol's
   fields.checks = 4  # tests of each network, evenly over its epochs, for 'best'

@@ -5,7 +5,6 @@ from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import NamedTuple
 
-
 # Datasets, as `fnmatch` has patterns, that IDC's settings for ImageNet are for.
 IMAGENET = ("folder", "imagenet*", "imagewoof*")
 

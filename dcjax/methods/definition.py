@@ -119,10 +119,11 @@ class Augmenting(NamedTuple):
   """How images that are matched are augmented (DSA, section 4)."""
 
   scheme: str = "siamese"  # 'siamese', 'independent', 'real', 'synthetic' or 'none' (DSA, Table 4)
-  # Transforms joined by '_', and by '+' your own, FILE.py:NAME; None: all six, without flip for
-  # digits (DSA, section 4.4)
+  # Transforms joined by '_', and by '+' your own, FILE.py:NAME; in groups with commas between them
+  # that may say their draw, 'sequence:color,one:crop_scale'; None: all six, without flip for digits
+  # (DSA, section 4.4)
   strategy: str = by_rule(str)
-  draw: str = "one"  # 'one' of them for each batch, or all in 'sequence' (as IDC)
+  draw: str = "one"  # of groups that say none: 'one' of them for each batch, or all in 'sequence'
 
 
 class Forming(NamedTuple):

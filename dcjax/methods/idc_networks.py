@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from dcjax import data
@@ -28,7 +27,7 @@ class TrainingSettings(NamedTuple):
   weight_decay: float = 5e-4  # added to the gradient
   # 'none', or transforms as in dsa.strategy, drawn for each image (Appendix C.1)
   augmentation: str = "color_crop"
-  draw: str = "sequence"  # all of them in 'sequence', or 'one' for each batch
+  draw: str = "sequence"  # as dsa.draw
   cutmix: float = by_rule(float)  # the probability of a batch; None: as at evaluation
   # Passes over the real images before a network's first matching (10 for ImageNet-10); here, but
   # in a config, in steps

@@ -131,6 +131,59 @@ def test_a_sequence_does_all_transforms_in_the_order_given():
   np.testing.assert_allclose(outputs, np.stack(expected), atol=1e-5)
 
 
+def by_hand(name, key, images):
+  """One transform with parameters for each image."""
+  transform = TRANSFORMS.find("name", name)
+  keys = jax.random.split(key, len(images))
+  drawn = jax.vmap(lambda key: transform.draw(key, *images.shape[1:3]))(keys)
+  return jax.vmap(transform.apply)(images, drawn)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_groups_change_images_one_after_the_other(seed):
+  """Flip and colours of each image, and then one of the other three for all."""
+  apply = jax.jit(augment.by_name("sequence:flip_color,one:crop_scale_rotate"))
+  outputs = apply(jax.random.key(seed), jnp.asarray(IMAGES))
+  first, second = jax.random.split(jax.random.key(seed))
+  flip_key, color_key = jax.random.split(first)
+  expected = by_hand("color", color_key, by_hand("flip", flip_key, jnp.asarray(IMAGES)))
+  choice_key, key = jax.random.split(second)
+  name = ("crop", "scale", "rotate")[int(jax.random.randint(choice_key, (), 0, 3))]
+  np.testing.assert_allclose(outputs, by_hand(name, key, expected), atol=1e-5)
+
+
+def test_each_of_the_transforms_that_one_is_drawn_of_comes_up_alone():
+  """Of images of ones a cutout clears a part, and a flip nothing."""
+  apply = jax.jit(augment.by_name("sequence:flip,one:flip_cutout"))
+  ones = jnp.ones((6, 8, 8, 1))
+  zeros = [np.asarray(apply(jax.random.key(seed), ones) == 0).sum((1, 2, 3)) for seed in range(20)]
+  cut = [(counts > 0).all() for counts in zeros]
+  assert any(cut) and not all(cut)
+  assert all((counts > 0).all() or not counts.any() for counts in zeros)
+
+
+@pytest.mark.parametrize(
+  ("strategy", "draw", "same", "same_draw"),
+  [
+    ("one:crop_flip", "sequence", "crop_flip", "one"),
+    ("sequence:crop_flip", "one", "crop_flip", "sequence"),
+    ("crop_flip,one:scale", "sequence", "sequence:crop_flip,one:scale", "one"),
+  ],
+)
+def test_a_group_that_does_not_say_it_is_drawn_as_the_field_says(strategy, draw, same, same_draw):
+  one, other = (
+    jax.jit(augment.transform(text, draw=kind, shared=True))(KEY, IMAGES)
+    for text, kind in ((strategy, draw), (same, same_draw))
+  )
+  np.testing.assert_array_equal(one, other)
+
+
+def test_names_of_a_strategy_in_groups():
+  assert augment.names_in("color_crop") == ["color", "crop"]
+  assert augment.names_in("a_b.py:c+flip,one:crop_d.py:e") == ["a_b.py:c", "flip", "crop_d.py:e"]
+  assert augment.names_in("one:crop+d.py:e,scale") == ["crop", "d.py:e", "scale"]
+
+
 @pytest.mark.parametrize(
   ("name", "low", "high"),
   [
@@ -197,6 +250,9 @@ def test_independent_batches_are_not_alike():
     ("color_corp", "x: unknown transform 'corp' in 'color_corp'; did you mean 'crop'"),
     ("noen", "x: unknown 'noen'; did you mean 'none'"),
     ("crop_", "x: unknown transform ''"),
+    ("sequence:color,", "x: unknown transform '' in 'sequence:color,'"),
+    ("all:color,one:crop", "x: unknown draw 'all' in 'all:color,one:crop'; choose one of: one, sequ"),
+    ("one:color_corp,sequence:crop", "x: unknown transform 'corp'"),
   ],
 )
 def test_unknown_names_are_errors(name, message):
@@ -204,7 +260,10 @@ def test_unknown_names_are_errors(name, message):
     augment.check_name("x", name)
 
 
-@pytest.mark.parametrize("name", ["none", "dc", "dc_batch_norm", "crop", augment.STRATEGY])
+@pytest.mark.parametrize(
+  "name",
+  ["none", "dc", "dc_batch_norm", "idc_imagenet", "crop", augment.STRATEGY, "one:crop,sequence:flip"],
+)
 def test_known_names_make_augmentations(name):
   augment.check_name("x", name)
   outputs = jax.eval_shape(augment.by_name(name), KEY, IMAGES)

@@ -88,13 +88,14 @@ def test_digits_are_not_flipped_in_either_stage(preset, dataset, strategy):
   ("dataset", "warns"),
   [("mnist", True), ("svhn_cropped", True), ("speech", True), ("cifar10", False)],
 )
-def test_flipped_signs_are_warned_of(caplog, field, dataset, warns):
+@pytest.mark.parametrize("strategy", ["crop_flip", "sequence:flip_color,one:crop_scale"])
+def test_flipped_signs_are_warned_of(caplog, field, dataset, warns, strategy):
   config = dsa.get_config()
   config.dataset.name = dataset
-  config.update_from_flattened_dict({field: "crop_flip"})
+  config.update_from_flattened_dict({field: strategy})
   with caplog.at_level("WARNING"):
     dcjax.config.resolve(config)
-  assert (f"{field}: 'crop_flip' flips images" in caplog.text) == warns
+  assert (f"{field}: '{strategy}' flips images" in caplog.text) == warns
 
 
 @pytest.mark.parametrize("preset", [dc, dsa, dm, idc, idm])
@@ -145,23 +146,29 @@ def evaluated(dataset, protocol="idc", preset=dm, **fields):
 @pytest.mark.parametrize(
   ("dataset", "augmentation", "cutmix", "epochs"),
   [
-    ("cifar10", "color_crop_cutout_flip_scale_rotate", 0.5, 3000),
-    ("cifar100", "color_crop_cutout_flip_scale_rotate", 0.5, 2000),
-    ("svhn_cropped", "color_crop_cutout_scale_rotate", 0.5, 3000),
-    ("imagenette/320px-v2", "imagenet", 1.0, 3000),
-    ("folder", "imagenet", 1.0, 3000),
+    ("cifar10", "sequence:flip_color,one:crop_scale_rotate", 0.5, 1000),
+    ("cifar100", "sequence:flip_color,one:crop_scale_rotate", 0.5, 1000),
+    ("tiny_imagenet", "sequence:flip_color,one:crop_scale_rotate", 0.5, 1000),
+    ("svhn_cropped", "sequence:color,one:crop_scale_rotate,sequence:cutout", 0, 1000),
+    ("imagenette/320px-v2", "idc_imagenet", 1.0, 3000),
+    ("folder", "idc_imagenet", 1.0, 3000),
   ],
 )
 def test_idc_evaluates_by_dataset_and_images_per_class(dataset, augmentation, cutmix, epochs):
   fields = evaluated(dataset)
   assert (fields.augmentation, fields.cutmix, fields.epochs) == (augmentation, cutmix, epochs)
-  assert evaluated(dataset, ipc=50).epochs == epochs // 2
+  assert evaluated(dataset, ipc=50).epochs == max(1000, epochs // 2)
+
+
+def test_cutout_comes_back_where_cutmix_is_switched_off():
+  fields = evaluated("cifar10", evaluation__cutmix=0)
+  assert fields.augmentation == "sequence:flip_color,one:crop_scale_rotate,sequence:cutout"
 
 
 def test_idc_evaluates_with_all_transforms_whatever_was_matched():
   assert evaluated("cifar10", "dm", dsa__strategy="crop").augmentation == "crop"
   augmentation = evaluated("cifar10", "idc", dsa__strategy="crop").augmentation
-  assert augmentation == "color_crop_cutout_flip_scale_rotate"
+  assert augmentation == "sequence:flip_color,one:crop_scale_rotate"
 
 
 def test_a_hundred_folders_are_trained_on_for_two_thirds():
@@ -189,13 +196,14 @@ def test_fields_of_the_evaluation_win_over_the_protocol():
 )
 def test_epochs_count_the_images_that_a_network_sees(same_steps, epochs):
   config = dm.get_config("ipc=10")
+  config.dataset.name = "folder"
   config.evaluation.protocol, config.evaluation.same_steps = "idc", same_steps
   config.formation.factor = 2
   assert dcjax.config.resolve(config).evaluation.epochs == epochs
 
 
 def test_same_steps_changes_nothing_where_nothing_is_decoded():
-  assert evaluated("cifar10", evaluation__same_steps=True).epochs == 3000
+  assert evaluated("folder", evaluation__same_steps=True).epochs == 3000
 
 
 def test_cutmix_needs_two_classes():
@@ -333,7 +341,34 @@ def test_idc_follows_the_dataset(preset, distance, rate, steps):
   assert (config.distance, config.training.steps) == (distance, steps)
   assert config.lr_image == pytest.approx(rate) and config.iterations == 200_000
   assert (config.formation.factor, config.init, config.batch_real) == (2, "mix", 64)
-  assert (config.dsa.strategy, config.dsa.draw) == ("color_crop_cutout", "sequence")
+  uncut = preset.startswith("mnist")
+  assert config.dsa.strategy == ("color_crop" if uncut else "color_crop_cutout")
+  assert config.dsa.draw == "sequence" and config.training.augmentation == "color_crop"
+  assert (config.training.cutmix, config.evaluation.cutmix) == ((0, 0) if uncut else (0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+  ("preset", "factor", "strategy", "of_networks", "at_evaluation"),
+  [
+    ("mnist,ipc=10", 1, "color_crop_cutout", 0.5, 0.5),
+    ("mnist,ipc=10", 3, "color_crop", 0, 0),
+    ("fashion_mnist,ipc=10", 2, "color_crop_cutout", 0.5, 0.5),
+    ("svhn,ipc=1", 1, "color_crop_cutout", 0.5, 0),
+    ("svhn,ipc=10", 1, "color_crop_cutout", 0.5, 0.5),
+  ],
+)
+def test_digits_that_idc_excepts(preset, factor, strategy, of_networks, at_evaluation):
+  config = idc.get_config(preset)
+  config.formation.factor = factor
+  config = dcjax.config.resolve(config)
+  assert config.dsa.strategy == strategy
+  assert (config.training.cutmix, config.evaluation.cutmix) == (of_networks, at_evaluation)
+
+
+@pytest.mark.parametrize("ipc", [1, 10, 50])
+def test_the_rate_of_idc_on_fashion_mnist_follows_the_pixels_of_28_against_32(ipc):
+  config = dcjax.config.resolve(idc.get_config(f"fashion_mnist,ipc={ipc}"))
+  assert config.lr_image == pytest.approx(7.65625e-5 * ipc / 10)  # 1e-4 x 784 / 1024
 
 
 def test_the_rate_of_idc_grows_with_the_pixels_of_images_from_a_folder():
@@ -347,6 +382,7 @@ def test_epochs_follow_the_decoded_images():
   epochs = dict.fromkeys((1, 2))
   for factor in epochs:
     config = idc.get_config("cifar10,ipc=10")
+    config.dataset.name = "folder"
     config.formation.factor = factor
     epochs[factor] = dcjax.config.resolve(config).evaluation.epochs
   assert epochs == {1: 2000, 2: 1500}  # of 10 and of 40 images per class
@@ -455,8 +491,15 @@ def test_imagenet_with_its_classes():
   # Appendix C.1
   assert (ten.lr_image, ten.training.lr, ten.distance) == (3e-3, 0.01, "l1")
   assert (hundred.lr_image, hundred.training.lr) == (1e-3, 0.1)
-  assert (ten.evaluation.augmentation, ten.evaluation.cutmix) == ("imagenet", 1.0)
+  assert (ten.evaluation.augmentation, ten.evaluation.cutmix) == ("idc_imagenet", 1.0)
   assert (ten.network.name, ten.formation.factor) == ("resnet10_ap", 3)
+  # The authors' code
+  assert (ten.batch_real, ten.training.pretraining, ten.training.networks) == (64, 10, 0)
+  assert (hundred.batch_real, hundred.training.batch, hundred.training.weight_decay) == (
+    128, 128, 1e-4,
+  )  # fmt: skip
+  assert (hundred.training.pretraining, hundred.training.networks) == (5, 10)
+  assert (ten.evaluation.epochs, hundred.evaluation.epochs) == (1000, 600)  # of 90 images
   idm_hundred = dcjax.config.resolve(imagenet.get_config("idm100"))
   assert (idm_hundred.network.name, idm_hundred.network.depth) == ("convnet", 6)
   assert (idm_hundred.batch_real, idm_hundred.queue.batch) == (128, 128)
@@ -465,6 +508,24 @@ def test_imagenet_with_its_classes():
   many = dcjax.config.resolve(imagenet.get_config("idm100,ipc=50"))
   assert (many.formation.factor, many.init, many.queue.size) == (1, "real", 100)
   assert many.queue.pretrained > 0 and many.batch_real == 128
+
+
+@pytest.mark.parametrize(
+  ("preset", "factor", "name"),
+  [
+    ("idc100,ipc=10", 3, "uniform"),
+    ("idc100,ipc=20", 3, "bounded"),
+    ("idc10,ipc=20", 3, "bounded"),
+    ("idc100,ipc=20", 2, "uniform"),
+  ],
+)
+def test_many_images_of_imagenet_are_not_all_matched(preset, factor, name):
+  config = imagenet.get_config(preset)
+  config.formation.factor = factor
+  resolved = dcjax.config.resolve(config)
+  assert resolved.formation.name == name
+  # Of 80 to 180 images, all that the set decodes to
+  assert resolved.evaluation.epochs == (1000 if preset.startswith("idc10,") else 600)
 
 
 def test_classes_from_a_file(tmp_path):

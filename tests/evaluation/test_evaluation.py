@@ -14,7 +14,7 @@ from dcjax.common.errors import UserError
 from dcjax.data import digits
 from dcjax.devices.strategy import Strategy
 from dcjax.evaluation import EvaluationSettings, accuracy, check_settings, evaluator, summarise
-from dcjax.evaluation.protocols import PROTOCOLS, same_steps
+from dcjax.evaluation.protocols import PROTOCOLS, Kind, same_steps
 from dcjax.nn import training
 
 SETTINGS = EvaluationSettings(protocol="dc", epochs=60, augmentation="none", networks=4, checks=3)
@@ -264,31 +264,67 @@ STRATEGY = "color_crop_cutout_scale_rotate"
     for name in ("dsa", "dm", "idm")
     for dataset in ("mnist", "folder")
   ]
-  + [("idc", dataset, (STRATEGY, 0.5)) for dataset in ("mnist", "cifar100")]
+  + [("idc", dataset, ("sequence:color,one:crop_scale_rotate", 0.5)) for dataset in ("mnist", "x")]
   + [
-    ("idc", dataset, ("imagenet", 1)) for dataset in ("folder", "imagenet2012_subset", "imagenette")
-  ],
+    ("idc", dataset, ("idc_imagenet", 1))
+    for dataset in ("folder", "imagenet2012_subset", "imagenette")
+  ]
+  + [("idc", "speech", ("none", 0))],
 )
 def test_datasets_are_augmented_as_the_paper_says(protocol, dataset, augmentation):
-  assert PROTOCOLS[protocol].augmentation(dataset, STRATEGY) == augmentation
+  kind = Kind(dataset, STRATEGY, 10, 10)
+  cutmix = PROTOCOLS[protocol].cutmix(kind)
+  assert (PROTOCOLS[protocol].augmentation(kind, cutmix), cutmix) == augmentation
+
+
+ONE = "one:crop_scale_rotate"
+
+
+@pytest.mark.parametrize(
+  ("dataset", "ipc", "decoded", "augmentation", "cutmix"),
+  [
+    ("cifar10", 1, 1, f"sequence:flip_color,{ONE}", 0.5),
+    ("cifar10", 10, 40, f"sequence:flip_color,{ONE}", 0.5),
+    ("fashion_mnist", 1, 4, f"sequence:flip_color,{ONE}", 0.5),
+    ("mnist", 1, 1, f"sequence:color,{ONE}", 0.5),
+    ("mnist", 10, 40, f"sequence:color,{ONE}", 0),  # neither CutMix nor cutout with tiles
+    ("svhn_cropped", 1, 1, f"sequence:color,{ONE},sequence:cutout", 0),
+    ("svhn_cropped", 1, 4, f"sequence:color,{ONE}", 0.5),
+    ("svhn_cropped", 10, 10, f"sequence:color,{ONE}", 0.5),
+  ],
+)
+def test_idc_cuts_out_where_it_does_not_mix_but_on_mnist(
+  dataset, ipc, decoded, augmentation, cutmix
+):
+  flips = "_flip" if dataset in ("cifar10", "fashion_mnist") else ""
+  kind = Kind(dataset, f"color_crop_cutout{flips}_scale_rotate", ipc, decoded)
+  protocol = PROTOCOLS["idc"]
+  assert (protocol.augmentation(kind, protocol.cutmix(kind)), protocol.cutmix(kind)) == (
+    augmentation, cutmix,
+  )  # fmt: skip
 
 
 @pytest.mark.parametrize(("augmentation", "epochs"), [("none", 300), ("dc", 1000), ("crop", 1000)])
 def test_augmentation_takes_longer(augmentation, epochs):
   protocols = [PROTOCOLS[name] for name in ("dc", "dsa", "dm", "idm")]
-  assert all(p.epochs(augmentation, ipc, False) == epochs for p in protocols for ipc in (1, 50))
+  kinds = [Kind("cifar10", augmentation, ipc, ipc) for ipc in (1, 50)]
+  assert all(p.epochs(kind, augmentation) == epochs for p in protocols for kind in kinds)
 
 
 @pytest.mark.parametrize(
   ("ipc", "epochs", "of_hundred"),
   [
-    (1, 3000, 2000), (4, 2000, 1333), (10, 2000, 1333), (11, 1500, 1000), (40, 1500, 1000),
-    (50, 1500, 1000), (90, 1000, 666), (200, 1000, 666), (500, 500, 333), (501, 300, 200),
+    (1, 3000, 2000), (4, 2000, 1300), (10, 2000, 1300), (11, 1500, 1000), (40, 1500, 1000),
+    (50, 1500, 1000), (90, 1000, 600), (200, 1000, 600), (500, 500, 300), (501, 300, 200),
   ],
 )  # fmt: skip
-def test_idc_trains_longer_on_fewer_images(ipc, epochs, of_hundred):
-  assert PROTOCOLS["idc"].epochs("crop", ipc, False) == epochs
-  assert PROTOCOLS["idc"].epochs("crop", ipc, True) == of_hundred
+def test_idc_trains_longer_on_fewer_images_of_imagenet(ipc, epochs, of_hundred):
+  kind = Kind("folder", "crop", 1, ipc)
+  assert PROTOCOLS["idc"].epochs(kind, "crop") == epochs
+  assert PROTOCOLS["idc"].epochs(kind._replace(hundred_classes=True), "crop") == of_hundred
+  for dataset in ("cifar100", "mnist", "tiny_imagenet", "speech"):
+    small = kind._replace(dataset=dataset, hundred_classes=True)
+    assert PROTOCOLS["idc"].epochs(small, "crop") == 1000
 
 
 @pytest.mark.parametrize(
