@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcjax import augment
+from dcjax import UserError, augment
 from dcjax.augment import imagenet
 
 KEY = jax.random.key(0)
@@ -125,3 +125,81 @@ def test_shape_and_type_stay(channels):
   images = IMAGES[..., :channels]
   outputs = jax.eval_shape(augment.by_name("imagenet"), KEY, images)
   assert (outputs.shape, outputs.dtype) == (images.shape, images.dtype)
+
+
+# --- As IDC's code has it at evaluation ----------------------------------------------------
+
+MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+
+
+@pytest.mark.parametrize(
+  ("alphas", "colour"),
+  [
+    ((1, 0, 0), (-0.5675 * 0.2175, -0.5808 * 0.2175, -0.5836 * 0.2175)),
+    ((0, 2, 0), (0.7192 * 0.0376, -0.0045 * 0.0376, -0.6948 * 0.0376)),
+    ((0, 1, 1), (0.7192 * 0.0188 + 0.4009 * 0.0045, -0.0045 * 0.0188 - 0.8140 * 0.0045,
+                 -0.6948 * 0.0188 + 0.4203 * 0.0045)),
+  ],
+)  # fmt: skip
+def test_light_is_added_along_the_components_of_colour(alphas, colour):
+  added = imagenet.light(IMAGES[0], jnp.array(alphas, jnp.float32)) - IMAGES[0]
+  np.testing.assert_allclose(added, np.broadcast_to(np.float32(colour), added.shape), atol=1e-6)
+
+
+def test_colours_are_jittered_in_any_order():
+  image, (brightness, contrast, saturation) = IMAGES[0], (0.7, 1.2, 0.6)
+
+  def grey(image):
+    return 0.299 * image[..., :1] + 0.587 * image[..., 1:2] + 0.114 * image[..., 2:]
+
+  def change(image, number):
+    if number == 0:
+      return brightness * image
+    about = grey(image).mean() if number == 1 else grey(image)
+    factor = contrast if number == 1 else saturation
+    return factor * image + (1 - factor) * about
+
+  run = jax.jit(imagenet.jitter_pixels)
+  factors = jnp.array([brightness, contrast, saturation])
+  for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
+    expected = image
+    for number in order:
+      expected = change(expected, number)
+    np.testing.assert_allclose(run(image, factors, jnp.array(order)), expected, atol=1e-5)
+
+
+def test_crops_of_idc_have_half_the_area_or_more(monkeypatch):
+  """Without colours, the slopes of ramps say how large a crop was."""
+  monkeypatch.setattr(imagenet, "JITTER", 0.0)
+  monkeypatch.setattr(imagenet, "LIGHTING", 0.0)
+  rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32) / SIDE
+  ramps = np.broadcast_to(np.stack([rows, columns, 0 * rows], -1), IMAGES.shape)
+  outputs = np.asarray(jax.jit(lambda key, images: augment.by_name("idc_imagenet")(key, images))(
+    KEY, (ramps - MEAN) / STD
+  )) * STD + MEAN  # fmt: skip
+  # In the middle, away from the edges of the image.
+  height = (outputs[:, 5, 4, 0] - outputs[:, 3, 4, 0]) * SIDE / 2
+  width = (outputs[:, 4, 5, 1] - outputs[:, 4, 3, 1]) * SIDE / 2
+  area = np.abs(height * width)
+  assert 0.5 - 1e-3 <= area.min() < 0.52 and 0.93 < area.max() <= 1 + 1e-3
+  assert 0.3 < (width < 0).mean() < 0.7  # mirrored
+
+
+def test_light_of_idc_has_a_tenth_of_the_components_deviations(monkeypatch):
+  monkeypatch.setattr(imagenet, "JITTER", 0.0)
+  grey = np.zeros((4000, 2, 2, 3), np.float32)  # normalised, whatever the crop
+  outputs = jax.jit(lambda images: augment.by_name("idc_imagenet")(KEY, images))(grey)
+  added = np.asarray(outputs)[:, 0, 0] * STD
+  directions = np.array(imagenet.DIRECTIONS)
+  np.testing.assert_allclose(directions.T @ directions, np.eye(3), atol=1e-3)
+  np.testing.assert_allclose(
+    (added @ directions).std(0), 0.1 * np.array([0.2175, 0.0188, 0.0045]), rtol=0.05
+  )
+
+
+def test_images_without_colours_have_no_lighting():
+  augment.check_images("x", "idc_imagenet", (8, 8, 3))
+  with pytest.raises(
+    UserError, match=r"^x: 'idc_imagenet' is for RGB, but images have 1 channels;"
+  ):
+    augment.check_images("x", "idc_imagenet", (8, 8, 1))

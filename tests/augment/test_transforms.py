@@ -251,7 +251,10 @@ def test_independent_batches_are_not_alike():
     ("noen", "x: unknown 'noen'; did you mean 'none'"),
     ("crop_", "x: unknown transform ''"),
     ("sequence:color,", "x: unknown transform '' in 'sequence:color,'"),
-    ("all:color,one:crop", "x: unknown draw 'all' in 'all:color,one:crop'; choose one of: one, sequ"),
+    (
+      "all:color,one:crop",
+      "x: unknown draw 'all' in 'all:color,one:crop'; choose one of: one, sequ",
+    ),
     ("one:color_corp,sequence:crop", "x: unknown transform 'corp'"),
   ],
 )
@@ -262,7 +265,15 @@ def test_unknown_names_are_errors(name, message):
 
 @pytest.mark.parametrize(
   "name",
-  ["none", "dc", "dc_batch_norm", "idc_imagenet", "crop", augment.STRATEGY, "one:crop,sequence:flip"],
+  [
+    "none",
+    "dc",
+    "dc_batch_norm",
+    "idc_imagenet",
+    "crop",
+    augment.STRATEGY,
+    "one:crop,sequence:flip",
+  ],
 )
 def test_known_names_make_augmentations(name):
   augment.check_name("x", name)
