@@ -66,7 +66,7 @@ def crop_flip_jitter_light(key: Key, images: Array) -> Array:
     `[N, H, W, 3]`.
   """
   count, height, width, _ = images.shape
-  mean, std = map(jnp.asarray, statistics.usual("imagenet2012"))
+  mean, std = (jnp.asarray(each, images.dtype) for each in statistics.IMAGENET)
 
   def one(key, image):
     crop_key, flip_key, jitter_key, order_key, light_key = jax.random.split(key, 5)
@@ -78,7 +78,7 @@ def crop_flip_jitter_light(key: Key, images: Array) -> Array:
     pixels = image * std[None, None] + mean[None, None]
     pixels = jitter_pixels(pixels, factors, jax.random.permutation(order_key, 3))
     pixels = light(pixels, LIGHTING * jax.random.normal(light_key, (3,), jnp.float32))
-    return ((pixels - mean[None, None]) / std[None, None]).astype(images.dtype)
+    return (pixels - mean[None, None]) / std[None, None]
 
   return jax.vmap(one)(jax.random.split(key, count), images)
 

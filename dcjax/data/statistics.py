@@ -9,7 +9,7 @@ MIN_STD = 1 / 255
 
 BLOCK = 1 << 24  # values counted at a time, which bounds the memory used
 
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 # (mean, std) of pixels in [0, 1] that the papers normalise with, by name in TFDS.
 _USUAL = {
@@ -18,13 +18,13 @@ _USUAL = {
   "svhn_cropped": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
   "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
   "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
-  "downsampled_imagenet": _IMAGENET,
-  "imagenet2012": _IMAGENET,
-  "imagenet2012_subset": _IMAGENET,
-  "imagenet_resized": _IMAGENET,
-  "imagenette": _IMAGENET,
-  "imagewang": _IMAGENET,
-  "tiny_imagenet": _IMAGENET,
+  "downsampled_imagenet": IMAGENET,
+  "imagenet2012": IMAGENET,
+  "imagenet2012_subset": IMAGENET,
+  "imagenet_resized": IMAGENET,
+  "imagenette": IMAGENET,
+  "imagewang": IMAGENET,
+  "tiny_imagenet": IMAGENET,
 }
 
 
