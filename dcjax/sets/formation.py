@@ -126,9 +126,10 @@ class Formation:
     A tile stands for a whitened image of full size, and goes back at that size.
     """
     count = stored.images.shape[1]
+    tiling = self.at_evaluation()._tiling(count)
 
     def one_class(images):
-      tiles = self._zoom_all(Stored(images, stored.weights), self._tiling(count))
+      tiles = self._zoom_all(Stored(images, stored.weights), tiling)
       return self.mosaic(whitening.unwhiten(tiles), count)
 
     return jax.vmap(one_class)(stored.images)
