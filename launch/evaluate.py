@@ -54,7 +54,7 @@ def _flags() -> flags.FlagValues:
     "dataset": "The set's dataset, where that is a function in a Python file: FILE.py:NAME.",
     "cache_dir": "Where the decoded dataset is kept; by default ~/.cache/dcjax.",
     "protocol": f"Protocol of the evaluation: {', '.join(PROTOCOLS)}.",
-    "augmentation": "What networks are trained with: none, dc, idc_imagenet, or transforms: crop_flip.",
+    "augmentation": "What networks are trained with: none, dc, imagenet, or transforms: crop_flip.",
     "output": "JSON file for the results, not there yet; until all are done it is FILE.unfinished.",
   }
   number = {

@@ -130,7 +130,7 @@ class Formation:
 
     def one_class(images):
       tiles = self._zoom_all(Stored(images, stored.weights), tiling)
-      return self.mosaic(whitening.unwhiten(tiles), count)
+      return self._mosaic(whitening.unwhiten(tiles), count, blend=True)
 
     return jax.vmap(one_class)(stored.images)
 
@@ -150,9 +150,13 @@ class Formation:
     Returns:
       `[count, H, W, C]`, in the range of the set.
     """
+    return self._mosaic(images, count, blend=False)
+
+  def _mosaic(self, images: Array, count: int, *, blend: bool) -> Array:
+    """`mosaic`; its pixels are the nearest ones, or blended of all that they stand for."""
     sheets, start = [], 0
     for part in self.at_evaluation()._tiling(count):
-      sheets.append(self._assemble(images[start : start + part.tiles], part))
+      sheets.append(self._assemble(images[start : start + part.tiles], part, blend=blend))
       start += part.tiles
     return self.store(jnp.concatenate(sheets))
 
@@ -217,13 +221,17 @@ class Formation:
     fill = grey if unit else self._normalised(grey)
     return jnp.pad(images - fill, ((0, 0), (0, below), (0, right), (0, 0))) + fill
 
-  def _assemble(self, images: Array, part: Part) -> Array:
+  def _assemble(self, images: Array, part: Part, *, blend: bool) -> Array:
     """Images of a part from its tiles, the inverse of `_zoom` up to resampling."""
-    tile_height, tile_width = self._sides(part)
-    rows, sampled_rows = _nearest(self.shape[0], tile_height, part.rows)
-    columns, sampled_columns = _nearest(self.shape[1], tile_width, part.columns)
-    sources = images.reshape(-1, part.rows, part.columns, *self.shape)
-    sheets = sources[:, rows[:, None], columns, sampled_rows[:, None], sampled_columns]
+    (height, width, channels), (tile_height, tile_width) = self.shape, self._sides(part)
+    if blend:
+      images = jax.image.resize(
+        images, (len(images), tile_height, tile_width, channels), "bilinear"
+      )
+    row, pixel_row = _places(height, tile_height, part.rows, nearest=not blend)
+    column, pixel_column = _places(width, tile_width, part.columns, nearest=not blend)
+    tiles = images.reshape(-1, part.rows, part.columns, *images.shape[1:])
+    sheets = tiles[:, row[:, None], column, pixel_row[:, None], pixel_column]
     return self._fit(sheets, self.shape[:2], unit=False)
 
   @property
@@ -281,20 +289,23 @@ def _last(values: tuple[float, ...], images: Array) -> Array:
   return jnp.asarray(values, images.dtype).reshape((1,) * (images.ndim - 1) + (-1,))
 
 
-def _nearest(side: int, tile: int, tiles: int) -> tuple[np.ndarray, np.ndarray]:
+def _places(side: int, tile: int, tiles: int, *, nearest: bool) -> tuple[np.ndarray, np.ndarray]:
   """Of each pixel along a side, which tile it lies in, and which pixel of the tile's image it is.
 
   Args:
-    side: of the images, in pixels.
+    side: of stored images, in pixels.
     tile: its length; the last one may be cut off by the side.
     tiles: how many there are; pixels after the last one are left out.
+    nearest: whether a tile's image has the length of the side, and not that of a tile.
 
   Returns:
-    int `[pixels]` both. Of an image of `side` pixels, pixel i of the n that a tile has is number
-    floor(i side / n), in float32 as PyTorch's `interpolate(mode="nearest")` has it.
+    int `[pixels]` both. Pixel i of the n that a tile has is `nearest` to number floor(i side / n),
+    in float32 as PyTorch's `interpolate(mode="nearest")` has it.
   """
   inside = min(side, tile * tiles)
   number, offset = np.divmod(np.arange(inside), tile)
+  if not nearest:
+    return number, offset
   lengths = np.minimum(tile, inside - number * tile).astype(np.float32)
   sampled = np.floor(offset.astype(np.float32) * (np.float32(side) / lengths)).astype(int)
   return number, np.minimum(sampled, side - 1)
