@@ -12,6 +12,8 @@ IDC cuts a stored spectrogram into two along time; `--config.formation.factor=1`
 Mini Speech Commands is downloaded; `--config.dataset.data_dir=FOLDER` takes the words of a folder.
 
 `dcjax select` takes `configs/speech.py:herding,ipc=10`, and `dcjax table --table idc/4` runs all.
+Herding is greedy, and 'random' are the first spectrograms of each word (authors' code);
+`--config.selection.random=drawn` draws them.
 """
 
 from ml_collections import ConfigDict
@@ -25,5 +27,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
   The methods are those of `presets.SPEECH_METHODS`, by default IDC.
   """
   given = presets.arguments(argument, "idc", presets.SPEECH_METHODS, kind="method")
-  config = complete({**presets.speech(given["method"]), "ipc": given["ipc"]})
+  method = given["method"]
+  own = presets.speech(method) | presets.IDC_CORESETS.get(method, {})
+  config = complete({**own, "ipc": given["ipc"]})
   return presets.smoke(config) if given["smoke"] else config

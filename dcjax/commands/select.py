@@ -60,6 +60,7 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
   if isinstance(config, ConfigDict):
     check_name("method", str(config.get("method")), coreset.SELECTIONS)
   config = config_lib.resolve(config)
+  coreset.check_used(config)
   if config.compute.streaming:
     raise UserError("compute.streaming: a selection looks at all images in memory; leave it out")
   with held(Workdir(workdir)) as folder:
@@ -133,7 +134,8 @@ class Selection:
       if network is not None:
         chosen = self._by_network(network, wait)
       elif method == "random":
-        chosen = jax.jit(self._random)(self.dataset, self.keys.subset)
+        choose = partial(self._random, rule=self.config.selection.random)
+        chosen = jax.jit(choose)(self.dataset, self.keys.subset)
       else:
         chosen, more["selection"] = self._optimal_random(wait)
       images = self.dataset.normalise(self.dataset.images[chosen])
@@ -157,6 +159,7 @@ class Selection:
         coreset.by_network,
         network=self.network,
         method=self.config.method,
+        rule=self.config.selection.herding,
         ipc=self.config.ipc,
         block=self.layout.blocks(evaluation.TEST_BLOCK),
       )
@@ -167,8 +170,9 @@ class Selection:
     ]
     return jnp.stack(choices)
 
-  def _random(self, dataset: Dataset, key: Key) -> Array:
-    return coreset.by_chance(dataset, ~jnp.asarray(self.held), key, ipc=self.config.ipc)
+  def _random(self, dataset: Dataset, key: Key, rule: str = "drawn") -> Array:
+    free = ~jnp.asarray(self.held)
+    return coreset.by_chance(dataset, free, key, ipc=self.config.ipc, rule=rule)
 
   def _optimal_random(self, wait: Wait) -> tuple[Array, dict[str, Any]]:
     """The best of many random subsets (ORS: DC, Table T12), and its accuracy.

@@ -28,6 +28,7 @@ __all__ = [
   "flatten",
   "names",
   "of_any_method",
+  "of_earlier",
   "own_code",
   "replace_fields",
   "resolve",
@@ -102,6 +103,7 @@ def of_file(fields: dict[str, Any], given: Mapping[str, Any] = MappingProxyType(
     UserError: a field is unknown, or its value is of the wrong type, or names what is no dataset,
       or something in a Python file.
   """
+  fields = of_earlier(fields)
   kept = {name: value for name, value in flatten(fields) if not name.startswith(LOCAL)}
   kept = {name: value for name, value in kept.items() if name not in given}
   if code := own_code(kept):
@@ -116,6 +118,37 @@ def of_file(fields: dict[str, Any], given: Mapping[str, Any] = MappingProxyType(
   if not _DATASET.fullmatch(config.dataset.name):
     raise UserError(f"dataset.name: {config.dataset.name!r} is no dataset that a file may name")
   return replace_fields(config, dict(given), "config")
+
+
+def of_earlier(fields: dict[str, Any]) -> dict[str, Any]:
+  """A config with what an earlier version did, where the default of a newer field is another.
+
+  Args:
+    fields: of a run's file, which lacks the fields that its version did not have.
+
+  Returns:
+    The same with those fields, where they tell what the run is.
+  """
+  flat = dict(flatten(fields))
+  method, networks = flat.get("method"), _networks(flat)
+  frozen = method in ("dc", "dsa") and flat.get("network.norm") == "batch"
+  older = {"batch_norm": "batch"} if frozen else {}
+  older |= {"network.filters": 64} if networks & {"resnet10", "resnet10_ap"} else {}
+  older |= {"network.growth": 32} if "densenet121" in networks else {}
+  older |= {"selection.herding": "greedy"} if method in ("herding", "nas") else {}
+  completed = dict(fields)
+  for name, value in older.items():
+    section, _, field = name.rpartition(".")
+    if name not in flat and section not in flat:  # which would be no section
+      completed |= {section: fields.get(section, {}) | {field: value}} if section else {name: value}
+  return completed
+
+
+def _networks(flat: dict[str, Any]) -> set[str]:
+  """The names of all networks in a config, by dotted names, that may hold anything."""
+  texts = flat.get("evaluation.architectures")
+  texts = names(texts) if isinstance(texts, str | list | tuple) else ()
+  return {str(text).partition(":")[0] for text in (flat.get("network.name"), *texts)}
 
 
 def of_any_method(fields: dict[str, Any]) -> dict[str, Any]:
@@ -162,6 +195,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config.dataset.range = as_range(config.dataset.range) or ()
   check_fields(config.dataset)
   _check_architectures(config.evaluation.architectures)
+  _check_sizes(config.network, config.evaluation.architectures)
   definition(config.method).resolve(config)
   with config.unlocked():
     fill_evaluation(config)
@@ -184,6 +218,14 @@ def _check_architectures(names: tuple[str, ...]) -> None:
       architectures.parse(text)
     except UserError as error:
       raise UserError(f"evaluation.architectures: '{text}': {error}") from None
+
+
+def _check_sizes(network: ConfigDict, names: tuple[str, ...]) -> None:
+  """Raises `UserError` for a size that no network has."""
+  used = (network.name, *(architectures.parse(each)["name"] for each in architectures.expand(names)))
+  for field in ("filters", "growth"):
+    if network[field] is not None and not any(field in fields_of(name) for name in used):
+      raise UserError(f"network.{field}: {network[field]} is of none of {', '.join(used)}; leave it out")
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

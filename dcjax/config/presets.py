@@ -19,6 +19,11 @@ DATASETS = {
 }
 DEPTHS = {"tiny_imagenet": 4}  # of ConvNet, where it is not 3 (authors' code of DM and IDM)
 SPEECH_METHODS = ("random", "herding", "dsa", "dm", "idc")  # (IDC, Table 4)
+# How IDC's authors choose real images, also spectrograms (authors' code)
+IDC_CORESETS = {
+  "random": {"selection.random": "first"},
+  "herding": {"selection.herding": "greedy"},
+}
 
 
 def paper(

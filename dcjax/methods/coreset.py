@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from dcjax.common.errors import check_least
+from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.common.registry import METHODS
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
@@ -37,7 +37,36 @@ def random(key: Key, valid: Array, *, ipc: int) -> Array:
   return jax.lax.top_k(jnp.where(valid, priority, -1.0), ipc)[1].astype(jnp.int32)
 
 
-def herding(features: Array, valid: Array, *, ipc: int) -> Array:
+def first(valid: Array, *, ipc: int) -> Array:
+  """Chooses the first rows, as IDC's authors do for their random baseline.
+
+  Args:
+    valid: bool `[n]`.
+    ipc: how many; static.
+
+  Returns:
+    int32 `[ipc]`: rows in their order.
+  """
+  return _least(jnp.arange(valid.size), valid, ipc)
+
+
+def nearest(features: Array, valid: Array, *, ipc: int) -> Array:
+  """Chooses those that are closest to the mean of the class (herding as DC and IDM describe it).
+
+  DC, section 3.1; IDM, supplement.
+
+  Args:
+    features: `[n, D]`.
+    valid: bool `[n]`.
+    ipc: how many; static.
+
+  Returns:
+    int32 `[ipc]`: distinct rows, the closest first.
+  """
+  return _least(_squared_distances(features, _mean(features, valid)), valid, ipc)
+
+
+def greedy(features: Array, valid: Array, *, ipc: int) -> Array:
   """Chooses greedily so that the mean of the chosen stays closest to the mean of the class.
 
   Welling, "Herding dynamical weights to learn" (2009), in the form of Rebuffi et al., "iCaRL"
@@ -120,7 +149,9 @@ def forgetting_events(correct: Array) -> Array:
   return jnp.where(correct.any(0), forgotten, correct.shape[0])
 
 
-def by_chance(dataset: Dataset, free: Array, key: Key, *, ipc: int) -> Array:
+def by_chance(
+  dataset: Dataset, free: Array, key: Key, *, ipc: int, rule: str = "drawn"
+) -> Array:
   """Random images of each class.
 
   Args:
@@ -128,6 +159,7 @@ def by_chance(dataset: Dataset, free: Array, key: Key, *, ipc: int) -> Array:
     free: bool `[N]`, which images can be chosen: `ipc` or more of each class.
     key: class k draws from `fold_in(key, k)`.
     ipc: images per class; static.
+    rule: an entry of `RANDOM`: 'drawn', or the 'first' of each class; static.
 
   Returns:
     int32 `[classes, ipc]`: places in `dataset.images`.
@@ -135,7 +167,7 @@ def by_chance(dataset: Dataset, free: Array, key: Key, *, ipc: int) -> Array:
 
   def choose(label):
     places, valid = _class_places(dataset, label)
-    chosen = random(jax.random.fold_in(key, label), valid & free[places], ipc=ipc)
+    chosen = RANDOM[rule](jax.random.fold_in(key, label), valid & free[places], ipc=ipc)
     return places[chosen]
 
   return jax.vmap(choose)(jnp.arange(dataset.num_classes, dtype=jnp.int32))
@@ -150,6 +182,7 @@ def by_network(
   *,
   network: Network,
   method: str,
+  rule: str,
   ipc: int,
   block: int,
 ) -> Array:
@@ -163,6 +196,7 @@ def by_network(
     label: the class.
     network: that was trained; its second output are the features.
     method: 'herding', 'k_center' or 'forgetting'.
+    rule: of herding, an entry of `HERDING`; static.
     ipc: images per class; static.
     block: images that go through the network together; static.
 
@@ -177,7 +211,7 @@ def by_network(
   def features(images):
     return network.apply(params, dataset.normalise(images))[1]
 
-  choose = {"herding": herding, "k_center": k_center}[method]
+  choose = HERDING[rule] if method == "herding" else k_center
   all_features = training.in_blocks(features, dataset.images[places], block=block)
   return places[choose(all_features, valid, ipc=ipc)]
 
@@ -187,6 +221,13 @@ def _class_places(dataset: Dataset, label: Array | int) -> tuple[Array, Array]:
   offsets = dataset.offsets
   places = offsets[label] + jnp.arange(dataset.largest_class, dtype=jnp.int32)
   return jnp.minimum(places, offsets[-1] - 1), places < offsets[label + 1]
+
+
+RANDOM: dict[str, Callable[..., Array]] = {
+  "drawn": random,
+  "first": lambda key, valid, *, ipc: first(valid, ipc=ipc),
+}
+HERDING = {"nearest": nearest, "greedy": greedy}
 
 
 def _greedy(
@@ -200,6 +241,11 @@ def _greedy(
     return (state, free.at[chosen].set(False)), chosen
 
   return jax.lax.scan(choose, (state, valid), jnp.arange(ipc))[1]
+
+
+def _least(values: Array, valid: Array, ipc: int) -> Array:
+  """The rows whose values are least, from the least on; of equal ones the first."""
+  return jnp.lexsort((values, ~valid))[:ipc].astype(jnp.int32)
 
 
 def _first_least(values: Array, free: Array) -> Array:
@@ -226,24 +272,43 @@ class NetworkSettings(NamedTuple):
   epochs: int = 5
 
 
-class CandidateSettings(NamedTuple):
-  """What `optimal_random` chooses from."""
+class ChoiceSettings(NamedTuple):
+  """How a selection chooses."""
 
-  candidates: int = 1000  # random subsets that it tries (DC, Table T12)
-  validation: int = 5000  # training images that it ranks them on, and does not choose
+  # Which images herding takes: those 'nearest' to the mean of their class (the words of DC and IDM,
+  # and DC's figures), or 'greedy', so that the mean of all is near it (Welling, iCaRL, DSA's words,
+  # IDC's authors' code)
+  herding: str = "nearest"
+  # Which images 'random' takes: 'drawn' ones, or the 'first' of each class (IDC's authors' code)
+  random: str = "drawn"
+  candidates: int = 1000  # random subsets that 'optimal_random' tries (DC, Table T12)
+  validation: int = 5000  # training images that this ranks them on, and does not choose
 
 
 class SelectionSettings(NamedTuple):
   """The fields of coresets."""
 
   training: NetworkSettings = NetworkSettings()
-  selection: CandidateSettings = CandidateSettings()
+  selection: ChoiceSettings = ChoiceSettings()
 
 
 def _resolve(config: ConfigDict) -> None:
   check_least("training.epochs", config.training.epochs, 1)
   for field in ("candidates", "validation"):
     check_least(f"selection.{field}", config.selection[field], 1)
+  check_name("selection.herding", config.selection.herding, HERDING)
+  check_name("selection.random", config.selection.random, RANDOM)
+
+
+def check_used(config: ConfigDict) -> None:
+  """Raises `UserError` for a rule that is not of the method that chooses."""
+  for method in ("herding", "random"):
+    rule = config.selection[method]
+    if config.method != method and rule != getattr(ChoiceSettings(), method):
+      raise UserError(
+        f"selection.{method}: '{rule}' is a rule of {method}, but the method is {config.method}; "
+        f"leave it out, or set method={method}"
+      )
 
 
 SELECTION = Definition(

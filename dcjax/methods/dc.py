@@ -18,7 +18,7 @@ Algorithm 1, in the names of this file:
 D is the distance of two gradients (`dcjax.methods.distances`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from ml_collections import ConfigDict
 from dcjax import data
 from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.common.types import Array, Key, Params
-from dcjax.data import Dataset
+from dcjax.data import Dataset, base_name
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import Method, State, Step, image_optimizer, initialiser, step_images
 from dcjax.methods.definition import (
@@ -44,13 +44,15 @@ from dcjax.methods.definition import (
   from_fields,
 )
 from dcjax.methods.distances import DISTANCES, note_new
-from dcjax.methods.gradient_matching import Batches, GradientMatching
+from dcjax.methods.gradient_matching import STATISTICS, Batches, GradientMatching
 from dcjax.methods.setup import Setup, setup
 from dcjax.nn import training
 from dcjax.sets.formation import Stored
 
 # (inner_loop, network_epochs) by images per class.
 SCHEDULE = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+# Of DSA, by dataset and images per class, where the authors' figures are of other loops
+OTHER_SCHEDULE = {("cifar100", 50): (10, 10)}
 BATCH_SYNTHETIC = 256  # images of one network step
 
 
@@ -62,6 +64,9 @@ class DCSettings(NamedTuple):
   distance: str = "ours"  # D: 'ours' (DC, Eq. 10), 'mse', 'cos' (Table T11) or 'l1'
   inner_loop: int = by_rule(int)  # T, matchings with one network; None: by ipc (authors' code)
   network_epochs: int = by_rule(int)  # passes over S between two matchings; None: by ipc
+  # What a network with batch norm is frozen with while gradients match: 'running' averages after
+  # one batch of real images (authors' code), or the moments of that 'batch' (DC, Appendix A)
+  batch_norm: str = "running"
   batch_real: int = 256  # real images of each class in one matching (authors' code)
   lr_image: float = 0.1  # eta_S (authors' code)
   lr_network: float = 0.01  # eta_theta (authors' code)
@@ -105,7 +110,9 @@ def dc(setup: Setup, settings: DCSettings) -> Method:
 
 def gradient_matching(setup: Setup, settings: DCSettings) -> GradientMatching:
   """Lines 5 to 8 of Algorithm 1, with the arguments of `dc`."""
-  return GradientMatching(setup, DISTANCES[settings.distance], settings.batch_real)
+  return GradientMatching(
+    setup, DISTANCES[settings.distance], settings.batch_real, statistics=settings.batch_norm
+  )
 
 
 def gradient_norms(
@@ -215,24 +222,30 @@ def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   return dc(bound, from_fields(DCSettings(), config))
 
 
-def _resolve(config: ConfigDict, in_papers: tuple[str, ...]) -> None:
+def _resolve(
+  config: ConfigDict,
+  in_papers: tuple[str, ...],
+  other_schedule: Mapping[tuple[str, int], tuple[int, int]],
+) -> None:
   check_name("distance", config.distance, DISTANCES)
+  check_name("batch_norm", config.batch_norm, STATISTICS)
   check_rate("lr_network", config.lr_network, "0.01")
-  _fill_schedule(config)
+  of_dataset = other_schedule.get((base_name(config.dataset.name), config.ipc))
+  _fill_schedule(config, of_dataset or SCHEDULE.get(config.ipc))
   check_condensation(config, lr_image="0.1")
   note_new(config, in_papers if config.formation.factor == 1 else ())
 
 
-def _fill_schedule(config: ConfigDict) -> None:
-  """The inner and network loops that belong to the images per class, unless given."""
+def _fill_schedule(config: ConfigDict, schedule: tuple[int, int] | None) -> None:
+  """The inner and network loops of the schedule, unless given; it is None where there is none."""
   loops = ("inner_loop", "network_epochs")
   missing = [field for field in loops if config[field] is None]
-  if missing and config.ipc not in SCHEDULE:
+  if missing and schedule is None:
     listed = ", ".join(str(ipc) for ipc in SCHEDULE)
     raise UserError(
       f"ipc: {config.ipc} is not on the schedule ({listed}); set {' and '.join(missing)} by hand"
     )
-  for field, value in zip(loops, SCHEDULE.get(config.ipc, ()), strict=False):
+  for field, value in zip(loops, schedule or (), strict=False):
     if field in missing:
       config[field] = value
   for field in loops:
@@ -248,12 +261,14 @@ def _fields(init: str, dsa: Augmenting | None) -> ConfigDict:
 DC = Definition(
   fields=partial(_fields, "noise", None),
   build=_build,
-  resolve=partial(_resolve, in_papers=("ours", "mse", "cos")),  # (DC, Table T11)
+  resolve=partial(  # the distances of DC, Table T11
+    _resolve, in_papers=("ours", "mse", "cos"), other_schedule={}
+  ),
   smoke=SMOKE | {"inner_loop": 2, "network_epochs": 1},
   protocol="dc",
 )
 DSA = DC._replace(
   fields=partial(_fields, "real", Augmenting()),
-  resolve=partial(_resolve, in_papers=("ours",)),
+  resolve=partial(_resolve, in_papers=("ours",), other_schedule=OTHER_SCHEDULE),
   protocol="dsa",
 )

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.common.types import Array, Key, Params
-from dcjax.data import Dataset
+from dcjax.data import Dataset, base_name
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import (
   Method,
@@ -52,7 +52,7 @@ class DMSettings(NamedTuple):
   # 'network', or 'pixels' for the MMD baseline with a linear kernel (supplement, section 2.2)
   embedding: str = "network"
   batch_real: int = 256  # real images of each class in one iteration (authors' code)
-  lr_image: float = by_rule(float)  # None: 1, or 10 above 50 images per class
+  lr_image: float = by_rule(float)  # None: 1, or 10 above 50 images per class but of CIFAR-100
   # Networks in place of random ones (supplement, section 3)
   trained: TrainedSettings = TrainedSettings()
 
@@ -125,7 +125,8 @@ def _resolve(config: ConfigDict) -> None:
   check_name("embedding", config.embedding, EMBEDDINGS)
   _check_trained(config)
   if config.lr_image is None:
-    config.lr_image = 10.0 if config.ipc > 50 else 1.0
+    faster = config.ipc > 50 and base_name(config.dataset.name) != "cifar100"
+    config.lr_image = 10.0 if faster else 1.0  # (authors' code)
   check_condensation(config, lr_image="1")
 
 

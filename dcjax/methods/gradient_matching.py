@@ -13,9 +13,14 @@ from dcjax.data import Dataset
 from dcjax.devices.sharding import map_classes, share_batch, sum_batch
 from dcjax.methods.setup import Setup
 from dcjax.nn import training
+from dcjax.nn.layers import running_statistics
 from dcjax.sets.formation import Stored, over_classes
 
 STATISTICS_BATCH = 16  # real images a class that freeze batch norm's statistics
+STATISTICS: dict[str, Callable[[Params], Params]] = {
+  "running": running_statistics,
+  "batch": lambda stats: stats,
+}
 
 
 class Batches(NamedTuple):
@@ -33,12 +38,15 @@ class GradientMatching(NamedTuple):
     distance: D, of two gradients of the network; an entry of `distances.DISTANCES`.
     batch_real: real images of each class.
     batch_synthetic: most synthetic images of a class, drawn at random; None: all.
+    statistics: what batch norm is frozen with, an entry of `STATISTICS`: the moments of a batch of
+      real images, or the running averages that PyTorch's has after one pass of it.
   """
 
   setup: Setup
   distance: Callable[[Params, Params], Array]
   batch_real: int
   batch_synthetic: int | None = None
+  statistics: str = "batch"
 
   def draw(self, dataset: Dataset, key: Key) -> Batches:
     """Draws the real images of a matching; each class draws its own."""
@@ -120,4 +128,5 @@ class GradientMatching(NamedTuple):
     if indices is None:
       return {}
     images = dataset.normalise(dataset.images[indices])
-    return self.setup.network.statistics(params, images.reshape(-1, *dataset.image_shape))
+    seen = self.setup.network.statistics(params, images.reshape(-1, *dataset.image_shape))
+    return STATISTICS[self.statistics](seen)

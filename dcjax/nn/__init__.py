@@ -27,6 +27,8 @@ def create(
   pooling: str = "average",
   init: str = "torch",
   convolution: str = "patches",
+  filters: int | None = None,
+  growth: int | None = None,
   first_block: int = 0,
   precision: str = "float32",
 ) -> Network:
@@ -45,6 +47,9 @@ def create(
     init: 'torch', PyTorch's default (uniform within 1 / sqrt(fan_in), biases too), on which the
       papers' published numbers rest, or 'kaiming' (He et al. 2015, normal), as their text says.
     convolution: one of `convolution.CONVOLUTIONS`.
+    filters: of the first stage of a ResNet; each other stage has twice as many as the one before.
+      None: 64, and 32 of ResNet10 for images of up to `layers.TINY_SIDE` pixels.
+    growth: filters that a layer of DenseNet121 adds; None: 32, and 12 for those images.
     first_block: images that go through the first block together (ConvNet only), more where there
       are over `convnet.PARTS` times as many; 0 for all, as batch norm needs them whatever is said.
     precision: one of `PRECISIONS`, in which images and activations are; parameters, moments of
@@ -73,11 +78,14 @@ def create(
     pooling=pooling,
     init=init,
     convolution=convolution,
+    filters=filters,
+    growth=growth,
     first_block=first_block,
   )
   if name in NETWORKS.own:
     definition.check(**given | {"image_shape": image_shape})
-    network = of_module(definition.make(**given), image_shape, given.get("norm") == "batch")
+    module, batch_norm = definition.make(**given), given.get("norm") == "batch"
+    network = of_module(module, image_shape, batch_norm, definition.dropout)
   else:
     from dcjax.nn import users  # which needs all of flax
 
@@ -107,4 +115,10 @@ def _in_bfloat16(network: Network) -> Network:
   def statistics(params, images):
     return network.statistics(cast(params), cast(images))
 
-  return network._replace(apply=apply, statistics=statistics)
+  def train(params, images, key):
+    assert network.train is not None
+    return cast(network.train(cast(params), cast(images), key), jnp.float32)
+
+  return network._replace(
+    apply=apply, statistics=statistics, train=network.train and train
+  )

@@ -21,7 +21,7 @@ def _convnets(field: str, values: tuple[Any, ...]) -> tuple[str, ...]:
   return tuple(f"convnet:{field}={value}" for value in values)
 
 
-# By name: what the papers compare networks by (DC, Table 2 and T6 to T10; DM for batch norm).
+# By name: what the papers compare networks by (DC, Table 2 and T6 to T10; DM for batch norm; IDC).
 SETS: dict[str, tuple[str, ...]] = {
   "architectures": ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18"),
   "batch_norms": (
@@ -36,6 +36,9 @@ SETS: dict[str, tuple[str, ...]] = {
   "activations": _convnets("activation", ("sigmoid", "relu", "leaky_relu")),
   "norms": _convnets("norm", layers.NORMS),
   "poolings": _convnets("pooling", ("none", "max", "average")),
+  # IDC, Tables 1 to 3: those that are trained only have batch norm (authors' code)
+  "idc": ("convnet", "resnet10:norm=batch", "densenet121:norm=batch"),
+  "idc_imagenet": ("resnet10_ap", "resnet18:norm=batch", "efficientnet_b0:norm=batch"),
 }
 
 

@@ -13,7 +13,7 @@ from dcjax.nn import layers
 from dcjax.nn.definition import Definition
 
 KERNEL = 3
-WIDEST, DEEPEST = 2**14, 100  # channels, whose square a kernel has, and blocks
+DEEPEST = 100  # blocks
 PARTS = 8  # in which the first block runs at the most, as each of them is compiled
 
 
@@ -77,7 +77,7 @@ def _check(
   check_name("network.pooling", pooling, layers.POOLINGS)
   if width < 1 or depth < 1:
     raise UserError(f"network: width {width} and depth {depth} must be at least 1")
-  check_most("network.width", width, WIDEST)
+  check_most("network.width", width, layers.WIDEST)
   check_most("network.depth", depth, DEEPEST)
   if norm == "group" and width % layers.GROUPS:
     raise UserError(f"network.width: {width} is not a multiple of the {layers.GROUPS} groups")

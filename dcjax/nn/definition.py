@@ -16,6 +16,8 @@ from dcjax.common.types import Array, Key, Params
 FIELDS: dict[str, type] = {
   "width": int,
   "depth": int,
+  "filters": int,
+  "growth": int,
   "activation": str,
   "pooling": str,
   "norm": str,
@@ -33,12 +35,15 @@ class Network(NamedTuple):
     statistics: `statistics(params, images) -> stats`, the moments that each batch norm sees when
       these images go through; empty without batch norm.
     batch_norm: whether an image's logits depend on the others in its batch.
+    train: `train(params, images, key) -> (logits, features)`, the pass of a training step, for a
+      network with dropout; None: `apply`.
   """
 
   init: Callable[[Key], Params]
   apply: Callable[..., tuple[Array, Array]]
   statistics: Callable[[Params, Array], Params]
   batch_norm: bool
+  train: Callable[[Params, Array, Key], tuple[Array, Array]] | None = None
 
 
 def _anything(**keywords: Any) -> None:
@@ -58,20 +63,22 @@ class Definition(NamedTuple):
     norm: the authors', which stands where the config has None.
     check: `check(**keywords)`, with `image_shape` and the keywords of `make`; it raises `UserError`
       for what cannot be built.
+    dropout: whether its training steps drop something at random, see `layers.Dropout`.
   """
 
   make: Callable[..., Any]
   smallest_side: int = 1
   norm: str = "instance"
   check: Callable[..., None] = _anything
+  dropout: bool = False
 
   def given(self, **offered: Any) -> dict[str, Any]:
-    """Those of the keywords offered that `make` names."""
+    """Those of the keywords offered that `make` names; for None it has a default of its own."""
     # An nnx class would show the signature of its metaclass.
     make = self.make.__init__ if isinstance(self.make, type) else self.make  # type: ignore[misc]
     offered["initializer"] = offered["init"]
     named = inspect.signature(make).parameters
-    return {name: value for name, value in offered.items() if name in named}
+    return {n: value for n, value in offered.items() if n in named and value is not None}
 
   def fields(self) -> dict[str, type]:
     """Those of `FIELDS` that it has."""
@@ -100,7 +107,10 @@ def find(field: str, name: str) -> Definition:
 
 
 def of_module(
-  module: linen.Module, image_shape: tuple[int, int, int], batch_norm: bool = False
+  module: linen.Module,
+  image_shape: tuple[int, int, int],
+  batch_norm: bool = False,
+  dropout: bool = False,
 ) -> Network:
   """The pure functions of a module that returns logits and features."""
 
@@ -116,4 +126,8 @@ def of_module(
       return {}
     return module.apply({"params": params}, images, mutable="batch_stats")[1]["batch_stats"]
 
-  return Network(init, jax.named_call(apply, name="network"), statistics, batch_norm)
+  def train(params, images, key):
+    return module.apply({"params": params}, images, rngs={"dropout": key})
+
+  apply, train = (jax.named_call(function, name="network") for function in (apply, train))
+  return Network(init, apply, statistics, batch_norm, train if dropout else None)

@@ -2,18 +2,23 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dcjax.common.types import Array
+from dcjax.common.errors import UserError, check_least, check_most
+from dcjax.common.types import Array, Params
 from dcjax.nn.convolution import CONVOLUTIONS, depthwise_conv, halving, windows
 
 EPSILON = 1e-5  # added to the variance in every norm, as PyTorch does
+MOMENTUM = 0.1  # of the running averages of batch norm, as PyTorch's
 SMALL_SIDE, SMALL_MARGIN = 28, 2  # pixels; images of this side get this margin all round
+TINY_SIDE = 32  # pixels; up to here some deep networks are narrower (IDC's authors' code)
 LARGE_SIDE = 65  # pixels; from here on a deep network's stem reduces images
+WIDEST = 2**14  # channels, whose square a kernel has
 GROUPS = 4  # of group norm (DC, Appendix B)
 LEAKY_SLOPE = 0.01  # of leaky ReLU (DC, Appendix B)
 
@@ -52,6 +57,11 @@ def first_padding(side: int, padding: int) -> int:
 def large(images: Array) -> bool:
   """Whether the shorter side of images `[N, H, W, C]` is large enough for a stem to reduce."""
   return min(images.shape[1:3]) >= LARGE_SIDE
+
+
+def tiny(images: Array) -> bool:
+  """Whether the shorter side of images `[N, H, W, C]` is such that some networks are narrower."""
+  return min(images.shape[1:3]) <= TINY_SIDE
 
 
 class Convolution(nn.Module):
@@ -115,10 +125,12 @@ class Norm(nn.Module):
   """Normalises `[N, H, W, C]` by moments over the axes that `kind` names, then scales and shifts.
 
   Batch norm takes its moments from the collection `batch_stats` when that is given (frozen
-  statistics), from the batch otherwise, and records them there when it may be written to.
+  statistics), from the batch otherwise, and records them there when it may be written to, with the
+  number of values that they are of.
   """
 
   kind: str
+  epsilon: float = EPSILON
 
   @nn.compact
   def __call__(self, images: Array) -> Array:
@@ -134,7 +146,7 @@ class Norm(nn.Module):
     if dtype == jnp.bfloat16:  # too coarse for sums over many pixels
       images, scale, bias = (x.astype(jnp.float32) for x in (images, scale, bias))
     mean, variance = self._moments(images)
-    scale = scale * lax.rsqrt(variance + EPSILON)
+    scale = scale * lax.rsqrt(variance + self.epsilon)
     return (images * scale + (bias - mean * scale)).astype(dtype)
 
   def _moments(self, images: Array) -> tuple[Array, Array]:
@@ -147,6 +159,8 @@ class Norm(nn.Module):
     if self.kind == "batch" and self.is_mutable_collection("batch_stats"):
       self.put_variable("batch_stats", "mean", mean)
       self.put_variable("batch_stats", "variance", variance)
+      count = images.size // images.shape[-1]
+      self.put_variable("batch_stats", "count", jnp.asarray(count, variance.dtype))
     return mean, variance
 
 
@@ -155,6 +169,31 @@ def _moments(images: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
   mean = images.mean(axes, keepdims=True)
   square = (images * images).mean(axes, keepdims=True)
   return mean, jnp.maximum(square - mean * mean, 0.0)
+
+
+def running_statistics(stats: Params) -> Params:
+  """The running averages of PyTorch's batch norm after one pass in training mode.
+
+  They start at mean 0 and variance 1, and go a tenth of the way to the moments of the batch, whose
+  variance is divided by one less than the number of values. In that pass each norm normalises by
+  the moments of the batch.
+
+  Args:
+    stats: of the batch, as `Network.statistics` returns them.
+
+  Returns:
+    The same tree, to freeze a network with.
+  """
+
+  def one(layer):
+    count = layer["count"]
+    variance = layer["variance"] * count / jnp.maximum(count - 1, 1)
+    return layer | {
+      "mean": MOMENTUM * layer["mean"],
+      "variance": 1 - MOMENTUM + MOMENTUM * variance,
+    }
+
+  return jax.tree.map(one, stats, is_leaf=lambda tree: "variance" in tree)
 
 
 def _group_moments(images: Array) -> tuple[Array, Array]:
@@ -167,7 +206,43 @@ def _group_moments(images: Array) -> tuple[Array, Array]:
   return mean.reshape(shape), variance.reshape(shape)
 
 
+class Dropout(nn.Module):
+  """Zeroes values at random and divides the others by the share that is kept, in training only.
+
+  That is where the module is applied with a key `dropout` in `rngs`; without, nothing changes. With
+  `whole` all values of an image are kept or zeroed together: stochastic depth, `rate` of 0 to 1.
+  """
+
+  rate: float  # of values that are zeroed
+  whole: bool = False
+
+  @nn.compact
+  def __call__(self, inputs: Array) -> Array:
+    if not self.has_rng("dropout") or not self.rate:
+      return inputs
+    keep = 1 - self.rate
+    shape = (len(inputs), *(1,) * (inputs.ndim - 1)) if self.whole else inputs.shape
+    kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+    return jnp.where(kept, inputs / keep, 0)
+
+
 NORMS = ("none", "batch", "layer", "instance", "group")
+
+
+def check_filters(field: str) -> Callable[..., None]:
+  """The check of a network that has a number of filters in a field; see `nn.Definition`."""
+
+  def check(*, norm: str, **keywords: Any) -> None:
+    filters = keywords.get(field)
+    if filters is None:
+      return
+    check_least(f"network.{field}", filters, 1)
+    check_most(f"network.{field}", filters, WIDEST)
+    if norm == "group" and filters % GROUPS:
+      raise UserError(f"network.{field}: {filters} is not a multiple of the {GROUPS} groups")
+
+  return check
+
 
 # --- Activations and pooling ---------------------------------------------------------------
 

@@ -8,7 +8,9 @@ from dcjax.common.types import Array
 from dcjax.nn import layers
 from dcjax.nn.definition import Definition
 
-STAGES = (64, 128, 256, 512)  # filters; every stage but the first halves the sides
+# Filters of each stage, in those of the first; every stage but that one halves the sides
+STAGES = (1, 2, 4, 8)
+FILTERS, FEW_FILTERS = 64, 32  # of the first stage
 
 
 class Block(nn.Module):
@@ -51,7 +53,7 @@ class ResNet(nn.Module):
   or more is a 7x7 convolution that brings the sides to a quarter: by stride 2 and a 3x3 max pool
   or, with `average`, by a 4x4 average pool.
 
-  The features are the mean of the last feature map, `[N, 512]`, except of small images with
+  The features are the mean of the last feature map, `[N, 8 filters]`, except of small images with
   `average`, where they are all of it.
   """
 
@@ -61,25 +63,30 @@ class ResNet(nn.Module):
   average: bool
   initializer: str
   convolution: str
+  # Of the first stage; None: 64, and 32 of ResNet10 for images of up to `TINY_SIDE` pixels (IDC's
+  # authors' code)
+  filters: int | None = None
 
   @nn.compact
   def __call__(self, images: Array) -> tuple[Array, Array]:
     large = layers.large(images)
-    images = self._stem(images, large)
-    for filters in STAGES:
+    few = self.blocks == 1 and layers.tiny(images)
+    first = self.filters or (FEW_FILTERS if few else FILTERS)
+    images = self._stem(images, first, large)
+    for stage, times in enumerate(STAGES):
       for block in range(self.blocks):
-        halve = filters != STAGES[0] and block == 0
-        images = Block(filters, halve, self.norm, self.average, self.initializer, self.convolution)(
-          images
-        )
+        halve = stage > 0 and block == 0
+        images = Block(
+          times * first, halve, self.norm, self.average, self.initializer, self.convolution
+        )(images)
     whole = self.average and not large
     features = images.reshape(images.shape[0], -1) if whole else images.mean((1, 2))
     return layers.Linear(self.num_classes, self.initializer)(features), features
 
-  def _stem(self, images: Array, large: bool) -> Array:
+  def _stem(self, images: Array, filters: int, large: bool) -> Array:
     size, stride = (7, 1 if self.average else 2) if large else (3, 1)
     images = layers.Convolution(
-      STAGES[0], size, size // 2, self.convolution, self.initializer, stride, bias=False
+      filters, size, size // 2, self.convolution, self.initializer, stride, bias=False
     )(images)
     images = nn.relu(layers.Norm(self.norm)(images))
     if not large:
@@ -89,8 +96,11 @@ class ResNet(nn.Module):
     return layers.overlapping_max_pool(images)
 
 
-_SMALLEST_SIDE = 8  # below this the last stage has nothing left to halve
-RESNET10 = Definition(partial(ResNet, blocks=1, average=False), _SMALLEST_SIDE)
-RESNET10_AP = Definition(partial(ResNet, blocks=1, average=True), _SMALLEST_SIDE)
-RESNET18 = Definition(partial(ResNet, blocks=2, average=False), _SMALLEST_SIDE)
-RESNET18_AP = Definition(partial(ResNet, blocks=2, average=True), _SMALLEST_SIDE)
+def _definition(blocks: int, average: bool) -> Definition:
+  """A ResNet; below 8 pixels the last stage has nothing left to halve."""
+  make = partial(ResNet, blocks=blocks, average=average)
+  return Definition(make, smallest_side=8, check=layers.check_filters("filters"))
+
+
+RESNET10, RESNET10_AP = _definition(1, average=False), _definition(1, average=True)
+RESNET18, RESNET18_AP = _definition(2, average=False), _definition(2, average=True)

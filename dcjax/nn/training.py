@@ -134,6 +134,7 @@ def summed_loss(
   weights: Array,
   *,
   stats: Params | None = None,
+  key: Key | None = None,
 ) -> tuple[Array, Array]:
   """Sum of the cross-entropies of images, and of those that are classified right.
 
@@ -144,11 +145,15 @@ def summed_loss(
     targets: labels int32 `[N]`, or probabilities `[N, classes]`.
     weights: `[N]`, of each image in both sums.
     stats: frozen statistics for batch norm.
+    key: of the dropout of a training step; None: nothing is dropped.
 
   Returns:
     Two scalars.
   """
-  logits, _ = network.apply(params, images, stats)
+  if key is None or network.train is None:
+    logits, _ = network.apply(params, images, stats)
+  else:
+    logits, _ = network.train(params, images, key)
   if targets.ndim == 1:
     losses, labels = optax.softmax_cross_entropy_with_integer_labels(logits, targets), targets
   else:
@@ -179,6 +184,7 @@ def gradient_and_right(
   *,
   block: int,
   stats: Params | None = None,
+  key: Key | None = None,
 ) -> tuple[Params, Array]:
   """Gradient of `summed_loss` to the parameters, and what is classified right, over all blocks.
 
@@ -191,6 +197,7 @@ def gradient_and_right(
     block: how many images at a time; memory grows with it, also that of a gradient of this one,
       and the result does not change.
     stats: frozen statistics for batch norm.
+    key: of the dropout of a training step, which each block draws anew; None: nothing is dropped.
 
   Returns:
     The gradient, shaped as the parameters, and a scalar.
@@ -200,18 +207,21 @@ def gradient_and_right(
   gradient_of = jax.grad(partial(summed_loss, network, stats=stats), has_aux=True)
   undivided = network.batch_norm and stats is None
   if undivided or block >= count:
-    return gradient_of(params, images, targets, weights)
+    return gradient_of(params, images, targets, weights, key=key)
   # Images of weight zero fill up the last block.
   blocks = jax.tree.map(
     lambda x: _fill(x, block).reshape(-1, block, *x.shape[1:]), (images, targets, weights)
   )
 
+  keys = None if key is None else jax.random.split(key, len(blocks[0]))
+
   @jax.checkpoint
-  def add(total, batch):
-    return jax.tree.map(jnp.add, total, gradient_of(params, *batch)), None
+  def add(total, each):
+    batch, key = each
+    return jax.tree.map(jnp.add, total, gradient_of(params, *batch, key=key)), None
 
   nothing = jax.tree.map(jnp.zeros_like, params), jnp.zeros_like(weights[0])
-  return jax.lax.scan(add, nothing, blocks)[0]
+  return jax.lax.scan(add, nothing, (blocks, keys))[0]
 
 
 def steps_per_epoch(count: int, batch: int) -> int:
@@ -251,7 +261,10 @@ def epoch(
     number, index, weights = batch_inputs
     # The third key beside the two above, which are the same without CutMix.
     mix_key = jax.random.fold_in(jax.random.fold_in(key, 2), number)
-    keys = jax.random.fold_in(augment_key, number), mix_key
+    drop_key = None  # the fourth
+    if learner.network.train is not None:
+      drop_key = jax.random.fold_in(jax.random.fold_in(key, 3), number)
+    keys = jax.random.fold_in(augment_key, number), mix_key, drop_key
     batch = images[index], labels[index], weights / weights.sum()
     return _step(learner, carry, batch, keys)[0], None
 
@@ -262,16 +275,16 @@ def _step(
   learner: Learner,
   carry: tuple[Params, Any],
   batch: tuple[Array, Array, Array],
-  keys: tuple[Key, Key],
+  keys: tuple[Key, Key, Key | None],
 ) -> tuple[tuple[Params, Any], Array]:
   """One step on a batch, and the weight of what was classified right before it.
 
   The batch is images as `batching.decode` takes them, labels and weights; the keys are those of the
-  augmentation and of CutMix.
+  augmentation, of CutMix and, if there is any, of dropout.
   """
   network, optimizer, batching = learner
   params, state = carry
-  augment_key, mix_key = keys
+  augment_key, mix_key, drop_key = keys
   images, targets, weights = batch
   images = batching.augment(augment_key, batching.decode(images))
   if batching.cutmix:
@@ -280,7 +293,7 @@ def _step(
     images, targets = cutmix(mix_key, images, targets, batching.cutmix)
   targets = batching.teach(images, targets)
   gradients, right = gradient_and_right(
-    network, params, images, targets, weights, block=batching.block
+    network, params, images, targets, weights, block=batching.block, key=drop_key
   )
   updates, state = optimizer.update(gradients, state, params)
   return (optax.apply_updates(params, updates), state), right
@@ -327,7 +340,8 @@ def random_steps(
     carry, sum_of_shares = so_far
     step_key = jax.random.fold_in(key, number)
     index = draw(step_key) if indices is None else indices[number - start]
-    keys = jax.random.fold_in(step_key, 1), jax.random.fold_in(step_key, 2)
+    drop_key = None if learner.network.train is None else jax.random.fold_in(step_key, 3)
+    keys = jax.random.fold_in(step_key, 1), jax.random.fold_in(step_key, 2), drop_key
     inputs = images[index], labels[index], weights
     carry, right = _step(learner, carry, inputs, keys)
     return carry, sum_of_shares + right

@@ -62,10 +62,12 @@ def network(
   """
   try:
     definition.check(**given | {"image_shape": image_shape})
-    found = _pure(name, definition.make, given, image_shape)
+    found = _pure(name, definition, given, image_shape)
     params = jax.eval_shape(found.init, jax.random.key(0))
     images = jax.ShapeDtypeStruct((_IMAGES, *image_shape), jnp.float32)
     outputs = jax.eval_shape(found.apply, params, images)
+    if found.train is not None:
+      jax.eval_shape(found.train, params, images, jax.random.key(0))
   except UserError:
     raise
   except Exception as error:  # a user's code may raise anything
@@ -76,17 +78,18 @@ def network(
 
 def _pure(
   name: str,
-  make: Callable[..., Any],
+  definition: Definition,
   given: dict[str, Any],
   image_shape: tuple[int, int, int],
 ) -> Network:
+  make = definition.make
   if isinstance(make, type) and issubclass(make, nnx.Module):
     return _of_functions(*_of_nnx(partial(make, **given)))
   made = make(**given)
   if isinstance(made, Network):
     return made
   if isinstance(made, linen.Module):
-    return _of_linen(made, image_shape)
+    return _of_linen(made, image_shape, definition.dropout)
   if isinstance(made, tuple) and len(made) == 2 and all(map(callable, made)):
     return _of_functions(*made)
   raise UserError(
@@ -102,7 +105,8 @@ def _failure(
   if isinstance(error, _STATEFUL):
     return UserError(
       f"network.name: {name} needs more than its parameters, as flax' BatchNorm and Dropout do; "
-      "take dcjax.nn.layers.Norm('batch') or another norm, and no dropout"
+      "take dcjax.nn.layers.Norm('batch') or another norm, and dcjax.nn.layers.Dropout with "
+      "Definition(..., dropout=True)"
     )
   module = sys.modules.get(getattr(make, "__module__", ""))
   line = line_of(error, getattr(module, "__file__", None) or "")
@@ -112,11 +116,15 @@ def _failure(
   )
 
 
-def _of_linen(module: linen.Module, image_shape: tuple[int, int, int]) -> Network:
+def _of_linen(module: linen.Module, image_shape: tuple[int, int, int], dropout: bool) -> Network:
   images = jnp.zeros((1, *image_shape), jnp.float32)
   variables = jax.eval_shape(module.init, jax.random.key(0), images)
-  found = of_module(module, image_shape, batch_norm="batch_stats" in variables)
-  return found._replace(apply=lambda *arguments: _both(found.apply(*arguments)))
+  found = of_module(module, image_shape, "batch_stats" in variables, dropout)
+
+  def both(function):
+    return function and (lambda *arguments: _both(function(*arguments)))
+
+  return found._replace(apply=both(found.apply), train=both(found.train))
 
 
 def _of_nnx(make: Callable[..., nnx.Module]) -> tuple[Callable[..., Any], Callable[..., Any]]:

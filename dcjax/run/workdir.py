@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from dcjax.common.errors import UserError
 from dcjax.common.files import LOCK, expand, open_own, writing
-from dcjax.config import flatten, resolve
+from dcjax.config import flatten, of_earlier, resolve
 from dcjax.devices import processes
 from dcjax.run.readers import newest_checkpoint, read_json, read_log, read_summary
 
@@ -153,9 +153,9 @@ class Workdir:
 
 
 def _with_defaults(old: Fields, completed: Callable[[ConfigDict], Fields]) -> Fields:
-  """The config of an earlier version, with the defaults of newer fields."""
+  """The config of an earlier version, with what newer fields were then."""
   try:
-    return json.loads(json.dumps(completed(ConfigDict(old))))
+    return json.loads(json.dumps(completed(ConfigDict(of_earlier(old)))))
   except Exception:  # it may hold anything; then it is compared as it is
     return old
 

@@ -153,6 +153,7 @@ def _network(fields: Mapping[str, Any]) -> dict[str, Any]:
   own = {field: fields[field] for field in ("name", *definition.fields())}
   if "norm" in own and own["norm"] is None:
     own["norm"] = definition.norm
+  own = {field: value for field, value in own.items() if value is not None}
   return own | content("network.name", name)
 
 

@@ -34,6 +34,8 @@ def default(scenario: str = "gdumb", method: str = "dm") -> ConfigDict:
   config = config_lib.default(method)
   config.evaluation.networks = 1  # in each run
   config.evaluation.checks = 1
+  if method == "herding":  # as iCaRL, whose memories the papers compare with
+    config.selection.herding = "greedy"
   section = {"rehearsal": _rehearsal, "gdumb": _gdumb, "growing": _growing}[scenario]
   config.continual = section(config)
   return config

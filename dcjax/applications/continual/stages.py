@@ -91,11 +91,18 @@ def distilling(
   """
   temperature = distillation.temperature
 
-  def apply(params, images, stats=None):
-    logits, features = network.apply(params, images, stats)
+  def both(outputs):
+    logits, features = outputs
     softened = logits[:, : previous.classes] / temperature
     parts = jax.nn.log_softmax(logits), jax.nn.log_softmax(softened)
     return jnp.concatenate(parts, axis=1), features
+
+  def apply(params, images, stats=None):
+    return both(network.apply(params, images, stats))
+
+  def train(params, images, key):
+    assert network.train is not None
+    return both(network.train(params, images, key))
 
   def teach(images, targets):
     logits, _ = previous.network.apply(previous.params, images)
@@ -104,7 +111,7 @@ def distilling(
     soft = jax.nn.softmax(logits / temperature)
     return targets.at[:, classes:].set(distillation.weight * soft)
 
-  return network._replace(apply=apply), teach
+  return network._replace(apply=apply, train=network.train and train), teach
 
 
 def grow(params: Params, larger: Params) -> Params:
