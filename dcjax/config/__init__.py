@@ -132,7 +132,7 @@ def of_earlier(fields: dict[str, Any]) -> dict[str, Any]:
   flat = dict(flatten(fields))
   method, networks = flat.get("method"), _networks(flat)
   frozen = method in ("dc", "dsa") and flat.get("network.norm") == "batch"
-  older = {"batch_norm": "batch"} if frozen else {}
+  older: dict[str, Any] = {"batch_norm": "batch"} if frozen else {}
   older |= {"network.filters": 64} if networks & {"resnet10", "resnet10_ap"} else {}
   older |= {"network.growth": 32} if "densenet121" in networks else {}
   older |= {"selection.herding": "greedy"} if method in ("herding", "nas") else {}
@@ -195,7 +195,6 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config.dataset.range = as_range(config.dataset.range) or ()
   check_fields(config.dataset)
   _check_architectures(config.evaluation.architectures)
-  _check_sizes(config.network, config.evaluation.architectures)
   definition(config.method).resolve(config)
   with config.unlocked():
     fill_evaluation(config)
@@ -218,14 +217,6 @@ def _check_architectures(names: tuple[str, ...]) -> None:
       architectures.parse(text)
     except UserError as error:
       raise UserError(f"evaluation.architectures: '{text}': {error}") from None
-
-
-def _check_sizes(network: ConfigDict, names: tuple[str, ...]) -> None:
-  """Raises `UserError` for a size that no network has."""
-  used = (network.name, *(architectures.parse(each)["name"] for each in architectures.expand(names)))
-  for field in ("filters", "growth"):
-    if network[field] is not None and not any(field in fields_of(name) for name in used):
-      raise UserError(f"network.{field}: {network[field]} is of none of {', '.join(used)}; leave it out")
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -90,8 +90,8 @@ def _network() -> ConfigDict:
   fields.depth = 3
   fields.activation = "relu"  # 'sigmoid', 'relu', 'leaky_relu' or 'swish'
   fields.pooling = "average"  # 'none', 'max' or 'average'
-  # Of the first stage of a ResNet, each other one having twice as many as that before; None: 64, and
-  # 32 of ResNet10 for images of up to 32 pixels (IDC's authors' code)
+  # Of a ResNet's first stage; each other one has twice as many as that before it. None: 64, and 32
+  # of ResNet10 for images of up to 32 pixels (IDC's authors' code)
   fields.filters = placeholder(int)
   # Filters that a layer of DenseNet121 adds; None: 32, and 12 for images of up to 32 pixels (IDC's
   # authors' code)

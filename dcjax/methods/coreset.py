@@ -149,9 +149,7 @@ def forgetting_events(correct: Array) -> Array:
   return jnp.where(correct.any(0), forgotten, correct.shape[0])
 
 
-def by_chance(
-  dataset: Dataset, free: Array, key: Key, *, ipc: int, rule: str = "drawn"
-) -> Array:
+def by_chance(dataset: Dataset, free: Array, key: Key, *, ipc: int, rule: str = "drawn") -> Array:
   """Random images of each class.
 
   Args:

@@ -119,6 +119,4 @@ def _in_bfloat16(network: Network) -> Network:
     assert network.train is not None
     return cast(network.train(cast(params), cast(images), key), jnp.float32)
 
-  return network._replace(
-    apply=apply, statistics=statistics, train=network.train and train
-  )
+  return network._replace(apply=apply, statistics=statistics, train=network.train and train)

@@ -129,5 +129,5 @@ def of_module(
   def train(params, images, key):
     return module.apply({"params": params}, images, rngs={"dropout": key})
 
-  apply, train = (jax.named_call(function, name="network") for function in (apply, train))
-  return Network(init, apply, statistics, batch_norm, train if dropout else None)
+  training = jax.named_call(train, name="network") if dropout else None
+  return Network(init, jax.named_call(apply, name="network"), statistics, batch_norm, training)

@@ -69,10 +69,10 @@ class MBConv(nn.Module):
 class EfficientNetB0(nn.Module):
   """Images `[N, H, W, C]` to logits `[N, classes]` and features `[N, 1280]`.
 
-  Tan and Le (2019), with dropout and stochastic depth in training. Images of `LARGE_SIDE` pixels or more
-  are halved five times. The first two of these strides are 1 for small images, which so keep an
-  eighth of their sides, as in the other deep networks: the last norms need pixels to take moments
-  of. The features are the mean of the last feature map.
+  Tan and Le (2019), with dropout and stochastic depth in training. Images of `LARGE_SIDE` pixels
+  or more are halved five times. The first two of these strides are 1 for small images, which so
+  keep an eighth of their sides, as in the other deep networks: the last norms need pixels to take
+  moments of. The features are the mean of the last feature map.
   """
 
   num_classes: int

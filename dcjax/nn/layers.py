@@ -186,6 +186,10 @@ def running_statistics(stats: Params) -> Params:
   """
 
   def one(layer):
+    if not isinstance(layer, dict):
+      raise UserError(
+        "batch_norm: 'running' is for layers.Norm('batch') alone; set batch_norm=batch"
+      )
     count = layer["count"]
     variance = layer["variance"] * count / jnp.maximum(count - 1, 1)
     return layer | {
@@ -193,7 +197,7 @@ def running_statistics(stats: Params) -> Params:
       "variance": 1 - MOMENTUM + MOMENTUM * variance,
     }
 
-  return jax.tree.map(one, stats, is_leaf=lambda tree: "variance" in tree)
+  return jax.tree.map(one, stats, is_leaf=lambda tree: isinstance(tree, dict) and "count" in tree)
 
 
 def _group_moments(images: Array) -> tuple[Array, Array]:
