@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from dcjax import evaluation
 from dcjax.common.errors import UserError, check_least, check_name, nearest
+from dcjax.common.registry import NETWORKS
 from dcjax.config import numbers
 from dcjax.config.datasets import class_names, names
 from dcjax.config.defaults import default, definition, selects
@@ -18,6 +19,7 @@ from dcjax.data.pixels import as_range
 from dcjax.devices.strategy import LONGEST_CHUNK
 from dcjax.evaluation.protocols import PROTOCOLS
 from dcjax.nn import architectures
+from dcjax.nn.definition import find
 
 __all__ = [
   "INDIFFERENT",
@@ -133,8 +135,9 @@ def of_earlier(fields: dict[str, Any]) -> dict[str, Any]:
   method, networks = flat.get("method"), _networks(flat)
   frozen = method in ("dc", "dsa") and flat.get("network.norm") == "batch"
   older: dict[str, Any] = {"batch_norm": "batch"} if frozen else {}
-  older |= {"network.filters": 64} if networks & {"resnet10", "resnet10_ap"} else {}
-  older |= {"network.growth": 32} if "densenet121" in networks else {}
+  for name in networks & NETWORKS.own.keys():  # no file of code is run
+    sizes = find("network.name", name).earlier.items()
+    older |= {f"network.{field}": value for field, value in sizes}
   older |= {"selection.herding": "greedy"} if method in ("herding", "nas") else {}
   completed = dict(fields)
   for name, value in older.items():

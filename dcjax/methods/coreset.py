@@ -180,7 +180,7 @@ def by_network(
   *,
   network: Network,
   method: str,
-  rule: str,
+  rule: str = "nearest",
   ipc: int,
   block: int,
 ) -> Array:

@@ -1,7 +1,8 @@
 """A network as its file defines it, and as pure functions of its parameters."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as linen
@@ -64,6 +65,7 @@ class Definition(NamedTuple):
     check: `check(**keywords)`, with `image_shape` and the keywords of `make`; it raises `UserError`
       for what cannot be built.
     dropout: whether its training steps drop something at random, see `layers.Dropout`.
+    earlier: what fields of it were before a config had them, where the default is another now.
   """
 
   make: Callable[..., Any]
@@ -71,6 +73,7 @@ class Definition(NamedTuple):
   norm: str = "instance"
   check: Callable[..., None] = _anything
   dropout: bool = False
+  earlier: Mapping[str, int] = MappingProxyType({})
 
   def given(self, **offered: Any) -> dict[str, Any]:
     """Those of the keywords offered that `make` names; for None it has a default of its own."""

@@ -59,4 +59,9 @@ class DenseNet121(nn.Module):
 
 
 # Below this the last stage has nothing left to halve
-DEFINITION = Definition(DenseNet121, smallest_side=8, check=layers.check_filters("growth"))
+DEFINITION = Definition(
+  DenseNet121,
+  smallest_side=8,
+  check=layers.check_filters("growth"),
+  earlier={"growth": GROWTH},
+)

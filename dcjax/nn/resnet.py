@@ -98,8 +98,12 @@ class ResNet(nn.Module):
 
 def _definition(blocks: int, average: bool) -> Definition:
   """A ResNet; below 8 pixels the last stage has nothing left to halve."""
-  make = partial(ResNet, blocks=blocks, average=average)
-  return Definition(make, smallest_side=8, check=layers.check_filters("filters"))
+  return Definition(
+    partial(ResNet, blocks=blocks, average=average),
+    smallest_side=8,
+    check=layers.check_filters("filters"),
+    earlier={"filters": FILTERS} if blocks == 1 else {},
+  )
 
 
 RESNET10, RESNET10_AP = _definition(1, average=False), _definition(1, average=True)

@@ -16,7 +16,8 @@ _SHARED = presets.speech("random")  # by all columns
 def _method(label: str, method: str, **fields: Any) -> Line:
   """A column of Table 4."""
   own = {name: value for name, value in presets.speech(method).items() if name not in _SHARED}
-  return line(label, fields={**own, "method": method, **fields})
+  chosen = presets.IDC_CORESETS.get(method, {})
+  return line(label, fields={**own, **chosen, "method": method, **fields})
 
 
 TABLES = (

@@ -15,7 +15,7 @@ from dcjax.methods import coreset
 
 KEY = jax.random.key(0)
 jit = partial(jax.jit, static_argnames="ipc")
-BY_FEATURES = {"herding": jit(coreset.herding), "k_center": jit(coreset.k_center)}
+BY_FEATURES = {"herding": jit(coreset.greedy), "k_center": jit(coreset.k_center)}
 forgetting, random = jit(coreset.forgetting), jit(coreset.random)
 forgetting_events = jax.jit(coreset.forgetting_events)
 

@@ -50,8 +50,10 @@ def test_the_fields_of_a_network_are_those_that_its_keywords_name():
   convnet = ("width", "depth", "activation", "pooling", "norm", "init")
   assert set(find("", "convnet").fields()) == set(convnet)
   assert find("", "mlp").fields() == find("", "lenet").fields() == {"init": str}
+  sizes = {name: {"filters": int} for name in NETWORKS.own if "resnet" in name}
+  sizes["densenet121"] = {"growth": int}
   for name in set(NETWORKS.own) - {"convnet", "mlp", "lenet"}:
-    assert find("", name).fields() == {"norm": str, "init": str}
+    assert find("", name).fields() == {"norm": str, "init": str} | sizes.get(name, {})
 
 
 def test_sets_are_expanded_in_place_and_nothing_is_taken_twice():

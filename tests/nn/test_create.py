@@ -50,12 +50,15 @@ def count(params):
     ("resnet18", (28, 28, 1), 512),
     ("resnet18_ap", (28, 28, 1), 3 * 3 * 512),  # 28, 14, 7, 3
     ("resnet18_ap", (32, 32, 3), 4 * 4 * 512),
-    ("resnet10", (8, 8, 3), 512),
-    ("resnet10_ap", (32, 32, 3), 4 * 4 * 512),
+    ("resnet10", (8, 8, 3), 256),
+    ("resnet10", (32, 64, 3), 256),  # the shorter side makes it narrow
+    ("resnet10", (33, 33, 3), 512),
+    ("resnet10_ap", (32, 32, 3), 4 * 4 * 256),
     ("resnet10_ap", (64, 200, 3), 8 * 25 * 512),  # the shorter side makes them small
     ("resnet10_ap", (65, 65, 3), 512),
     ("resnet10_ap", (224, 224, 3), 512),
-    ("densenet121", (8, 8, 3), 1024),
+    ("densenet121", (8, 8, 3), 384),
+    ("densenet121", (64, 64, 3), 1024),
     ("efficientnet_b0", (8, 8, 3), 1280),
   ],
 )

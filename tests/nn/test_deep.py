@@ -17,7 +17,8 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 def _few_layers_and_a_reducing_stem(monkeypatch):
   """Cuts the networks to what compiles soon, in the form that they have for large images."""
   monkeypatch.setattr(layers, "LARGE_SIDE", SIDE)
-  monkeypatch.setattr(resnet, "STAGES", (8, 16))
+  monkeypatch.setattr(resnet, "STAGES", (1, 2))
+  monkeypatch.setattr(resnet, "FEW_FILTERS", 8)
   monkeypatch.setattr(densenet, "STAGES", (1, 1))
   monkeypatch.setattr(efficientnet, "STAGES", ((6, 3, 32, 1),))
   monkeypatch.setattr(efficientnet, "STRIDES", (2, 1))

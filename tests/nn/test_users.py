@@ -204,7 +204,8 @@ def test_what_has_state_is_refused(users, thing):
     users(thing)
   assert str(caught.value) == (
     "network.name: my.py:net needs more than its parameters, as flax' BatchNorm and Dropout do; "
-    "take dcjax.nn.layers.Norm('batch') or another norm, and no dropout"
+    "take dcjax.nn.layers.Norm('batch') or another norm, and dcjax.nn.layers.Dropout with "
+    "Definition(..., dropout=True)"
   )
 
 
