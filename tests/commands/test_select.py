@@ -142,6 +142,23 @@ def test_evaluate_takes_a_coreset(finished, arrays):
   assert records[0] == summary["evaluations"][0]
 
 
+def test_rules_choose_their_images(configure, arrays, tmp_path, trainings):
+  changes = {"ipc": 3, "evaluation__networks": 0}
+
+  def made(method, **more):
+    folder = tmp_path / "-".join([method, *more.values()])
+    select(configure(method, **changes, **more), folder)
+    return chosen(folder)
+
+  labels = arrays["y_train"]
+  of_class = [np.flatnonzero(labels == label)[:3].tolist() for label in range(3)]
+  assert made("random", selection__random="first") == of_class
+  assert made("random") != of_class
+  nearest, greedy = made("herding"), made("herding", selection__herding="greedy")
+  assert nearest == made("herding", selection__herding="nearest") != greedy
+  assert [row[0] for row in nearest] == [row[0] for row in greedy]
+
+
 def test_herding_and_k_center_begin_with_the_same_image(configure, tmp_path, trainings):
   for method in ("herding", "k_center"):
     select(configure(method, evaluation__networks=0), tmp_path / method)
@@ -442,6 +459,14 @@ def test_candidates_that_were_tried_are_not_tried_again(configure, tmp_path, mon
     ("herdin", {}, "method: unknown 'herdin'; did you mean 'herding'"),
     ("dc", {}, "method: unknown 'dc'; choose one of: forgetting, herding"),
     ("herding", {"training__epochs": 0}, "training.epochs: 0 is too small"),
+    ("herding", {"selection__herding": "gredy"}, "selection.herding: unknown 'gredy'; did you"),
+    ("random", {"selection__random": "last"}, "selection.random: unknown 'last'"),
+    (
+      "random",
+      {"selection__herding": "greedy"},
+      "'greedy' is a rule of herding, but the method is",
+    ),
+    ("k_center", {"selection__random": "first"}, "'first' is a rule of random, but the method is"),
     ("optimal_random", {"selection__candidates": 0}, "selection.candidates: 0 is too small"),
     ("optimal_random", {"selection__validation": 0}, "selection.validation: 0 is too small"),
     ("optimal_random", {"selection__validation": 63}, "63 of 63 training images leave 0 of class"),

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 import dcjax.config
 from dcjax import UserError
-from dcjax.config import flatten, presets
+from dcjax.config import flatten, of_file, presets
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,53 @@ from dcjax.config import flatten, presets
 def test_loops_follow_the_images_per_class(ipc, loops):
   config = dcjax.config.resolve(dc.get_config(f"cifar10,ipc={ipc}"))
   assert (config.inner_loop, config.network_epochs) == loops
+
+
+@pytest.mark.parametrize(
+  ("preset", "dataset", "ipc", "loops"),
+  [
+    (dsa, "cifar100", 50, (10, 10)),
+    (dsa, "cifar100", 10, (10, 50)),
+    (dsa, "cifar10", 50, (50, 10)),
+    (dc, "cifar100", 50, (50, 10)),
+  ],
+)
+def test_dsa_has_shorter_loops_on_fifty_images_of_cifar100(preset, dataset, ipc, loops):
+  config = preset.get_config(f"{dataset},ipc={ipc}")
+  resolved = dcjax.config.resolve(config)
+  assert (resolved.inner_loop, resolved.network_epochs) == loops
+  config.inner_loop = 7
+  resolved = dcjax.config.resolve(config)
+  assert (resolved.inner_loop, resolved.network_epochs) == (7, loops[1])
+
+
+EARLIER = [  # fields of an earlier version's file, and what is set where it lacks newer ones
+  ({"method": "herding"}, {"selection.herding": "greedy"}),
+  ({"method": "random"}, {"selection.herding": "nearest", "selection.random": "drawn"}),
+  ({"method": "dc", "network": {"norm": "batch"}}, {"batch_norm": "batch"}),
+  ({"method": "dsa", "network": {"norm": "instance"}}, {"batch_norm": "running"}),
+  ({"network": {"name": "resnet10"}}, {"network.filters": 64, "network.growth": None}),
+  ({"network": {"name": "resnet18"}}, {"network.filters": None, "network.growth": None}),
+  (
+    {"evaluation": {"architectures": ["mlp", "densenet121:norm=batch"]}},
+    {"network.growth": 32, "network.filters": None},
+  ),
+  ({"network": {"name": "resnet10", "filters": None}}, {"network.filters": None}),
+  ({"method": "herding", "selection": {"herding": "nearest"}}, {"selection.herding": "nearest"}),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), EARLIER)
+def test_files_of_earlier_versions_mean_what_they_meant(fields, expected):
+  found = dict(flatten(of_file(fields).to_dict()))
+  assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("network", [None, "resnet10", 3])
+def test_a_damaged_file_of_an_earlier_version_is_refused_in_a_line(network):
+  fields = {"network": network, "evaluation": {"architectures": "resnet10"}, "selection": 1}
+  with pytest.raises(UserError):
+    of_file(fields | {"method": "herding"})
 
 
 def test_loops_set_by_hand_win():
@@ -62,9 +109,23 @@ def test_smoke_shrinks_every_preset(name):
   dcjax.config.resolve(config)
 
 
-@pytest.mark.parametrize(("ipc", "rate"), [(1, 1.0), (50, 1.0), (100, 10.0)])
-def test_the_image_rate_of_dm_follows_the_images_per_class(ipc, rate):
-  assert dcjax.config.resolve(dm.get_config(f"ipc={ipc}")).lr_image == rate
+@pytest.mark.parametrize(
+  ("dataset", "ipc", "rate"),
+  [
+    ("cifar10", 1, 1.0),
+    ("cifar10", 50, 1.0),
+    ("cifar10", 51, 10.0),
+    ("mnist", 100, 10.0),
+    ("cifar100", 50, 1.0),
+    ("cifar100", 100, 1.0),
+    ("cifar100", 125, 1.0),
+  ],
+)
+def test_the_image_rate_of_dm_follows_the_images_per_class(dataset, ipc, rate):
+  assert dcjax.config.resolve(dm.get_config(f"{dataset},ipc={ipc}")).lr_image == rate
+  config = dm.get_config(f"{dataset},ipc={ipc}")
+  config.lr_image = 3.0
+  assert dcjax.config.resolve(config).lr_image == 3.0
 
 
 @pytest.mark.parametrize("preset", [dsa, dm])
@@ -296,6 +357,7 @@ def test_unknown_argument_is_named(argument):
     ("method", "dcc", "method: unknown 'dcc'; did you mean 'dc'"),
     ("init", "nose", "init: unknown 'nose'; did you mean 'noise'"),
     ("distance", "our", "distance: unknown 'our'; did you mean 'ours'"),
+    ("batch_norm", "runing", "batch_norm: unknown 'runing'; did you mean 'running'"),
     ("evaluation.protocol", "cd", "evaluation.protocol: unknown 'cd'"),
     ("evaluation.augmentation", "corp", "evaluation.augmentation: unknown 'corp'"),
     ("evaluation.networks", -1, "evaluation.networks: -1"),

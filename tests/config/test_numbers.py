@@ -37,8 +37,8 @@ ZERO = {
 # Fields whose zero is refused where they are used: by the data, a network or the layout; or that
 # mean nothing until another field is set.
 LATER = {
-  "dataset.side", "network.width", "network.depth", "network.filters", "network.growth", "compute.network_block", "trained.high",
-  "trained.networks", "queue.pretraining",
+  "dataset.side", "network.width", "network.depth", "network.filters", "network.growth",
+  "compute.network_block", "trained.high", "trained.networks", "queue.pretraining",
 }  # fmt: skip
 
 NAMES = ("dataset.classes", "evaluation.architectures", "search.sets")

@@ -15,12 +15,22 @@ from dcjax.methods import coreset
 
 KEY = jax.random.key(0)
 jit = partial(jax.jit, static_argnames="ipc")
-BY_FEATURES = {"herding": jit(coreset.greedy), "k_center": jit(coreset.k_center)}
+BY_FEATURES = {
+  "nearest": jit(coreset.nearest),
+  "greedy": jit(coreset.greedy),
+  "k_center": jit(coreset.k_center),
+}
 forgetting, random = jit(coreset.forgetting), jit(coreset.random)
 forgetting_events = jax.jit(coreset.forgetting_events)
 
 
-def herding_by_loops(features, ipc):
+def nearest_by_loops(features, ipc):
+  """The images closest to the mean of their class (DC, section 3.1)."""
+  distances = [float(np.linalg.norm(row - features.mean(0))) for row in features]
+  return sorted(range(len(features)), key=lambda row: distances[row])[:ipc]
+
+
+def greedy_by_loops(features, ipc):
   """Rebuffi et al. (2017), Algorithm 4, on features as they are."""
   center, chosen = features.mean(0), []
   for _ in range(ipc):
@@ -41,7 +51,11 @@ def k_center_by_loops(features, ipc):
   return chosen
 
 
-BY_LOOPS = {"herding": herding_by_loops, "k_center": k_center_by_loops}
+BY_LOOPS = {
+  "nearest": nearest_by_loops,
+  "greedy": greedy_by_loops,
+  "k_center": k_center_by_loops,
+}
 
 
 def padded(features, fill):
@@ -61,7 +75,12 @@ def test_features_decide_as_in_a_loop(method, fill, ipc):
   np.testing.assert_array_equal(chosen, BY_LOOPS[method](features, ipc))
 
 
-@pytest.mark.parametrize(("method", "expected"), [("herding", [2, 1, 3]), ("k_center", [2, 3, 0])])
+@pytest.mark.parametrize(
+  ("method", "expected"),
+  # Distances to 3 are 3, 2, 1 and 6; means of two are 1 and 1.5 with 0 and 1, and 5.5 with 9; of
+  # three 1, and 4 with 9.
+  [("nearest", [2, 1, 0]), ("greedy", [2, 1, 3]), ("k_center", [2, 3, 0])],
+)
 def test_numbers_on_a_line_by_hand(method, expected):
   # The mean of 0, 1, 2 and 9 is 3.
   features = np.float32([[0], [1], [2], [9]])
@@ -172,9 +191,11 @@ PIXELS = nn.Network(  # its features are the pixels, some of them weighted
 )
 
 
-@pytest.mark.parametrize("method", BY_FEATURES)
+@pytest.mark.parametrize("choice", BY_FEATURES)
 @pytest.mark.parametrize("block", [1, 7, 64])
-def test_features_of_each_class_come_from_the_network(dataset, method, block):
+def test_features_of_each_class_come_from_the_network(dataset, choice, block):
+  of_herding = {"method": "herding", "rule": choice}
+  method = of_herding if choice in coreset.HERDING else {"method": choice}
   params, events = PIXELS.init(KEY), jnp.zeros_like(dataset.labels)
 
   chex.clear_trace_counter()
@@ -182,14 +203,14 @@ def test_features_of_each_class_come_from_the_network(dataset, method, block):
   @jax.jit
   @chex.assert_max_traces(n=1)
   def program(*inputs):
-    return coreset.by_network(*inputs, network=PIXELS, method=method, ipc=4, block=block)
+    return coreset.by_network(*inputs, network=PIXELS, ipc=4, block=block, **method)
 
   for label, start in enumerate(np.cumsum([0, *SIZES[:-1]])):
     places = np.arange(start, start + SIZES[label])
     pixels = np.asarray(dataset.images, np.float64)[places].reshape(len(places), -1) / 255
     normalised = (pixels - np.asarray(dataset.mean)) / np.asarray(dataset.std)
     features = normalised * np.arange(1, 10)
-    expected = places[BY_LOOPS[method](features, 4)]
+    expected = places[BY_LOOPS[choice](features, 4)]
     np.testing.assert_array_equal(program(dataset, params, events, KEY, label), expected)
 
 
@@ -212,3 +233,15 @@ def test_chance_chooses_what_is_free_in_each_class(dataset):
   for label in range(3):
     can_be = np.flatnonzero(free & (np.asarray(dataset.labels) == label))
     np.testing.assert_array_equal(np.unique(places[:, label]), can_be)
+
+
+def test_the_first_of_each_class_are_those_that_are_free_in_their_order(dataset):
+  free = np.ones(sum(SIZES), bool)
+  starts = np.cumsum([0, *SIZES[:-1]])
+  choose = jax.jit(partial(coreset.by_chance, ipc=2, rule="first"))
+  for key in jax.random.split(KEY):  # which does not matter
+    np.testing.assert_array_equal(
+      choose(dataset, free, key), starts[:, None] + np.array([[0, 1]] * 3)
+    )
+  free[starts[1]] = False
+  np.testing.assert_array_equal(choose(dataset, free, KEY)[1], starts[1] + np.array([1, 2]))

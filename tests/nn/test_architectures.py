@@ -1,11 +1,21 @@
 """Sets of networks, and networks with fields of their own."""
 
+import jax
 import pytest
 
 from dcjax import UserError, nn
 from dcjax.common.registry import NETWORKS
 from dcjax.nn import architectures
 from dcjax.nn.definition import find
+
+
+def resnet10(filters):
+  """Parameters of a ResNet-10 for small images: a stem, four blocks, a last layer."""
+  widths, total = [filters * times for times in (1, 2, 4, 8)], 27 * filters + 2 * filters
+  for before, after in zip([filters, *widths], widths, strict=False):
+    total += 9 * after * (before + after) + 4 * after
+    total += before * after + 2 * after if before != after else 0
+  return total + 10 * widths[-1] + 10
 
 
 @pytest.mark.parametrize(
@@ -65,3 +75,41 @@ def test_networks_are_evaluated_in_float32_and_without_batch_norm():
   network = {"name": "convnet", "norm": "batch", "precision": "bfloat16"}
   fields = architectures.at_evaluation(network, "convnet:width=64")
   assert fields == {"name": "convnet", "norm": None, "precision": "float32", "width": 64}
+
+
+@pytest.mark.parametrize(
+  ("text", "total"),
+  [
+    # IDC's authors' ResNet of CIFAR and DenseNet, counted by layer, and as they print it.
+    ("resnet10", resnet10(32)),
+    ("resnet10:filters=64", resnet10(64)),
+    ("densenet121", 1_000_618),
+    ("densenet121:growth=32", 6_956_298),
+  ],
+)
+def test_sizes_follow_the_name(text, total):
+  network = nn.create(image_shape=(32, 32, 3), num_classes=10, **architectures.parse(text))
+  params = jax.eval_shape(network.init, jax.random.key(0))
+  assert sum(leaf.size for leaf in jax.tree.leaves(params)) == total
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("resnet10:filters=0", "network.filters: 0 is too small; give 1 or more"),
+    ("densenet121:growth=0", "network.growth: 0 is too small"),
+    ("densenet121:growth=99999", "network.growth: 99999 is too large"),
+    ("resnet18:filters=6:norm=group", "network.filters: 6 is not a multiple of the 4 groups"),
+    ("resnet18:width=64", "network 'resnet18:width=64': resnet18 has no 'width'"),
+  ],
+)
+def test_sizes_that_cannot_be_are_refused(text, message):
+  with pytest.raises(UserError, match=message):
+    nn.create(image_shape=(32, 32, 3), num_classes=10, **architectures.parse(text))
+
+
+def test_the_networks_of_idc_keep_their_batch_norm_at_evaluation():
+  network = {"name": "convnet", "norm": None, "precision": "float32", "filters": None}
+  assert architectures.SETS["idc"] == ("convnet", "resnet10:norm=batch", "densenet121:norm=batch")
+  norms = [architectures.at_evaluation(network, each)["norm"] for each in architectures.SETS["idc"]]
+  assert norms == [None, "batch", "batch"]

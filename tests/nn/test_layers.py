@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcjax import nn
+from dcjax import UserError, nn
 from dcjax.nn import layers
 from dcjax.nn.convolution import lax_conv
 
@@ -84,6 +84,15 @@ def test_a_norm_equals_its_formula(kind):
   np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
+def test_a_norm_may_have_another_epsilon():
+  images, params = 1e-2 * IMAGES, norm_params("batch")
+  exact = images.astype(np.float64)
+  deviations = exact - exact.mean((0, 1, 2))
+  expected = deviations / np.sqrt((deviations**2).mean((0, 1, 2)) + 1e-3)
+  actual = layers.Norm("batch", 1e-3).apply({"params": params}, images)
+  np.testing.assert_allclose(actual, expected * params["scale"] + params["bias"], atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", NORM_AXES)
 def test_a_norm_starts_with_unit_scales_and_zero_biases(kind):
   shapes = {key: value.shape for key, value in norm_params(kind).items()}
@@ -135,6 +144,35 @@ def test_statistics_are_the_moments_of_what_each_batch_norm_sees(batch_network):
   seen = np.asarray(lax_conv(images, first["kernel"], 1) + first["bias"][None, None, None])
   np.testing.assert_allclose(stats["Norm_0"]["mean"].ravel(), seen.mean((0, 1, 2)), atol=1e-5)
   np.testing.assert_allclose(stats["Norm_0"]["variance"].ravel(), seen.var((0, 1, 2)), atol=1e-5)
+
+
+def moments_by_hand(images):
+  """Mean, biased variance and number of values of each channel."""
+  return images.mean((0, 1, 2)), images.var((0, 1, 2)), images[..., 0].size
+
+
+def test_running_statistics_are_pytorchs_after_one_pass(batch_network):
+  """Each norm of that pass normalises by the moments of the batch, not by running ones."""
+  network, params = batch_network
+  images = random(6, 8, 8, 1)
+  stats = layers.running_statistics(network.statistics(params, jnp.float32(images)))
+  for block in (0, 1):
+    kernel, bias = (np.asarray(params[f"Convolution_{block}"][name]) for name in ("kernel", "bias"))
+    seen = np.asarray(lax_conv(jnp.float32(images), kernel, 1)) + bias
+    mean, variance, count = moments_by_hand(seen.astype(np.float64))
+    assert count == (6 * 64, 6 * 16)[block]
+    found = stats[f"Norm_{block}"]
+    np.testing.assert_allclose(found["mean"].ravel(), 0.1 * mean, atol=1e-6)
+    unbiased = variance * count / (count - 1)
+    np.testing.assert_allclose(found["variance"].ravel(), 0.9 + 0.1 * unbiased, rtol=1e-5)
+    normalised = np.maximum((seen - mean) / np.sqrt(variance + 1e-5), 0)
+    images = normalised.reshape(6, len(seen[0]) // 2, 2, -1, 2, 4).mean((2, 4))
+
+
+def test_running_statistics_are_of_norms_of_dcjax_alone():
+  assert layers.running_statistics({}) == {}
+  with pytest.raises(UserError, match="'running' is for layers.Norm.* set batch_norm=batch"):
+    layers.running_statistics({"mine": jnp.ones(3)})
 
 
 def test_frozen_statistics_free_an_image_from_its_batch(batch_network):
@@ -202,3 +240,28 @@ def test_among_equals_the_overlapping_pool_gives_the_gradient_to_the_first():
 def test_average_pool_spreads_the_gradient_evenly():
   gradient = jax.grad(lambda x: layers.average_pool(x).sum())(plane(np.ones((3, 2))))
   np.testing.assert_array_equal(gradient, plane([[0.25, 0.25], [0.25, 0.25], [0, 0]]))
+
+
+# --- Dropout -------------------------------------------------------------------------------
+
+
+def dropped(whole, key, inputs, rate=0.25):
+  return layers.Dropout(rate, whole).apply({}, inputs, rngs={"dropout": key})
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_dropout_zeroes_a_share_and_keeps_the_mean(whole):
+  inputs = 1 + jnp.arange(40000 * 4, dtype=jnp.float32).reshape(40000, 2, 2, 1) % 7
+  kept = np.asarray(dropped(whole, jax.random.key(0), inputs) / inputs)
+  assert set(np.unique(kept.round(4))) == {0, np.float32(1.3333)}
+  np.testing.assert_allclose((kept == 0).mean(), 0.25, atol=0.01)
+  np.testing.assert_allclose(kept.mean(), 1, atol=0.01)
+  of_an_image = (kept == 0).reshape(40000, 4).sum(1)
+  assert (of_an_image % 4 == 0).all() == whole
+  assert not np.array_equal(kept, dropped(whole, jax.random.key(1), inputs) / inputs)
+
+
+def test_without_a_key_or_a_rate_nothing_is_dropped():
+  inputs = jnp.float32(random(3, 2, 2, 1))
+  np.testing.assert_array_equal(layers.Dropout(0.9).apply({}, inputs), inputs)
+  np.testing.assert_array_equal(dropped(True, jax.random.key(0), inputs, rate=0.0), inputs)

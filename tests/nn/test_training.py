@@ -283,3 +283,85 @@ def test_training_in_pieces_changes_nothing(problem):
 @pytest.mark.parametrize(("count", "batch", "steps"), [(10, 5, 2), (11, 5, 3), (3, 5, 1)])
 def test_steps_per_epoch(count, batch, steps):
   assert training.steps_per_epoch(count, batch) == steps
+
+
+# --- Dropout -------------------------------------------------------------------------------
+
+
+def dropping(count=None):
+  """A linear network of features that a key scales, image by image; `count` its training passes."""
+
+  def train(params, images, key):
+    if count is not None:
+      count.append(images.shape[0])
+    features = images.reshape(images.shape[0], -1)
+    return (features * scales(key, len(features))) @ params, features
+
+  return LINEAR._replace(train=train)
+
+
+def scales(key, count):
+  return jax.random.uniform(key, (count, 1), jnp.float32)
+
+
+def test_a_training_pass_has_a_key_and_others_have_none(problem):
+  params, images, labels, weights = problem
+  key = jax.random.key(3)
+  scaled = images * scales(key, 7)[:, None, None]
+  loss, expected = softmax_regression(params, scaled, labels, weights)
+  network = dropping()
+  np.testing.assert_allclose(training.summed_loss(network, *problem, key=key), loss, rtol=1e-5)
+  found = training.gradient(network, *problem, block=7, key=key)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+  for found in (
+    training.gradient(network, *problem, block=7),
+    training.gradient(LINEAR, *problem, block=7, key=key),  # which drops nothing
+  ):
+    np.testing.assert_allclose(found, softmax_regression(*problem)[1], atol=1e-5)
+
+
+def test_blocks_draw_their_own(problem):
+  key = jax.random.key(3)
+  params, images, labels, weights = problem
+  factors = jnp.concatenate([scales(each, 3) for each in jax.random.split(key, 3)])[:7]
+  scaled = images * factors[:, None, None]
+  expected = softmax_regression(params, scaled, labels, weights)[1]
+  found = training.gradient(dropping(), *problem, block=3, key=key)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("take", ["epochs", "random_steps"])
+def test_every_step_drops_anew_and_other_networks_draw_as_before(take):
+  """A network that drops nothing has the same parameters whether or not it could."""
+  images, labels = (
+    jnp.float32(np.random.default_rng(0).standard_normal((8, 2, 2, 1))),
+    jnp.arange(8),
+  )
+  start = jnp.zeros((4, 3))
+
+  def trained(network, key, augment=lambda key, images: images):
+    learner = Learner(network, SGD, Batching(batch=4, block=4, augment=augment))
+    carry = start, SGD.init(start)
+    train = getattr(training, take)
+    run = train(learner, carry, images, labels % 3, jax.random.key(key), start=0, stop=2)
+    return np.asarray(run[0])
+
+  def scale(key, images):
+    return images * jax.random.uniform(key, (4, 1, 1, 1))
+
+  same = LINEAR._replace(train=lambda params, images, key: LINEAR.apply(params, images))
+  np.testing.assert_array_equal(trained(same, 0, scale), trained(LINEAR, 0, scale))
+  assert not np.allclose(trained(dropping(), 0), trained(LINEAR, 0))
+  assert not np.allclose(trained(dropping(), 0), trained(dropping(), 1))
+  np.testing.assert_array_equal(trained(dropping(), 0), trained(dropping(), 0))
+
+
+def test_what_is_tested_is_not_dropped(problem):
+  params, images, labels, _ = problem
+  count = []
+  right = training.correct(
+    dropping(count), params, images, labels, block=3, decode=training.identity
+  )
+  logits = np.asarray(images).reshape(7, -1) @ np.asarray(params)
+  np.testing.assert_array_equal(right, logits.argmax(1) == np.asarray(labels))
+  assert not count

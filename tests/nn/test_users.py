@@ -262,3 +262,32 @@ def test_what_makes_no_network_is_one_line(users, thing, message):
     users(thing)
   assert str(caught.value).startswith(f"network.name: {message}")
   assert "\n" not in str(caught.value)
+
+
+class Dropping(nn.Module):
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, images):
+    return nn.Dense(self.num_classes)(layers.Dropout(0.5)(flat(images)))
+
+
+def test_dropout_of_dcjax_drops_in_training_where_the_definition_says_so(users):
+  network = users(Definition(Dropping, dropout=True))
+  images = jax.random.normal(jax.random.key(1), (6, *SHAPE))
+  params = network.init(jax.random.key(0))
+  trained = [network.train(params, images, jax.random.key(seed))[0] for seed in (0, 1)]
+  assert trained[0].shape == (6, CLASSES) and not np.allclose(*trained)
+  assert users(Dropping).train is None
+
+
+def test_a_network_has_its_own_default_for_a_size_that_is_not_given(users):
+  def make(num_classes, filters=WIDTH + 1):
+    return Linen(num_classes, filters)
+
+  def features(**options):
+    network = users(make, **options)
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    return jax.eval_shape(network.apply, shapes, jnp.zeros((2, *SHAPE)))[1].shape[1]
+
+  assert features() == WIDTH + 1 and features(filters=3) == 3
