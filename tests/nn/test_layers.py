@@ -171,7 +171,7 @@ def test_running_statistics_are_pytorchs_after_one_pass(batch_network):
 
 def test_running_statistics_are_of_norms_of_dcjax_alone():
   assert layers.running_statistics({}) == {}
-  with pytest.raises(UserError, match="'running' is for layers.Norm.* set batch_norm=batch"):
+  with pytest.raises(UserError, match=r"'running' is for layers.Norm.* set batch_norm=batch"):
     layers.running_statistics({"mine": jnp.ones(3)})
 
 
