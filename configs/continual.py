@@ -7,7 +7,8 @@
 `digits` (DC, section 3.2; DSA, section 4.5; IDC, Appendix C.3): SVHN, MNIST and USPS in turn, 10
 images per class, with distillation (`--config.continual.distillation=0`: without). Other datasets:
 `--config.continual.sequence=digits,mnist,PATH/mine.npz`. Accuracy in DSA after the last stage,
-without distillation: DSA 94.4, 1.4 more than DC and 3.7 more than herding.
+without distillation: DSA 94.4, 1.4 more than DC and 3.7 more than herding. Memories of herding are
+greedy, as iCaRL's; `--config.selection.herding=nearest` is DC's baseline.
 
 `gdumb` (DM's supplement, section 1.2; IDM, section 5.6): CIFAR-100 in 5 or 10 steps, 20 images per
 class, a network from scratch on the memory at each. Accuracy in IDM at the end, 5 / 10 steps:

@@ -20,7 +20,7 @@ from dcjax.config import presets
 
 STATED = {
   "iterations": 20_000,  # (authors' code)
-  # lr_image is 1, and 10 above 50 images per class (authors' code)
+  # lr_image is 1, and 10 above 50 images per class but of CIFAR-100 (authors' code)
   "batch_real": 256,  # of each class (authors' code)
   "init": "real",
   "dsa.scheme": "siamese",

@@ -19,6 +19,7 @@ def main(arguments: list[str]) -> None:
   )
   if values.method is not None:
     values.config.method = values.method
+  coreset.check_used(values.config)
   summary = select(values.config, values.workdir)
   if summary["evaluations"]:
     print(report.table(summary["evaluations"]))
