@@ -19,7 +19,7 @@ FashionMNIST 62.4 / 77.6, SVHN 19.9 / 42.9, CIFAR-10 20.1 / 31.4. Those are mean
 on each of `selection.candidates` subsets: on a CPU, try 50 of them.
 
 Herding takes the images nearest to the mean of their class, as DC and IDM describe it.
-`--config.selection.herding=greedy` is that of Welling, of iCaRL, of DSA's words and of IDC's authors.
+`--config.selection.herding=greedy` is that of Welling, iCaRL, DSA's words and IDC's authors.
 `--config.selection.random=first` is what IDC's authors call random: the first images of a class.
 """
 

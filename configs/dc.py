@@ -9,9 +9,9 @@ means over five sets (`--config.seed=0` to 4) and 20 networks each.
 A step takes 3.8 s on two CPU cores and 1.0 GiB (benchmarks/README.md): 64 minutes for one image per
 class, whose iterations have one step each, and ten times as long for ten.
 
-With batch norm (`--config.network.norm=batch`; VGG and ResNet of Table 2, Table T8) networks are frozen
-with running averages while gradients match, as in the authors' code. `--config.batch_norm=batch`
-is the text's: the moments of 16 real images a class (Appendix A).
+Batch norm (`--config.network.norm=batch`; VGG and ResNet of Table 2, Table T8) is frozen with its
+running averages while gradients match, as in the authors' code. `--config.batch_norm=batch` is the
+text's: the moments of 16 real images a class (Appendix A).
 """
 
 from ml_collections import ConfigDict

@@ -13,8 +13,8 @@ independent (F), `--config.evaluation.augmentation=none` for A and E. Table 5:
 A step takes 4.3 s on two CPU cores and 1.4 GiB (benchmarks/README.md): 72 minutes for one image per
 class, whose iterations have one step each, and ten times as long for ten.
 
-Batch norm is as in DC: `--config.batch_norm=batch` is the text's. For 50 images per class of CIFAR-100
-(DSA's figure in DM and IDM) T is 10, with 10 passes of a network (authors' code).
+Batch norm is as in DC: `--config.batch_norm=batch` is the text's. For 50 images per class of
+CIFAR-100 (DSA's figure in DM and IDM) T is 10, with 10 passes of a network (authors' code).
 `--config.inner_loop=50` is as on the other datasets.
 """
 
@@ -24,8 +24,8 @@ from dcjax.config import presets
 
 STATED = {
   "iterations": 1000,  # K, as DC
-  # T and the passes of a network follow from the images per class, as in DC, but are 10 and 10 at 50
-  # of CIFAR-100 (authors' code)
+  # T and the passes of a network follow from the images per class, as in DC, but are 10 and 10 at
+  # 50 of CIFAR-100 (authors' code)
   "batch_real": 256,  # of each class (authors' code)
   "lr_image": 0.1,  # eta_S (authors' code)
   "lr_network": 0.01,  # eta_theta (authors' code)
