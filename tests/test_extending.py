@@ -123,7 +123,7 @@ def test_a_newcomer_finds_few_rooms():
 # Each imports those before it alone.
 ORDER = (
   "common", "data", "augment", "nn", "sets", "devices", "evaluation", "config", "methods", "run",
-  "figures", "tables", "commands", "applications",
+  "configs", "figures", "tables", "commands", "applications",
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
 from dcjax.run.readers import holds, is_count, is_number, is_text, many, read_json
 from dcjax.run.workdir import Workdir, held, write_json, write_text
+from dcjax.sets.shrink import shrunk
 from dcjax.sets.synthetic import SyntheticSet
 from dcjax.tables import TABLES, Cell, Result, Table, comma_separated, markdown, plan
 from dcjax.tables.definition import choose
@@ -102,7 +103,10 @@ def _chosen(table: Table, rows: Sequence[str] | None, columns: Sequence[str] | N
   column_names = choose("--columns", table.columns, columns)
   cells = [c for c in table.cells() if c.row in row_names and c.column in column_names]
   if not any(cell.runnable for cell in cells):
-    reasons = dict.fromkeys(cell.missing or "the paper has no figure" for cell in cells)
+    reasons = dict.fromkeys(
+      f"not in dcjax: {cell.missing}" if cell.missing else "the paper has no figure"
+      for cell in cells
+    )
     raise UserError(
       f"--rows, --columns: nothing there can be run ({'; '.join(reasons)}); choose others"
     )
@@ -173,7 +177,7 @@ class Filling:
     names = {trial.name for several in trials.values() for trial in several}
     files = {name: self._file(name) for name in sorted(names)}
     self.records = {name: _read(file) for name, file in files.items() if file.exists()}
-    self._loaded: tuple[dict[str, Any], Dataset] | None = None
+    self._loaded: tuple[Any, Dataset] | None = None
 
   def run(self, cells: Sequence[CellName], condense: bool) -> None:
     """Runs what is missing in some cells.
@@ -214,7 +218,8 @@ class Filling:
     for cell, trials in self.trials.items():
       found = [self.records[trial.name] for trial in trials if trial.name in self.records]
       if found:
-        accuracies = tuple(value for record in found for value in record["last"])
+        top = trials[0].top
+        accuracies = tuple(value for record in found for value in _best(record["last"], top))
         settings = (found[0][field] for field in ("protocol", "epochs", "augmentation"))
         yield cell, Result(accuracies, len(found), len(trials), *settings)
 
@@ -237,10 +242,10 @@ class Filling:
 
   def _dataset(self, config: ConfigDict) -> Dataset:
     """The dataset of a config; the last one is kept."""
-    fields = config.dataset.to_dict()
-    if self._loaded is None or self._loaded[0] != fields:
+    wanted = config.dataset.to_dict(), experiment.memory(config)
+    if self._loaded is None or self._loaded[0] != wanted:
       self._loaded = None
-      self._loaded = fields, data.load(config.dataset)
+      self._loaded = wanted, data.load(config.dataset, wanted[1])
     return self._loaded[1]
 
   def _check(self, trials: Sequence[Trial]) -> None:
@@ -259,7 +264,7 @@ class Filling:
     path, images, dataset = None, np.empty((1, 1)), self._dataset(trial.config)
     if trial.condensation is not None:
       path = self._find_set(trial) or self._make_set(trial.condensation, trial)
-      synthetic = _load(path, dataset)
+      synthetic = shrunk(_load(path, dataset), trial.shrink)
       images, dataset = synthetic.decoded(), dataset.whitened(synthetic.whitening)
     record = _evaluate(trial, images, dataset)
     if path is not None and path.is_relative_to(self.path):
@@ -283,6 +288,11 @@ def _read(file: Path) -> dict[str, Any]:
   return read_json(file, _CELL, "delete it to have its cell run again")["record"]
 
 
+def _best(accuracies: Sequence[float], top: int) -> Sequence[float]:
+  """The highest `top` of some accuracies; all where that is 0."""
+  return sorted(accuracies)[-top:] if top else accuracies
+
+
 def _evaluation(config: ConfigDict, dataset: Dataset) -> Evaluation:
   layout = experiment.strategy(config, dataset)
   return Evaluation(config, dataset, layout, Keys.from_seed(config.seed))
@@ -301,8 +311,7 @@ def _evaluate(trial: Trial, images: np.ndarray, dataset: Dataset) -> dict[str, A
   """Trains the networks of a trial, and returns the record as `summary.json` has it."""
   config = trial.config
   evaluation = _evaluation(config, dataset)
-  name = experiment.SYNTHETIC if trial.condensation is not None else experiment.WHOLE
-  task = name, evaluation.tasks()[0][1]
+  task = trial.images, evaluation.tasks()[0][1]
   iteration = config.get("iterations", 0)
   with (
     working(f"training on the {task[0]} set: {task[1]}"),

@@ -124,15 +124,11 @@ class Evaluation:
   def _random_subsets(self) -> tuple[Array, Array]:
     """A random real subset for each network: `[networks, N, H, W, C]`, and their labels."""
     keys = jax.random.split(self._keys.subset, self._settings.networks)
-    if isinstance(self._dataset.images, data.OnDisk):
-      draw = jax.vmap(partial(data.subset_indices, ipc=self._config.ipc), in_axes=(None, 0))
-      indices = np.asarray(jax.jit(draw)(self._dataset, keys))
-      classes = jnp.arange(self._dataset.num_classes, dtype=jnp.int32)
-      labels = jnp.repeat(classes, self._config.ipc)
-      return cast(Array, _SubsetsOnDisk(self._dataset, indices.reshape(len(keys), -1))), labels
-    draw = jax.vmap(partial(data.random_subset, ipc=self._config.ipc), in_axes=(None, 0))
-    subsets = jax.jit(draw)(self._dataset, keys)
-    return jax.vmap(lambda images: data.as_batch(images)[0])(subsets), data.as_batch(subsets[0])[1]
+    draw = jax.vmap(partial(data.subset_indices, ipc=self._config.ipc), in_axes=(None, 0))
+    indices = np.asarray(jax.jit(draw)(self._dataset, keys))
+    classes = jnp.arange(self._dataset.num_classes, dtype=jnp.int32)
+    labels = jnp.repeat(classes, self._config.ipc)
+    return cast(Array, _Subsets(self._dataset, indices.reshape(len(keys), -1))), labels
 
   def _record(
     self, task: tuple[str, str], decoded: int, iteration: int, accuracies: np.ndarray
@@ -155,15 +151,18 @@ class Evaluation:
     }
 
 
-class _SubsetsOnDisk:
-  """Subsets `[networks, N, H, W, C]`, normalised, that are read only when they are indexed."""
+class _Subsets:
+  """Subsets `[networks, N, H, W, C]`, normalised, that are gathered only when they are indexed."""
 
   def __init__(self, dataset: Dataset, indices: np.ndarray):
     self._dataset, self._indices = dataset, indices
+    self._gather = jax.jit(lambda dataset, indices: dataset.normalise(dataset.images[indices]))
 
   def __getitem__(self, numbers: np.ndarray) -> Array:
-    images = cast(data.OnDisk, self._dataset.images)
-    return self._dataset.normalise(jnp.asarray(images.read(self._indices[numbers])))
+    indices = self._indices[numbers]
+    if isinstance(self._dataset.images, data.OnDisk):
+      return self._dataset.normalise(jnp.asarray(self._dataset.images.read(indices)))
+    return self._gather(self._dataset, indices)
 
 
 def _evaluation_network(

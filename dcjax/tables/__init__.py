@@ -1,6 +1,6 @@
 """The tables of the papers as data, what an experiment of each cell is, and how they are shown."""
 
-from dcjax.tables import dc, dsa, idc
+from dcjax.tables import dc, dm, dsa, idc, idc_appendix, idm
 from dcjax.tables.definition import Cell, Figure, Line, Table
 from dcjax.tables.layout import Result, comma_separated, markdown
 
@@ -15,4 +15,5 @@ __all__ = [
   "markdown",
 ]
 
-TABLES: dict[str, Table] = {table.name: table for table in (*dc.TABLES, *dsa.TABLES, *idc.TABLES)}
+_PAPERS = (dc, dsa, dm, idc, idc_appendix, idm)
+TABLES: dict[str, Table] = {table.name: table for paper in _PAPERS for table in paper.TABLES}

@@ -9,12 +9,21 @@ from dcjax.common.errors import UserError, nearest
 Fields = Mapping[str, Any]  # config fields by their dotted names
 WHOLE = "whole"  # as `method`: the whole training set
 
+# Fields of a cell that are no fields of a config.
+# Each network is trained on a random subset of its own, and so many of the best count (DC, T12)
+TOP = "table.top"
+SHRINK = "table.shrink"  # a finished set is stored smaller by this factor (IDC, Table 6)
+OWN_FIELDS = (TOP, SHRINK)
+
 
 class Figure(NamedTuple):
-  """Mean and deviation, in percent; None where the paper has no deviation."""
+  """Mean and deviation, in percent; None where the paper prints none."""
 
-  mean: float
+  mean: float | None
   std: float | None
+
+
+DRAWN = Figure(None, None)  # of an experiment whose figure the paper draws and does not print
 
 
 class Line(NamedTuple):
@@ -24,7 +33,7 @@ class Line(NamedTuple):
     labels: as the paper has them; a column has one.
     fields: what the experiments of its cells have in common.
     name: by which it is chosen.
-    missing: why none of its cells can be run; empty where they can.
+    missing: what dcjax lacks for all of its cells; empty where they can be run.
   """
 
   labels: tuple[str, ...]
@@ -40,8 +49,8 @@ class Cell(NamedTuple):
     row: name of the row.
     column: name of the column.
     fields: of its config, with `method`, which may be `WHOLE`.
-    paper: the paper's figure; None where it has none.
-    missing: why it cannot be run; empty where it can.
+    paper: the paper's figure; None where it has no such experiment.
+    missing: what dcjax lacks for it; empty where it can be run.
   """
 
   row: str
@@ -52,7 +61,7 @@ class Cell(NamedTuple):
 
   @property
   def runnable(self) -> bool:
-    """Whether there is something to run, and something to compare it with."""
+    """Whether the paper has the experiment, and dcjax what it takes."""
     return self.paper is not None and not self.missing
 
 
@@ -69,6 +78,7 @@ class Table(NamedTuple):
     figures: the paper's, `[rows][columns]`; None for '-'.
     special: further fields of single cells, by names of row and column.
     sets: how many the paper's figures are of.
+    note: sentences below the table.
   """
 
   name: str
@@ -80,6 +90,7 @@ class Table(NamedTuple):
   figures: tuple[tuple[Figure | None, ...], ...]
   special: Mapping[tuple[str, str], Fields] = {}
   sets: int = 5  # (DC, section 3.1; DSA, section 4.1)
+  note: str = ""
 
   def cells(self) -> Iterator[Cell]:
     """All cells, row by row."""
@@ -90,9 +101,8 @@ class Table(NamedTuple):
         yield Cell(row.name, column.name, fields, figure, row.missing or column.missing)
 
   def varied(self) -> set[str]:
-    """The fields that are not the same in all cells."""
-    lines = [line.fields for line in (*self.rows, *self.columns)]
-    return set().union(*lines, *self.special.values())
+    """The fields that tell rows or columns apart."""
+    return set().union(*(line.fields for line in (*self.rows, *self.columns)))
 
 
 def line(*labels: str, fields: Fields | None = None, name: str = "", missing: str = "") -> Line:
@@ -106,13 +116,18 @@ def slug(text: str) -> str:
 
 
 def figures(text: str) -> tuple[tuple[Figure | None, ...], ...]:
-  """Reads the figures of a table: a line a row, `91.7±0.5`, `91.7` or `-` a cell."""
+  """Reads the figures of a table: a line a row, `91.7±0.5`, `91.7`, `-` or `?` a cell.
+
+  `-`: the paper has no such experiment; `?`: it has, but prints no figure.
+  """
   return tuple(tuple(map(_figure, row.split())) for row in text.strip().splitlines())
 
 
 def _figure(text: str) -> Figure | None:
   if text == "-":
     return None
+  if text == "?":
+    return DRAWN
   mean, _, std = text.partition("±")
   return Figure(float(mean), float(std) if std else None)
 
@@ -123,7 +138,8 @@ def choose(what: str, lines: Sequence[Line], names: Sequence[str] | None) -> set
   Args:
     what: the flag, for errors.
     lines: the rows or columns of a table.
-    names: as a user writes them; `mnist` also means `mnist-1`, `mnist-10` and so on. None: all.
+    names: as a user writes them; `mnist` means `mnist-1`, `mnist-10` and so on, unless a line has
+      that very name. None: all.
 
   Raises:
     UserError: no line has such a name, or none is named.
@@ -133,8 +149,13 @@ def choose(what: str, lines: Sequence[Line], names: Sequence[str] | None) -> set
     return set(known)
   if not names:
     raise UserError(f"{what}: none given; choose from {', '.join(known)}")
-  chosen = {name: [k for k in known if f"{k}-".startswith(f"{slug(name)}-")] for name in names}
+  chosen = {name: _named(slug(name), known) for name in names}
   for name, found in chosen.items():
     if not found:
       raise UserError(f"{what}: unknown '{name}'; {nearest(slug(name), known)}")
   return {name for found in chosen.values() for name in found}
+
+
+def _named(name: str, known: Sequence[str]) -> list[str]:
+  """The line of a name, or else those whose names begin with it."""
+  return [name] if name in known else [k for k in known if k.startswith(f"{name}-")]

@@ -10,10 +10,8 @@ from dcjax.tables.parts import (
   dataset_fields,
   dataset_rows,
   method,
+  other,
 )
-
-_DD = line("DD", missing="dcjax has no DD")
-_LD = line("LD", missing="dcjax has no LD")
 
 
 def _scheme(label: str, real: str, synthetic: str, test: str, scheme: str) -> Line:
@@ -46,8 +44,8 @@ TABLES = (
       method("Random", "random"),
       method("Herding", "herding"),
       method("Forgetting", "forgetting"),
-      _DD,
-      _LD,
+      other("DD"),
+      other("LD"),
       method("DC", "dc"),
       method("DSA", "dsa"),
       WHOLE_COLUMN,
@@ -76,7 +74,7 @@ TABLES = (
     columns=(
       method("Random", "random"),
       method("Herding", "herding"),
-      _LD,
+      other("LD"),
       method("DC", "dc"),
       method("DSA", "dsa"),
       WHOLE_COLUMN,

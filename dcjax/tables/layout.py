@@ -8,20 +8,20 @@ from typing import NamedTuple
 import numpy as np
 
 from dcjax.figures.markdown import table as markdown_table
-from dcjax.tables.definition import Cell, Figure, Table
+from dcjax.tables.definition import DRAWN, TOP, WHOLE, Cell, Figure, Table
 
 COLUMNS = (
   "table", "row", "column", "mean", "std", "sets", "networks", "paper_mean", "paper_std",
   "difference", "status", "protocol", "epochs", "augmentation",
 )  # fmt: skip
-DONE, PARTIAL, NOT_RUN, MISSING, ABSENT = "done", "partial", "not run", "not implemented", "-"
+DONE, PARTIAL, NOT_RUN, MISSING, ABSENT = "done", "partial", "not run", "not in dcjax", "-"
 
 
 class Result(NamedTuple):
   """What has been measured for a cell.
 
   Attributes:
-    accuracies: in [0, 1], of the last epoch, of all networks of all sets that are done.
+    accuracies: in [0, 1], of the last epoch, of all networks that count of all sets that are done.
     sets: how many sets are done.
     wanted: how many there are to be.
     protocol: of the evaluation.
@@ -58,7 +58,7 @@ def markdown(table: Table, results: Results, budget: str = "") -> str:
   head = (*table.headings, *(column.labels[0] for column in table.columns))
   rows = [(*row.labels, *(next(texts) for _ in table.columns)) for row in table.rows]
   grid = markdown_table([head, *rows], align="left")
-  paragraphs = [f"# {table.title}", budget, grid, _legend(cells, results)]
+  paragraphs = [f"# {table.title}", budget, grid, _legend(cells, results), table.note]
   return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
@@ -83,13 +83,15 @@ def status(cell: Cell, result: Result | None) -> str:
   return DONE if result.sets == result.wanted else PARTIAL
 
 
-def _difference(figure: Figure, paper: Figure) -> float:
-  """Of the means as they are printed; never -0.0."""
+def _difference(figure: Figure, paper: Figure) -> float | None:
+  """Of the means as they are printed; never -0.0. None: the paper prints none."""
+  if figure.mean is None or paper.mean is None:
+    return None
   return round(round(figure.mean, 1) - paper.mean, 1) + 0.0
 
 
 def _percent(figure: Figure) -> str:
-  return " ± ".join(filter(None, _numbers(figure)))
+  return " ± ".join(filter(None, _numbers(figure))) or ABSENT
 
 
 def _numbers(figure: Figure | None) -> list[str]:
@@ -106,7 +108,8 @@ def _text(cell: Cell, result: Result | None) -> str:
     return f"{state} ({paper})"
   part = f", {result.sets} of {result.wanted} sets" if state == PARTIAL else ""
   difference = _difference(result.figure, cell.paper)
-  return f"{_percent(result.figure)}{part} ({paper}, {difference:+.1f})"
+  compared = paper if difference is None else f"{paper}, {difference:+.1f}"
+  return f"{_percent(result.figure)}{part} ({compared})"
 
 
 def _legend(cells: Sequence[Cell], results: Results) -> str:
@@ -121,7 +124,14 @@ def _legend(cells: Sequence[Cell], results: Results) -> str:
     sentences.append(f"{MISSING}: {'; '.join(reasons)}.")
   if ABSENT in states:
     sentences.append(f"{ABSENT}: the paper has no figure.")
-  if any(cell.column == "whole" for cell in cells):
+  if any(cell.paper == DRAWN for cell in cells):
+    sentences.append(f"paper {ABSENT}: no number can be read in the paper's text.")
+  if any(TOP in cell.fields for cell in cells):
+    sentences.append(
+      "Top n: the n best of as many random subsets as selection.candidates says, ranked by the "
+      "accuracy that is shown."
+    )
+  if any(cell.fields["method"] == WHOLE for cell in cells):
     sentences.append("Whole Dataset: one set, so one seed.")
   return " ".join(sentences)
 
@@ -133,6 +143,7 @@ def _record(table: Table, cell: Cell, result: Result | None) -> list[str]:
     networks = len(result.accuracies) // result.sets
     measured = [*_numbers(result.figure), str(result.sets), str(networks)]
     protocol = [result.protocol, str(result.epochs), result.augmentation]
-    difference = f"{_difference(result.figure, cell.paper):.1f}"
+    found = _difference(result.figure, cell.paper)
+    difference = "" if found is None else f"{found:.1f}"
   names = [table.name, cell.row, cell.column]
   return [*names, *measured, *_numbers(cell.paper), difference, status(cell, result), *protocol]

@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dcjax.config.presets import DATASETS
+from ml_collections import ConfigDict
+
+from dcjax.config import default, flatten
+from dcjax.config.presets import DATASETS, DEPTHS
+from dcjax.configs import imagenet as imagenet_preset
 from dcjax.tables.definition import WHOLE, Fields, Line, Table, figures, line
 
 MNIST_1: dict[str, Any] = {"dataset.name": "mnist", "ipc": 1}
@@ -27,22 +31,29 @@ TRAINED_ON = {
 }
 
 # The papers' names of the datasets with ten classes; images per class, and percent of them.
-_RATIOS = {
+_RATIOS: dict[str, dict[int, str]] = {
   "MNIST": {1: "0.017", 10: "0.17", 50: "0.83"},
   "FashionMNIST": {1: "0.017", 10: "0.17", 50: "0.83"},
   "SVHN": {1: "0.014", 10: "0.14", 50: "0.7"},
   "CIFAR10": {1: "0.02", 10: "0.2", 50: "1"},
 }
-_PRESETS = {"FashionMNIST": "fashion_mnist"}
+_PRESETS = {
+  "FashionMNIST": "fashion_mnist",
+  "CIFAR-10": "cifar10",
+  "CIFAR-100": "cifar100",
+  "TinyImageNet": "tiny_imagenet",
+}
 
 
 def dataset_fields(label: str) -> dict[str, Any]:
-  """The dataset that a paper calls so."""
-  return {"dataset.name": DATASETS[_PRESETS.get(label, label.lower())]}
+  """The dataset that a paper calls so, and ConvNet's depth for it."""
+  name = _PRESETS.get(label, label.lower())
+  depth = {"network.depth": DEPTHS[name]} if name in DEPTHS else {}
+  return {"dataset.name": DATASETS[name], **depth}
 
 
-def dataset_rows() -> tuple[Line, ...]:
-  """Four datasets with 1, 10 and 50 images per class each."""
+def dataset_rows(most: int = 50) -> tuple[Line, ...]:
+  """Four datasets with 1, 10 and 50 images per class each, up to `most`."""
   return tuple(
     line(
       label, str(ipc), ratio,
@@ -51,12 +62,49 @@ def dataset_rows() -> tuple[Line, ...]:
     )
     for label, ratios in _RATIOS.items()
     for ipc, ratio in ratios.items()
+    if ipc <= most
   )  # fmt: skip
 
 
-def method(label: str, name: str) -> Line:
-  """A column of a method, evaluated by its own protocol; that of coresets is DC's."""
-  return line(label, fields={"method": name})
+# Other people's methods and imported images, by the papers' names, with the fields that run them
+# once dcjax has them, such as {"method": "dd"}; without fields their cells show the paper's figure
+# alone.
+OTHERS: dict[str, dict[str, Any]] = {
+  "DD": {},
+  "LD": {},
+  "KIP": {},
+  "CAFE": {},
+  "CAFE+DSA": {},
+  "cGAN": {},
+  "GMMN": {},
+  "VAE": {},
+  "BigGAN": {},
+}
+
+
+def other(label: str, name: str = "", show: str = "", **more: Any) -> Line:
+  """A row or column of one of `OTHERS`, which says that dcjax does not have it while that is so.
+
+  Args:
+    label: the paper's.
+    name: by which it is chosen, if not by its label.
+    show: what stands above or beside it, if not its label.
+    **more: further fields.
+  """
+  fields = OTHERS[label]
+  missing = "" if fields else label
+  return line(show or label, fields=fields | more, name=name, missing=missing)
+
+
+def method(label: str, name: str, **more: Any) -> Line:
+  """A column or row of a method, evaluated by its own protocol; that of coresets is DC's."""
+  return line(label, fields={"method": name, **more})
+
+
+def preset(config: ConfigDict) -> dict[str, Any]:
+  """What a preset sets: its fields that are not the defaults of its method."""
+  usual = dict(flatten(default(config.method).to_dict()))
+  return {name: value for name, value in flatten(config.to_dict()) if value != usual[name]}
 
 
 # The papers print it once for all numbers of images per class. Of MNIST, coresets and condensed
@@ -64,6 +112,25 @@ def method(label: str, name: str) -> Line:
 WHOLE_COLUMN = line(
   "Whole Dataset", fields={"method": WHOLE, "evaluation.augmentation": "none"}, name="whole"
 )
+
+
+def imagenet(argument: str, ipc: int) -> tuple[dict[str, Any], dict[str, Any]]:
+  """The fields of ImageNet's preset (configs/imagenet.py).
+
+  Args:
+    argument: of the preset, but for `ipc`: method and classes.
+    ipc: images per class.
+
+  Returns:
+    Those of data and network, which all methods have, and the method's own; no `ipc`.
+  """
+  fields = preset(imagenet_preset.get_config(f"{argument},ipc={ipc}"))
+  fields.pop("ipc", None)
+  shared = dict(flatten(default("random").to_dict())).keys()
+  return (
+    {name: value for name, value in fields.items() if name in shared},
+    {name: value for name, value in fields.items() if name not in shared},
+  )
 
 
 def cross(networks: Mapping[str, str]) -> tuple[Line, ...]:

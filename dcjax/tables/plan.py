@@ -17,22 +17,25 @@ from dcjax.common.errors import UserError, check_least, nearest
 from dcjax.common.registry import METHODS, content, label
 from dcjax.nn import architectures
 from dcjax.nn.definition import find
-from dcjax.tables.definition import WHOLE, Cell, Table, slug
+from dcjax.run.experiment import RANDOM, SYNTHETIC
+from dcjax.run.experiment import WHOLE as WHOLE_SET
+from dcjax.tables.definition import OWN_FIELDS, SHRINK, TOP, WHOLE, Cell, Table, slug
 
 # Fields on which no figure of a table depends, which are those of the last epoch.
 INDIFFERENT = (*config_lib.INDIFFERENT, "evaluation.checks")
 # Fields that a table has to itself, and what to give instead.
 _OWN = {
-  "method": "choose columns with --columns",
+  "method": "choose rows and columns with --rows and --columns",
   "seed": "give --seeds",
-  "evaluation.architectures": "choose columns with --columns",
-  "evaluation.whole": "choose the column 'whole' with --columns",
+  "evaluation.architectures": "choose rows and columns with --rows and --columns",
+  "evaluation.whole": "choose the row or column 'whole'",
 }
 # How the network is trained that looks for the images of a coreset.
 _OF_CORESETS = ("evaluation.protocol", "evaluation.augmentation", "evaluation.cutmix")
 # What the accuracies of networks depend on, beside the networks.
 _OF_EVALUATION = ("protocol", "augmentation", "cutmix", "epochs", "networks")
 _DIGITS = 10  # of a digest
+_MANY = 10**4  # images of a class of a whole training set, as a protocol's epochs depend on them
 
 
 class Trial(NamedTuple):
@@ -40,11 +43,17 @@ class Trial(NamedTuple):
 
   Attributes:
     config: with which they are trained, resolved.
-    condensation: of the set; None for the whole training set.
+    condensation: of the set; None where none is made.
+    images: what they are trained on, a name of a set in `experiment`.
+    top: how many of the best networks count; 0: all.
+    shrink: by which factor the set is stored smaller.
   """
 
   config: ConfigDict
   condensation: ConfigDict | None
+  images: str
+  top: int
+  shrink: int
 
   @property
   def set_folder(self) -> str:
@@ -64,11 +73,9 @@ class Trial(NamedTuple):
   @property
   def experiment(self) -> dict[str, Any]:
     """All that its accuracies depend on."""
-    made, dataset = self.condensation, self.config.dataset
     evaluation = self.config.evaluation
-    whole = f"whole {dataset.name}{' whitened' if dataset.zca else ''}"
     return {
-      "set": whole if made is None else identity(made),
+      "set": self._set(),
       "seed": self.config.seed,
       "network": self.network,
       **{name: evaluation[name] for name in _OF_EVALUATION},
@@ -77,10 +84,31 @@ class Trial(NamedTuple):
   @property
   def name(self) -> str:
     """Of its file among all cells."""
-    whole = f"{slug(label(self.config.dataset.name))}-whole"
-    made = whole if self.condensation is None else _title(self.condensation)
+    if self.condensation is not None:
+      made = _title(self.condensation) + (f"-shrunk{self.shrink}" if self.shrink > 1 else "")
+    else:
+      of = "whole" if self.images == WHOLE_SET else f"subsets-ipc{self.config.ipc}"
+      made = f"{slug(label(self.config.dataset.name))}-{of}"
     on = slug(self.network["name"])
     return f"{made}-seed{self.config.seed}-on-{on}-{digest(self.experiment)}"
+
+  def _set(self) -> str | dict[str, Any]:
+    """What the networks are trained on."""
+    if self.condensation is not None:
+      shrunk = {SHRINK: self.shrink} if self.shrink > 1 else {}
+      return identity(self.condensation) | shrunk
+    dataset = self.config.dataset
+    text = f"whole {dataset.name}{' whitened' if dataset.zca else ''}"
+    usual = dict(config_lib.flatten(config_lib.default("random").to_dict()))
+    others = {
+      name: value
+      for name, value in config_lib.flatten({"dataset": dataset.to_dict()})
+      if name not in ("dataset.name", "dataset.zca") and not name.startswith(config_lib.LOCAL)
+      if value != usual[name]
+    }
+    if self.images == RANDOM:
+      others["ipc"] = self.config.ipc
+    return " ".join([text, *(f"{name}={value}" for name, value in others.items())])
 
 
 def trials(cell: Cell, changes: Mapping[str, Any], seeds: Sequence[int]) -> list[Trial]:
@@ -102,16 +130,22 @@ def trials(cell: Cell, changes: Mapping[str, Any], seeds: Sequence[int]) -> list
 def _trial(cell: Cell, changes: Mapping[str, Any], seed: int) -> Trial:
   config = cell_config(cell, changes)
   config.seed = seed
+  top, shrink = cell.fields.get(TOP, 0), cell.fields.get(SHRINK, 1)
+  if cell.fields["method"] == WHOLE:
+    config.evaluation.whole = True
+    return Trial(config_lib.resolve(config), None, WHOLE_SET, top, shrink)
+  if top:
+    config.evaluation.networks = config.selection.candidates
+    return Trial(config_lib.resolve(config), None, RANDOM, top, shrink)
   config = config_lib.resolve(config)
-  whole = cell.fields["method"] == WHOLE
-  return Trial(config, None if whole else condensation(config))
+  return Trial(config, condensation(config), SYNTHETIC, top, shrink)
 
 
 def cell_config(cell: Cell, changes: Mapping[str, Any]) -> ConfigDict:
   """The config of a cell, not resolved yet; that of the whole set is like that of a coreset."""
-  fields = dict(cell.fields)
+  fields = {name: value for name, value in cell.fields.items() if name not in OWN_FIELDS}
   if fields["method"] == WHOLE:
-    fields["method"] = "random"
+    fields |= {"method": "random", "ipc": _MANY}
   known = _known(fields["method"])
   given = {name: value for name, value in changes.items() if name in known}
   # The papers report the last epoch only.
