@@ -18,7 +18,7 @@ def shrunk(synthetic: SyntheticSet, factor: int) -> SyntheticSet:
     factor: by which their sides shrink; 1: not at all.
 
   Returns:
-    A set that stores images `[classes, n / factor**2, H, W, C]`, each of `factor**2` tiles, with the
+    A set of images `[classes, n / factor**2, H, W, C]`, each of `factor**2` tiles, with the
     formation 'uniform'.
 
   Raises:

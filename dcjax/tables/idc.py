@@ -1,95 +1,25 @@
-"""The tables of IDC's main text: Kim et al. (ICML 2022).
-
-The figures are of one set and of three networks (Table 1); Table 4 does not say. The paper reports
-the best test of each network, and ours are after the last epoch. What the tables of the appendix
-have in common with these is here, too.
-"""
+"""The tables of IDC's main text: Kim et al. (ICML 2022); see `idc_parts`."""
 
 from typing import Any
 
 from dcjax.config import presets
 from dcjax.tables.definition import SHRINK, WHOLE, Fields, Line, Table, figures, line
+from dcjax.tables.idc_parts import (
+  BASE,
+  CIFAR,
+  CORESETS,
+  FULL,
+  SHORT,
+  TESTED,
+  by_pixels,
+  coreset,
+  dm,
+  dsa,
+  idc,
+  idc_i,
+  on_networks,
+)
 from dcjax.tables.parts import imagenet, other
-
-BASE: dict[str, Any] = {"evaluation.protocol": "idc", "evaluation.networks": 3}
-CIFAR: dict[str, Any] = BASE | {"dataset.name": "cifar10"}
-
-# How IDC's authors choose coresets: herding is greedy, and 'random' are the first images of each
-# class (authors' code).
-_CORESETS: dict[str, dict[str, Any]] = {
-  "Random": {"method": "random"},
-  "Herding": {"method": "herding"},
-}
-
-# The networks that are trained on a set. Those that do not condense have batch norm (authors' code).
-CONVNET: dict[str, Any] = {"evaluation.architectures": ("convnet",)}
-TESTED: dict[str, dict[str, Any]] = {
-  "ConvNet-3": CONVNET,
-  "ResNetAP-10": {"evaluation.architectures": ("resnet10_ap",)},
-  **{
-    label: {"evaluation.architectures": (f"{name}:norm=batch",)}
-    for label, name in {
-      "ResNet-10": "resnet10",
-      "DenseNet-121": "densenet121",
-      "ResNet-18": "resnet18",
-      "EfficientNet-B0": "efficientnet_b0",
-    }.items()
-  },
-}
-SHORT = {"CN": "ConvNet-3", "RN": "ResNet-10", "DN": "DenseNet-121"}  # names of Tables 2 and 9
-
-
-def coreset(label: str) -> Line:
-  """A column of a coreset."""
-  return line(label, fields=_CORESETS[label])
-
-
-def dsa(label: str = "DSA", **more: Any) -> Line:
-  """The column of DSA, with its own evaluation, for CutMix makes it worse (Appendix C.2)."""
-  return line(label, fields={"method": "dsa", "evaluation.protocol": "dsa", **more})
-
-
-def dm(label: str = "DM", **more: Any) -> Line:
-  """A column of DM, evaluated as IDC."""
-  return line(label, fields={"method": "dm", **more})
-
-
-def idc(label: str = "IDC", **more: Any) -> Line:
-  """A column of IDC."""
-  return line(label, fields={"method": "idc", **more})
-
-
-def idc_i(label: str = "IDC-I", **more: Any) -> Line:
-  """A column of IDC-I, whose images are whole."""
-  return idc(label, **{"formation.factor": 1, **more})
-
-
-FULL = line("Full dataset", fields={"method": WHOLE}, name="whole")
-
-
-def by_pixels(ratios: dict[int, str], networks: tuple[str, ...]) -> tuple[Line, ...]:
-  """Rows of so many 32x32 images per class, each on some networks.
-
-  Args:
-    ratios: percent of the dataset, by images per class.
-    networks: of `TESTED`.
-  """
-  return tuple(
-    line(
-      f"{ipc}×32×32 ({ratio})",
-      label,
-      fields={"ipc": ipc, **TESTED[label]},
-      name=f"{ipc}-{label.lower()}",
-    )
-    for ipc, ratio in ratios.items()
-    for label in networks
-  )
-
-
-def on_networks(*networks: str) -> tuple[Line, ...]:
-  """Rows of networks alone."""
-  return tuple(line(label, fields=TESTED[label]) for label in networks)
-
 
 # --- Table 2 -----------------------------------------------------------------------------------
 
@@ -175,7 +105,7 @@ def _factors() -> tuple[tuple[Line, ...], dict[tuple[str, str], Fields]]:
         fields=shared | {"ipc": 20} | TESTED[label],
         name=f"imagenet10-{name}",
       )
-      for label, name in (("ResNetAP-10", "resnet10ap"), ("ResNet-18", "resnet18"))
+      for label, name in (("ResNetAP-10", "resnetap10"), ("ResNet-18", "resnet18"))
     ),
   )
   return rows, {(row.name, str(factor)): own for row in rows[2:] for factor in (1, 2, 3, 4)}
@@ -216,7 +146,7 @@ TABLES = (
     headings=("Pixel Ratio", "Test Model", "Evaluation Time"),
     base=CIFAR,
     rows=_same_steps(),
-    columns=(dsa(), other("KIP"), dm(), idc_i(), idc(**{"evaluation.same_steps": True})),
+    columns=(dsa(), other("KIP"), dm(), idc_i(), idc("IDC", **{"evaluation.same_steps": True})),
     figures=figures("""
       52.1 49.1 53.8 58.3 65.3
       32.9 40.8 42.3 50.2 57.7
@@ -270,8 +200,8 @@ TABLES = (
       line("20×64×64 (2%)", fields={"ipc": 20}, name="20"),
     ),
     columns=(
-      _speech("Rand.", **_CORESETS["Random"]),
-      _speech("Herd.", **_CORESETS["Herding"]),
+      _speech("Rand.", **CORESETS["Random"]),
+      _speech("Herd.", **CORESETS["Herding"]),
       _speech("DSA", "dsa"),
       _speech("DM", "dm"),
       _speech("IDC-I", "idc", **{"formation.factor": 1}),

@@ -1,13 +1,10 @@
-"""The tables of IDC's appendix: Kim et al. (ICML 2022).
-
-As in the main text, the figures are of one set and of three networks (Table 10).
-"""
+"""The tables of IDC's appendix: Kim et al. (ICML 2022); see `idc_parts`."""
 
 from typing import Any
 
 from dcjax.config.presets import DATASETS
 from dcjax.tables.definition import Line, Table, figures, line
-from dcjax.tables.idc import (
+from dcjax.tables.idc_parts import (
   BASE,
   CIFAR,
   CONVNET,

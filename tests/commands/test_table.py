@@ -31,7 +31,7 @@ SMALL = Table(
     line("DC", fields={"method": "dc"}),
     line("Random", fields={"method": "random"}),
     line("Whole", fields={"method": "whole"}),
-    line("DD", missing="DD is not here"),
+    line("DD", missing="DD"),
   ),
   figures=figures("50.0±1.0 40.0±1.0 90.0±1.0 30.0±1.0\n60.0±1.0 45.0±1.0 95.0±1.0 -"),
 )  # fmt: skip
@@ -91,7 +91,7 @@ def test_a_table_is_filled_and_nothing_is_done_twice(work, tmp_path):
     ["dc", "random"] * 2 + ["torch", "kaiming"] * 2 * 2 + ["torch", "kaiming"]
   )
   assert text == (tmp_path / "w" / "table.md").read_text()
-  assert "not run" not in text and "not implemented (paper 30.0 ± 1.0)" in text
+  assert "not run" not in text and "not in dcjax (paper 30.0 ± 1.0)" in text
   assert (
     "Not as in the paper: iterations 2 (paper: 1000); batch_real 4 (paper: 256); "
     "evaluation.networks 1 (paper: 2); 2 sets (paper: 5)."
@@ -205,7 +205,7 @@ def test_a_whole_set_needs_no_set_but_is_not_run_without_leave(work, tmp_path):
   ("options", "message"),
   [
     ({"rows": ["toch"]}, "--rows: unknown 'toch'; did you mean 'torch'?"),
-    ({"columns": ["DD"]}, "nothing there can be run (DD is not here)"),
+    ({"columns": ["DD"]}, "nothing there can be run (not in dcjax: DD)"),
     ({"columns": ["DD"], "rows": ["kaiming"]}, "nothing there can be run"),
     ({"seeds": []}, "--seeds: '' are not different numbers"),
     ({"seeds": [1, 1]}, "--seeds: '1,1' are not"),
@@ -215,7 +215,7 @@ def test_a_whole_set_needs_no_set_but_is_not_run_without_leave(work, tmp_path):
     ({"changes": {"iterations": "2"}, "columns": ["random"]}, "a field 'iterations'; leave it out"),
     ({"changes": {"iterations": "two"}}, "iterations: 'two' is not of the right type"),
     ({"changes": {"iterations": "0"}}, "iterations: 0 is too small"),
-    ({"changes": {"method": "dsa"}}, "'method' belongs to the table; choose columns"),
+    ({"changes": {"method": "dsa"}}, "'method' belongs to the table; choose rows and columns"),
     ({"changes": {"evaluation.networks": "0"}}, "evaluation.networks: 0 is too small"),
     ({"changes": {"network.name": "mpl"}}, "network.name: unknown 'mpl'; did you mean 'mlp'?"),
     ({"changes": {"dataset.name": "digit"}}, "did you mean 'digits'?; or choose rows of other"),

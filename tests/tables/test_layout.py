@@ -1,6 +1,6 @@
 """Markdown and CSV of a table, against what was written down by hand."""
 
-from dcjax.tables.definition import Table, figures, line
+from dcjax.tables.definition import TOP, WHOLE, Table, figures, line
 from dcjax.tables.layout import Result, comma_separated, markdown
 
 TABLE = Table(
@@ -8,8 +8,8 @@ TABLE = Table(
   title="X, Table 1: an example",
   headings=("Dataset", "Img/Cls"),
   base={"method": "dc"},
-  rows=(line("MNIST", "1"), line("MNIST", "10"), line("CIFAR10", "1", missing="Net is not here")),
-  columns=(line("Ours"), line("DD", missing="DD is not here")),
+  rows=(line("MNIST", "1"), line("MNIST", "10"), line("CIFAR10", "1", missing="Net")),
+  columns=(line("Ours"), line("DD", missing="DD")),
   figures=figures("""
     50.0±1.5 -
     60.0±0.0 79.5±8.1
@@ -29,24 +29,20 @@ def test_markdown():
     "",
     "Not as in the paper: 2 sets.",
     "",
-    "| Dataset | Img/Cls | Ours" + " " * 44 + " | DD" + " " * 32 + " |",
-    "|---------|---------|" + "-" * 50 + "|" + "-" * 36 + "|",
+    "| Dataset | Img/Cls | Ours" + " " * 44 + " | DD" + " " * 29 + " |",
+    "|---------|---------|" + "-" * 50 + "|" + "-" * 33 + "|",
     "| MNIST   | 1       | 50.0 ± 7.1 (paper 50.0 ± 1.5, +0.0)"
     + " " * 13
     + " | -"
-    + " " * 33
+    + " " * 30
     + " |",
     "| MNIST   | 10      | 60.0 ± 0.0, 1 of 2 sets (paper 60.0 ± 0.0, +0.0)"
-    " | not implemented (paper 79.5 ± 8.1) |",
-    "| CIFAR10 | 1       | not implemented (paper 70.0 ± 0.2)"
-    + " " * 14
-    + " | -"
-    + " " * 33
-    + " |",
+    " | not in dcjax (paper 79.5 ± 8.1) |",
+    "| CIFAR10 | 1       | not in dcjax (paper 70.0 ± 0.2)" + " " * 17 + " | -" + " " * 30 + " |",
     "",
     "Test accuracy (%) after the last epoch: mean ± standard deviation over all networks of all "
-    "sets (the paper's figure, difference of the means). not implemented: DD is not here; Net is "
-    "not here. -: the paper has no figure.",
+    "sets (the paper's figure, difference of the means). not in dcjax: DD; Net. -: the paper has "
+    "no figure.",
     "",
   ]
   assert markdown(TABLE, RESULTS, "Not as in the paper: 2 sets.").split("\n") == expected
@@ -66,8 +62,8 @@ table,row,column,mean,std,sets,networks,paper_mean,paper_std,difference,status,p
 x/1,mnist-1,ours,50.0,7.1,2,2,50.0,1.5,0.0,done,dc,300,none
 x/1,mnist-1,dd,,,,,,,,-,,,
 x/1,mnist-10,ours,60.0,0.0,1,1,60.0,0.0,0.0,partial,dc,1000,dc
-x/1,mnist-10,dd,,,,,79.5,8.1,,not implemented,,,
-x/1,cifar10-1,ours,,,,,70.0,0.2,,not implemented,,,
+x/1,mnist-10,dd,,,,,79.5,8.1,,not in dcjax,,,
+x/1,cifar10-1,ours,,,,,70.0,0.2,,not in dcjax,,,
 x/1,cifar10-1,dd,,,,,,,,-,,,
 """
   )
@@ -90,3 +86,21 @@ def test_the_difference_is_that_of_the_printed_figures():
     if row.startswith("x/1,mnist-1,ours")
   )
   assert round(float(record[3]) - float(record[7]), 1) == float(record[9])
+
+
+def test_a_figure_that_the_paper_draws_is_run_and_shown_without_a_difference():
+  table = TABLE._replace(figures=figures("? -\n? -\n? -"), note="By us.")
+  text = markdown(table, RESULTS)
+  assert "| 50.0 ± 7.1 (paper -) " in text and "| not in dcjax (paper -) " in text
+  assert text.endswith(
+    "-: the paper has no figure. paper -: no number can be read in the paper's text.\n\nBy us.\n"
+  )
+  assert "x/1,mnist-1,ours,50.0,7.1,2,2,,,,done,dc,300,none" in comma_separated(table, RESULTS)
+  assert "not run (paper -)" in markdown(table, {})
+
+
+def test_what_a_table_has_of_special_cells_is_explained():
+  base = {"method": "optimal_random", TOP: 10}
+  assert "Top n: the n best of as many" in markdown(TABLE._replace(base=base), {})
+  assert "Whole Dataset: one set" in markdown(TABLE._replace(base={"method": WHOLE}), {})
+  assert "one set" not in markdown(TABLE, {}) and "Top n" not in markdown(TABLE, {})
