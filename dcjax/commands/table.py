@@ -39,7 +39,9 @@ def find(name: str) -> Table:
   """
   found = {known.lower(): table for known, table in TABLES.items()}.get(name.lower())
   if found is None:
-    raise UserError(f"--table: unknown '{name}'; {nearest(name, TABLES)}")
+    paper = name.lower().partition("/")[0]
+    known = [each for each in TABLES if each.startswith(f"{paper}/")] or TABLES
+    raise UserError(f"--table: unknown '{name}'; {nearest(name, known)}")
   return found
 
 

@@ -1,5 +1,6 @@
 """A finished set stored smaller: IDC's comparison to downsampling afterwards (Table 6)."""
 
+import jax
 import numpy as np
 
 from dcjax.common.errors import UserError
@@ -40,7 +41,10 @@ def shrunk(synthetic: SyntheticSet, factor: int) -> SyntheticSet:
     "uniform", factor, shape=tuple(shape), ipc=stored, mean=before.mean, std=before.std,
     unit=before.unit,
   )  # fmt: skip
+  height, width, channels = shape
+  tile = (count, -(-height // factor), -(-width // factor), channels)
   normalised = before.decode_classes(synthetic.stored())
-  images = np.stack([np.asarray(forming.mosaic(each, stored)) for each in normalised])
+  smaller = [jax.image.resize(images, tile, "bilinear") for images in normalised]
+  images = np.stack([np.asarray(forming.mosaic(tiles, stored)) for tiles in smaller])
   metadata = {**synthetic.metadata, "formation": forming.metadata(), "ipc": stored}
   return synthetic._replace(images=images, labels=synthetic.labels[:, :stored], metadata=metadata)

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from dcjax.launch import main
 
@@ -12,7 +13,7 @@ from dcjax.common.errors import Interrupted
 from dcjax.nn import architectures
 from dcjax.run.experiment import Evaluation
 from dcjax.tables import TABLES, plan
-from dcjax.tables.definition import Table, figures, line
+from dcjax.tables.definition import SHRINK, TOP, Table, figures, line
 
 # Seconds on the digits; both rows train on one set.
 SMALL = Table(
@@ -201,6 +202,49 @@ def test_a_whole_set_needs_no_set_but_is_not_run_without_leave(work, tmp_path):
   assert [record["set"] for record in records] == ["whole"] * 2
 
 
+def test_the_best_of_random_subsets_are_of_one_evaluation(work, tmp_path):
+  columns = tuple(
+    line(f"Top {count}", fields={"method": "optimal_random", TOP: count}) for count in (3, 1)
+  )
+  subsets = SMALL._replace(columns=columns, figures=figures("20.0 30.0\n20.0 30.0"), sets=1)
+  text = table.fill(subsets, tmp_path, changes={"selection.candidates": "3"}, rows=["torch"])
+  assert work == ["torch"] and not (tmp_path / "sets").exists()  # no set is made
+  assert "selection.candidates 3 (paper: 1000)" in text
+  (file,) = (tmp_path / "cells").iterdir()
+  record = json.loads(file.read_text())["record"]
+  assert record["set"] == "random" and len(record["last"]) == 3
+  mean, deviation = 100 * np.mean(record["last"]), 100 * np.std(record["last"])
+  assert f"| {mean:.1f} ± {deviation:.1f} (paper 20.0, " in text
+  assert f"| {100 * max(record['last']):.1f} ± 0.0 (paper 30.0, " in text
+
+
+def test_networks_are_trained_on_what_a_smaller_set_decodes_to(work, tmp_path, monkeypatch):
+  seen = []
+  made = Evaluation.run
+  monkeypatch.setattr(
+    Evaluation, "run", lambda self, task, images, *rest: seen.append(images) or made(
+      self, task, images, *rest
+    ),
+  )  # fmt: skip
+  fields = {"method": "dm", "ipc": 4, "dsa.scheme": "none", "evaluation.protocol": "dc"}
+  columns = (line("Whole"), line("Small", fields={SHRINK: 2}))
+  of_two = SMALL._replace(base=SMALL.base | fields, columns=columns, figures=figures("1 1\n1 1"))
+  table.fill(of_two, tmp_path, seeds=[0], changes=BUDGET, rows=["torch"])
+  assert work == ["dm", "torch", "torch"]  # from one set
+  whole, small = seen
+  assert whole.shape == small.shape == (10, 4, 8, 8, 1)
+  assert 0.01 < np.abs(whole - small).mean() < np.abs(whole).mean()
+
+
+def test_a_budget_may_replace_what_single_cells_have(tmp_path):
+  special = {("torch", "dc"): {"inner_loop": 2}}
+  changes = BUDGET | {"inner_loop": "1"}
+  text = table.fill(
+    SMALL._replace(special=special), tmp_path, condense=False, seeds=[0], changes=changes
+  )
+  assert "inner_loop 1 (paper: 2, 1)" in text
+
+
 @pytest.mark.parametrize(
   ("options", "message"),
   [
@@ -310,7 +354,7 @@ def test_the_command_line(capsys, tmp_path):
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    (["--table=dc/12"], "--table: unknown 'dc/12'; did you mean 'dc/2'?"),
+    (["--table=dc/12"], "--table: unknown 'dc/12'; did you mean 'dc/T12'?"),
     (["--table=dc/2"], "--workdir: missing"),
     (["--table=dc/2", "--workdir=x", "--seeds=a"], "--seeds: 'a' are not whole numbers"),
     (["--table=dc/2", "--workdir=x", "--config.iterations"], "write --config.iterations=VALUE"),
