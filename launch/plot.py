@@ -15,6 +15,8 @@ HELP = """dcjax plot KIND --workdirs W[,W2 ...] --output FILE
   gradients  norms of the gradients of real and synthetic images, of DC or DSA
   ipc        accuracy against images per class
   stages     accuracy after each stage of continual learning
+  matching   the matching loss by images per class and resolution, of DC or DSA
+  consistency  share of a synthetic image's real neighbours that are of its class
   dcjax plot KIND --help shows the flags of a kind.
 """
 
@@ -50,18 +52,33 @@ def _flags(kind: str) -> flags.FlagValues:
   return values
 
 
+_LOADING = ("gradients", "matching", "consistency")  # kinds that need the dataset
 _OPTIONS: dict[str, tuple[Callable[..., object], tuple[str, ...], str]] = {
   "classes": (flags.DEFINE_list, ("grid", "strip"), "Names of the classes to show."),
-  "labels": (flags.DEFINE_list, ("strip", "gradients", "stages"), "Titles, one a run."),
-  "networks": (flags.DEFINE_integer, ("gradients",), "Networks whose gradients are taken."),
+  "labels": (
+    flags.DEFINE_list,
+    ("strip", "gradients", "stages", "consistency"),
+    "Titles, one a run.",
+  ),
+  "networks": (
+    flags.DEFINE_integer,
+    ("gradients", "matching"),
+    "Networks whose gradients are taken.",
+  ),
+  "sides": (flags.DEFINE_list, ("matching",), "Resolutions in pixels, such as 8,16,32."),
+  "epochs": (
+    flags.DEFINE_integer,
+    ("consistency",),
+    "Passes over the real images of the network that compares; 0: a random one.",
+  ),
   "data_dir": (
     flags.DEFINE_string,
-    ("gradients",),
+    _LOADING,
     "Where the dataset is on this machine; what the run had is not followed.",
   ),
   "cache_dir": (
     flags.DEFINE_string,
-    ("gradients",),
+    _LOADING,
     "Where the decoded dataset is kept; by default ~/.cache/dcjax.",
   ),
 }

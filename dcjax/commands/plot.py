@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
 from dcjax import data
+from dcjax.commands import measured, runs
 from dcjax.commands.evaluate import load
 from dcjax.common.activity import counted
 from dcjax.common.errors import UserError, check_least, check_most, check_name, nearest
@@ -25,11 +26,10 @@ from dcjax.methods.definition import from_fields
 from dcjax.methods.setup import setup
 from dcjax.run import experiment
 from dcjax.run.experiment import Keys
-from dcjax.run.readers import EVALUATIONS, OBJECT, Shape, holds, is_count, is_text, read_json
+from dcjax.run.readers import EVALUATIONS, OBJECT, holds, is_count, is_text
 from dcjax.sets.synthetic import SyntheticSet
 
 SUFFIXES = (".png", ".pdf")
-MATCHING = ("dc", "dsa")  # methods that compare gradients
 # Fields of a config, or beginnings of them, that may differ between runs that are averaged.
 HARMLESS = (
   *config_lib.INDIFFERENT,
@@ -64,7 +64,7 @@ def plot(
   files = _files(output)
   if not workdirs:
     raise UserError("workdirs: none given; name at least one folder of a run")
-  figure = KINDS[kind]([_folder(path) for path in workdirs], **options)
+  figure = KINDS[kind]([runs.existing(path) for path in workdirs], **options)
   for file in files:
     pictures.save(figure, file)
   return files
@@ -85,13 +85,6 @@ def _files(output: str | os.PathLike) -> list[Path]:
   return files
 
 
-def _folder(path: str | os.PathLike) -> Path:
-  folder = expand("workdirs", path)
-  if not folder.is_dir():
-    raise UserError(f"workdirs: no folder {folder}; give the --workdir of a run")
-  return folder
-
-
 # --- Images --------------------------------------------------------------------------------
 
 
@@ -104,7 +97,7 @@ def grid(folders: Sequence[Path], *, classes: Sequence[str] = ()) -> Figure:
   """
   if len(folders) > 1:
     raise UserError(f"workdirs: a grid shows one run, not {len(folders)}; name one")
-  files = _images(folders[0])
+  files = runs.images(folders[0])
   shown = {"before": min(files), _after(max(files)): max(files)} if len(files) > 1 else {}
   sets = [(title, SyntheticSet.load(files[iteration])) for title, iteration in shown.items()]
   if not sets:
@@ -127,10 +120,10 @@ def strip(
     labels: titles of the panels; by default the methods, or the folders.
     classes: names of the classes to show; all by default.
   """
-  titles = _titles(folders, labels)
+  titles = runs.titles(folders, labels)
   sequences = []
   for folder in folders:
-    files = _images(folder)
+    files = runs.images(folder)
     if len(files) < 2:
       raise UserError(
         f"workdirs: {folder} holds images of fewer than two iterations; give a run of dcjax "
@@ -139,12 +132,6 @@ def strip(
     shown = pictures.spread(list(files))
     sequences.append({i: _choose(SyntheticSet.load(files[i]), classes) for i in shown})
   return pictures.strip(list(zip(titles, sequences, strict=True)))
-
-
-def _images(folder: Path) -> dict[int, Path]:
-  """The sets that a run has saved, by iteration, in order."""
-  files = (folder / "images").glob("*.npz")
-  return {int(file.stem): file for file in sorted(files) if file.stem.isdecimal()}
 
 
 def _choose(synthetic: SyntheticSet, classes: Sequence[str]) -> SyntheticSet:
@@ -185,36 +172,23 @@ def gradients(
   """
   check_least("networks", networks, 1)
   check_most("networks", networks, MOST)
-  titles = _titles(folders, labels)
-  configs = [_matching_config(folder) for folder in folders]
+  titles = runs.titles(folders, labels)
+  configs = [runs.matching_config(folder) for folder in folders]
   norms = []
   for folder, config in zip(folders, configs, strict=True):
-    dataset = load(config, _read(folder, "config.json"), data_dir, cache_dir)
+    dataset = load(config, runs.read(folder, "config.json"), data_dir, cache_dir)
     norms.append(_gradient_norms(config, dataset, folder, networks))
   return pictures.gradient_histogram(
     [(title, *both) for title, both in zip(titles, norms, strict=True)]
   )
 
 
-def _matching_config(folder: Path) -> ConfigDict:
-  """The config of a run that matches gradients, for this machine."""
-  fields = _read(folder, "config.json")
-  if fields.get("method") not in MATCHING:
-    raise UserError(
-      f"workdirs: {folder} is a run of {fields.get('method')}, which matches no gradients; give "
-      f"one of {' or '.join(MATCHING)}"
-    )
-  config = config_lib.of_file(fields)
-  config.dataset.zca = False  # the images' file holds the whitening
-  return config_lib.resolve(config)
-
-
 def _gradient_norms(
   config: ConfigDict, dataset: data.Dataset, folder: Path, networks: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """For real and for synthetic images `[networks, inner_loop, classes]`."""
-  iteration, synthetic = _last(folder)
-  _check_fits(folder, synthetic, dataset)
+  iteration, synthetic = runs.last(folder)
+  runs.check_fits(folder, synthetic, dataset)
   dataset = dataset.whitened(synthetic.whitening)
   bound = setup(config, dataset, experiment.strategy(config, dataset))
   bound = bound._replace(formation=synthetic.formation())
@@ -231,23 +205,6 @@ def _gradient_norms(
     found.append(jax.device_get(norms(stored, dataset, key)))
   real, ours = map(np.stack, zip(*found, strict=True))
   return real, ours
-
-
-def _last(folder: Path) -> tuple[int, SyntheticSet]:
-  """The latest images of a run, and how many iterations made them."""
-  files = _images(folder)
-  if files:
-    return max(files), SyntheticSet.load(files[max(files)])
-  return 0, SyntheticSet.load(folder / "synthetic.npz")
-
-
-def _check_fits(folder: Path, synthetic: SyntheticSet, dataset: data.Dataset) -> None:
-  names, shape = list(dataset.class_names), dataset.image_shape
-  if synthetic.metadata["class_names"] != names or synthetic.images.shape[2:] != shape:
-    raise UserError(
-      f"data_dir: dataset '{dataset.name}' there has other classes or images than the run in "
-      f"{folder}; give the data_dir of the dataset that it was made from"
-    )
 
 
 # --- Accuracies ----------------------------------------------------------------------------
@@ -273,8 +230,8 @@ _EVALUATED = holds({
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-  shape = _EVALUATED if "evaluations" in _read(folder, "summary.json") else OBJECT
-  summary = _read(folder, "summary.json", shape)
+  shape = _EVALUATED if "evaluations" in runs.read(folder, "summary.json") else OBJECT
+  summary = runs.read(folder, "summary.json", shape)
   if not any(record["set"] == experiment.SYNTHETIC for record in summary.get("evaluations", ())):
     raise UserError(f"workdirs: {folder} was not evaluated; give a run with evaluation.networks")
   return summary
@@ -284,7 +241,7 @@ def _check_alike(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -
   """Raises `UserError` for two runs to average that differ by more than their seeds."""
   seen: dict[Any, tuple[Path, dict[str, Any]]] = {}
   for folder, summary in zip(folders, summaries, strict=True):
-    fields = dict(flatten(_read(folder, "config.json")))
+    fields = dict(flatten(runs.read(folder, "config.json")))
     point = tuple(summary[name] for name in ("dataset", "method", "ipc"))
     other, others = seen.setdefault(point, (folder, fields))
     different = sorted(
@@ -309,11 +266,11 @@ def stages(folders: Sequence[Path], *, labels: Sequence[str] = ()) -> Figure:
     folders: of finished runs of `dcjax continual`, with the same stages.
     labels: names of the runs; by default the methods, or the folders.
   """
-  titles = _titles(folders, labels)
+  titles = runs.titles(folders, labels)
   for folder in folders:
-    if "stages" not in _read(folder, "summary.json"):
+    if "stages" not in runs.read(folder, "summary.json"):
       raise UserError(f"workdirs: {folder} is no run of dcjax continual; give one")
-  summaries = [_read(folder, "summary.json", forgetting.is_summary) for folder in folders]
+  summaries = [runs.read(folder, "summary.json", forgetting.is_summary) for folder in folders]
   for folder, summary in zip(folders, summaries, strict=True):
     if summary["stages"] != summaries[0]["stages"]:
       raise UserError(
@@ -323,36 +280,12 @@ def stages(folders: Sequence[Path], *, labels: Sequence[str] = ()) -> Figure:
   return forgetting.draw(list(zip(titles, summaries, strict=True)))
 
 
-# --- What the pictures share -----------------------------------------------------------------
-
-
-def _titles(folders: Sequence[Path], labels: Sequence[str]) -> Sequence[str]:
-  """The labels given, or else the methods if these differ, or the names of the folders."""
-  if labels and len(labels) != len(folders):
-    raise UserError(f"labels: {len(labels)} for {len(folders)} runs; give one for each")
-  if labels:
-    return labels
-  configs = [_read(folder, "config.json") for folder in folders]
-  methods = [method_name(str(config.get("method", ""))) for config in configs]
-  names = [folder.resolve().name for folder in folders]
-  for titles in (methods, names):
-    if len(set(titles)) == len(folders):
-      return titles
-  return [str(folder) for folder in folders]
-
-
-def _read(folder: Path, name: str, shape: Shape = OBJECT) -> dict[str, Any]:
-  """A JSON file of a run."""
-  if not (folder / name).exists():
-    remedy = "let the run finish" if name == "summary.json" else "give the --workdir of a run"
-    raise UserError(f"workdirs: {folder} holds no {name}; {remedy}")
-  return read_json(folder / name, shape, "give another run", field="workdirs")
-
-
 KINDS: dict[str, Callable[..., Figure]] = {
   "grid": grid,
   "strip": strip,
   "gradients": gradients,
   "ipc": ipc,
   "stages": stages,
+  "matching": measured.matching,
+  "consistency": measured.consistency,
 }
