@@ -83,8 +83,10 @@ def draw(
   left.set_ylabel("matching loss")
   left.legend()
   image = right.imshow(losses, aspect="auto", origin="lower", cmap="viridis")
+  middle = (losses.min() + losses.max()) / 2
   for (row, column), value in np.ndenumerate(losses):
-    right.text(column, row, f"{value:.3g}", ha="center", va="center", color="white", fontsize=7)
+    colour = "black" if value > middle else "white"  # on yellow, on violet
+    right.text(column, row, f"{value:.3g}", ha="center", va="center", color=colour, fontsize=7)
   right.set_xticks(range(len(sides)), [str(side) for side in sides])
   right.set_yticks(range(len(curves)), [str(count) for count, _ in curves])
   right.set_xlabel("resolution (pixels of a side)")
