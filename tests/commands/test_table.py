@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from dcjax.launch import main
+from PIL import Image
 
 from dcjax import SyntheticSet, UserError
 from dcjax.commands import table
@@ -163,6 +164,19 @@ def test_what_is_not_asked_for_is_shown_but_not_run(work, filled):
   text = table.fill(SMALL, folder, **DC, rows=["kaiming"])
   assert work == ["kaiming"]
   assert text.count("not run") == 4 and "(paper 50.0 ± 1.0, " in text
+
+
+def test_a_whole_set_that_is_on_disk_is_refused_before_any_work(work, tmp_path):
+  for number in range(16):
+    file = tmp_path / "data" / ("train", "test")[number % 2] / "ab"[number % 4 // 2]
+    file.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), 9 * number).save(file / f"{number}.png")
+  fields = {"dataset.name": "folder", "dataset.side": 8}
+  of_folder = SMALL._replace(base=SMALL.base | fields)
+  changes = {"dataset.data_dir": str(tmp_path / "data"), "compute.streaming": "true"}
+  with pytest.raises(UserError, match="all training images together do not fit in memory"):
+    table.fill(of_folder, tmp_path / "w", columns=["whole"], changes=changes)
+  assert work == []
 
 
 def test_fewer_sets_than_wanted_are_said(work, filled):
