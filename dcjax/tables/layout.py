@@ -128,8 +128,8 @@ def _legend(cells: Sequence[Cell], results: Results) -> str:
     sentences.append(f"paper {ABSENT}: no number can be read in the paper's text.")
   if any(TOP in cell.fields for cell in cells):
     sentences.append(
-      "Top n: the n best of as many random subsets as selection.candidates says, ranked by the "
-      "accuracy that is shown."
+      "Top n: the n best of as many random subsets as selection.candidates says, of one seed, "
+      "ranked by the accuracy that is shown."
     )
   if any(cell.fields["method"] == WHOLE for cell in cells):
     sentences.append("Whole Dataset: one set, so one seed.")

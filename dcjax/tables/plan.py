@@ -34,6 +34,8 @@ _OWN = {
 _OF_CORESETS = ("evaluation.protocol", "evaluation.augmentation", "evaluation.cutmix")
 # What the accuracies of networks depend on, beside the networks.
 _OF_EVALUATION = ("protocol", "augmentation", "cutmix", "epochs", "networks")
+# Fields of `optimal_random` that do nothing where each network has a subset of its own.
+_UNUSED_BY_TOP = {"evaluation.networks", "selection.validation", "training.epochs"}
 _DIGITS = 10  # of a digest
 _MANY = 10**4  # images of a class of a whole training set, as a protocol's epochs depend on them
 
@@ -117,12 +119,13 @@ def trials(cell: Cell, changes: Mapping[str, Any], seeds: Sequence[int]) -> list
   Args:
     cell: which.
     changes: config fields that replace the paper's, where the cell's method has them.
-    seeds: one for each set; the whole training set is one set, and has the first seed only.
+    seeds: one for each set; the whole training set is one set, and has the first seed only, as
+      have random subsets of each network's own.
 
   Raises:
     UserError: a field has no such value.
   """
-  if cell.fields["method"] == WHOLE:
+  if cell.fields["method"] == WHOLE or TOP in cell.fields:
     seeds = seeds[:1]
   return [_trial(cell, changes, seed) for seed in seeds]
 
@@ -146,8 +149,7 @@ def cell_config(cell: Cell, changes: Mapping[str, Any]) -> ConfigDict:
   fields = {name: value for name, value in cell.fields.items() if name not in OWN_FIELDS}
   if fields["method"] == WHOLE:
     fields |= {"method": "random", "ipc": _MANY}
-  known = _known(fields["method"])
-  given = {name: value for name, value in changes.items() if name in known}
+  given = {name: value for name, value in changes.items() if name in _own_fields(cell)}
   # The papers report the last epoch only.
   return config_lib.complete({"evaluation.checks": 1, **fields, **given})
 
@@ -212,10 +214,16 @@ def _known(method: str) -> dict[str, Any]:
   return dict(config_lib.flatten(config_lib.default(method).to_dict()))
 
 
-def _methods(cells: Iterable[Cell]) -> list[str]:
-  """The methods of the cells that can be run."""
-  names = dict.fromkeys(cell.fields["method"] for cell in cells if cell.runnable)
-  return ["random" if name == WHOLE else name for name in names]
+def _own_fields(cell: Cell) -> set[str]:
+  """The fields that a cell's figure depends on, or where it is computed."""
+  known = set(_known(_method(cell)))
+  return known - _UNUSED_BY_TOP if TOP in cell.fields else known
+
+
+def _method(cell: Cell) -> str:
+  """Whose fields a cell has."""
+  name = cell.fields["method"]
+  return "random" if name == WHOLE else name
 
 
 def parse_changes(table: Table, cells: Sequence[Cell], texts: Mapping[str, str]) -> dict[str, Any]:
@@ -229,8 +237,9 @@ def parse_changes(table: Table, cells: Sequence[Cell], texts: Mapping[str, str])
   Raises:
     UserError: a field is the table's own, or none of these cells has it, or not such a value.
   """
-  methods = _methods(cells)
-  known = {name for method in methods for name in _known(method)}
+  runnable = [cell for cell in cells if cell.runnable]
+  methods = list(dict.fromkeys(map(_method, runnable)))
+  known = set[str]().union(*map(_own_fields, runnable))
   elsewhere = {name for method in METHODS for name in _known(method)} - known
   for name in texts:
     _check_free(table, name)

@@ -221,6 +221,8 @@ def test_the_best_of_random_subsets_are_of_one_evaluation(work, tmp_path):
     line(f"Top {count}", fields={"method": "optimal_random", TOP: count}) for count in (3, 1)
   )
   subsets = SMALL._replace(columns=columns, figures=figures("20.0 30.0\n20.0 30.0"), sets=1)
+  with pytest.raises(UserError, match=r"no cell .* has a field 'evaluation\.networks'; leave it"):
+    table.fill(subsets, tmp_path, changes={"evaluation.networks": "3"})
   text = table.fill(subsets, tmp_path, changes={"selection.candidates": "3"}, rows=["torch"])
   assert work == ["torch"] and not (tmp_path / "sets").exists()  # no set is made
   assert "selection.candidates 3 (paper: 1000)" in text

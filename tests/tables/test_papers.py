@@ -1,7 +1,7 @@
 """The tables of the papers: figures taken from the text by hand, and configs of cells."""
 
 import pytest
-from dcjax.configs import speech
+from dcjax.configs import imagenet, speech
 
 import dcjax.config
 from dcjax.tables import TABLES, plan
@@ -166,3 +166,100 @@ def test_what_cannot_be_run_says_why():
   assert cell("dc/3", "cifar10-10", "ours").missing == "AlexCifarNet"
   assert cell("dsa/1", "mnist-10", "dd").missing == "DD"
   assert cell("dsa/5", "mnist", "flip").paper is None
+
+
+# --- Settings of the tables of DM, IDC and IDM -------------------------------------------------
+
+
+def test_the_best_of_random_subsets_share_one_evaluation():
+  tops = [trial("dc/T12", "mnist-10", name) for name in ("top-1000", "top-100", "top-10")]
+  assert len({each.name for each in tops}) == 1
+  assert [each.top for each in tops] == [1000, 100, 10]
+  assert trial("dc/T12", "mnist-1", "top-10").name != tops[0].name
+  assert len(plan.trials(cell("dc/T12", "mnist-1", "top-10"), {}, [3, 4])) == 1
+  assert trial("dc/T12", "mnist-10", "whole").name == trial("dc/1", "mnist-1", "whole").name
+
+
+def test_batch_norm_is_in_both_stages_of_dm():
+  for column in ("dsa-batch-norm", "dm-batch-norm"):
+    found = trial("dm/1", "tinyimagenet-1" if "dm" in column else "mnist-1", column)
+    assert found.condensation.network.norm == found.network["norm"] == "batch"
+  assert trial("dm/1", "tinyimagenet-1", "dm").network["depth"] == 4
+  by_dm = trial("dm/1", "cifar100-50", "dsa").condensation
+  assert (by_dm.inner_loop, by_dm.network_epochs) == (10, 10)
+  assert trial("idm/1", "dsa", "cifar100-50").set_folder == (
+    trial("dm/1", "cifar100-50", "dsa").set_folder
+  )
+
+
+def test_networks_and_protocols_of_idc():
+  for network in ("resnet-10", "densenet-121"):
+    found = trial("idc/1", f"10-{network}", "idc")
+    assert found.network["norm"] == "batch" and found.condensation.network.name == "convnet"
+  assert trial("idc/3", "10-10-resnetap-10", "idc").network["norm"] == "instance"
+  protocols = {c: trial("idc/1", "10-convnet-3", c).config.evaluation for c in ("dsa", "dm", "idc")}
+  assert {c: p.protocol for c, p in protocols.items()} == {"dsa": "dsa", "dm": "idc", "idc": "idc"}
+  assert protocols["dsa"].cutmix == 0 and protocols["dm"].cutmix == protocols["idc"].cutmix == 0.5
+  fewer, all_epochs = (
+    trial(table, row, "idc").config.evaluation.epochs
+    for table, row in (("idc/2", "50-cn"), ("idc/1", "50-convnet-3"))
+  )
+  assert fewer < all_epochs
+
+
+def test_one_experiment_in_many_tables_of_idc():
+  idc = {
+    trial("idc/1", "50-convnet-3", "idc").name,
+    trial("idc/7", "cifar10-convnet", "2").name,
+    trial("idc/8", "50-convnet-3", "uniform").name,
+    trial("idc/10", "50", "cifar10-idc").name,
+    trial("idc/11", "with", "idc").name,
+    trial("idc/13", "50-convnet-3", "idc").name,
+    trial("idc/14", "50", "idc").name,
+  }
+  assert len(idc) == 1
+  assert trial("idc/5", "convnet-3", "real-reg-mse-ours").name == (
+    trial("idc/1", "50-convnet-3", "idc-i").name
+  )
+  assert trial("idc/12", "convnet-3", "cn").name == trial("idc/1", "10-convnet-3", "idc-i").name
+  wide = trial("idc/12", "convnet-3", "cn-w")
+  assert wide.condensation.network.width == 256 and wide.network["width"] == 128
+
+
+def test_a_smaller_set_is_made_from_that_of_idc_i():
+  post, whole = (trial("idc/6", "convnet-3", column) for column in ("idc-i-post", "idc-i"))
+  assert post.set_folder == whole.set_folder and post.name != whole.name
+  assert (post.shrink, whole.shrink, post.condensation.ipc) == (2, 1, 200)
+
+
+def test_imagenet_is_that_of_its_preset():
+  for classes in (10, 100):
+    preset = dcjax.config.resolve(imagenet.get_config(f"idc{classes},ipc=20"))
+    made = trial("idc/3", f"{classes}-20-resnetap-10", "idc").condensation
+    assert plan.identity(plan.condensation(preset)) == plan.identity(made)
+  whole = [trial("idc/3", f"{n}-10-resnet-18", "whole") for n in (10, 100)]
+  assert whole[0].name != whole[1].name
+  assert [each.config.evaluation.epochs for each in whole] == [300, 200]
+  preset = dcjax.config.resolve(imagenet.get_config("idm100,ipc=50"))
+  made = trial("idm/1", "idm", "imagenet-50").condensation
+  assert plan.identity(plan.condensation(preset)) == plan.identity(made)
+  epochs = [
+    trial("idm/1", row, "imagenet-1").condensation.training.epochs
+    for row in ("herding", "forgetting")
+  ]
+  assert epochs == [40, 5]
+
+
+def test_rows_of_idm_s_ablation():
+  rows = ("model-sampling", "distribution-regularization", "augmentation")
+  for column in ("cifar100", "imagenet"):
+    assert trial("idm/2", "dm", column).condensation.method == "dm"
+    made = [trial("idm/2", row, column).condensation for row in rows]
+    assert [each.formation.factor for each in made] == [1, 1, 2]
+    weights = [each.regularisation for each in made]
+    assert weights[0] == 0 and weights[1] == weights[2] > 0
+  assert trial("idm/2", "augmentation", "imagenet").set_folder == (
+    trial("idm/1", "idm", "imagenet-10").set_folder
+  )
+  assert trial("idm/5", "ours-vgg", "convnet").condensation.formation.factor == 1
+  assert trial("idm/F7", "accuracy", "60").condensation.queue.size == 60
