@@ -70,7 +70,7 @@ def small(cell: Cell) -> Cell:
   known = dict(config_lib.flatten(config_lib.default(method).to_dict()))
   changes = {
     **config_lib.definition(method).smoke,
-    "dataset.name": "digits", "ipc": 4, "inner_loop": 1, "network_epochs": 1,
+    "dataset.name": "digits", "ipc": 4, "inner_loop": 1, "network_epochs": 1, "regularisation": 0.5,
     "network.name": "convnet", "network.norm": "none", "network.width": 4, "network.depth": 1,
     "dsa.strategy": "crop", "training.augmentation": "none", "training.cutmix": 0.0,
     "evaluation.protocol": "dc", "evaluation.augmentation": "none", "evaluation.cutmix": 0.0,
