@@ -1,21 +1,20 @@
 """What IDC's tables have in common: its coresets, the networks that are tested, its methods.
 
-The figures are of one set and of three networks (Tables 1 and 10); Table 4 does not say. The paper
+The figures are of one set and of three networks (Tables 1 and 10; the others do not say). The paper
 reports the best test of each network, and ours are after the last epoch.
 """
 
 from typing import Any
 
+from dcjax.config.presets import IDC_CORESETS
 from dcjax.tables.definition import WHOLE, Line, line
 
 BASE: dict[str, Any] = {"evaluation.protocol": "idc", "evaluation.networks": 3}
 CIFAR: dict[str, Any] = BASE | {"dataset.name": "cifar10"}
 
-# How IDC's authors choose coresets: herding is greedy, and 'random' are the first images of each
-# class (authors' code).
 CORESETS: dict[str, dict[str, Any]] = {
-  "Random": {"method": "random"},
-  "Herding": {"method": "herding"},
+  label: {"method": name, **IDC_CORESETS[name]}
+  for label, name in {"Random": "random", "Herding": "herding"}.items()
 }
 
 # The networks that are trained on a set. Those that do not condense have batch norm (authors'
