@@ -10,12 +10,12 @@ from dcjax.commands.plot import KINDS, plot
 from dcjax.common.errors import UserError, check_name
 
 HELP = """dcjax plot KIND --workdirs W[,W2 ...] --output FILE
-  grid       the images of a run before its first iteration and after its last
-  strip      one image of each class over the iterations
-  gradients  norms of the gradients of real and synthetic images, of DC or DSA
-  ipc        accuracy against images per class
-  stages     accuracy after each stage of continual learning
-  matching   the matching loss by images per class and resolution, of DC or DSA
+  grid         the images of a run before its first iteration and after its last
+  strip        one image of each class over the iterations
+  gradients    norms of the gradients of real and synthetic images, of DC or DSA
+  ipc          accuracy against images per class
+  stages       accuracy after each stage of continual learning
+  matching     the matching loss by images per class and resolution, of DC or DSA
   consistency  share of a synthetic image's real neighbours that are of its class
   dcjax plot KIND --help shows the flags of a kind.
 """

@@ -36,7 +36,7 @@ _CORESETS: dict[str, dict[str, Any]] = {
   "herding": {"training.epochs": 40},
   "forgetting": {"training.epochs": 5},
 }
-_TESTED: dict[str, Any] = {"evaluation.augmentation": "dc", "evaluation.epochs": 1000}
+_EVALUATED: dict[str, Any] = {"evaluation.augmentation": "dc", "evaluation.epochs": 1000}
 
 
 def _data(label: str, ipc: int) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _special() -> dict[tuple[str, str], Fields]:
   for ipc in (1, 10, 50):
     cells["idm", f"imagenet-{ipc}"] = imagenet(_SUBSET, ipc)[1]
     for name, trained in _CORESETS.items():
-      cells[name, f"imagenet-{ipc}"] = _TESTED | trained
+      cells[name, f"imagenet-{ipc}"] = _EVALUATED | trained
   return cells
 
 
