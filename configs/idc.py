@@ -44,7 +44,7 @@ STATED = {
   "training.batch": 64,
   "training.lr": 0.01,
   "training.weight_decay": 5e-4,
-  # training.augmentation: 'color_crop' (Appendix C.1), but on ImageNet (configs/imagenet.py)
+  "training.augmentation": "color_crop",  # (Appendix C.1)
   "network.width": 128,
 }
 

@@ -11,10 +11,9 @@ Accuracy of IDC, ResNetAP-10, 10 / 20 images per class (Table 3): ten classes 72
 The defaults of IDC are the settings of the authors' code, which made those numbers. Where the text
 says something else, or nothing:
 
-- networks are trained, to match and to evaluate, on crops of half the image or more, with lighting
-  noise; the text has "color, crop" for matching (Appendix C.1) and "random resize-crop" for the
-  evaluation (Appendix C.2), by torchvision's default of 0.08 of the image or more:
-  `--config.training.augmentation=color_crop --config.evaluation.augmentation=imagenet`;
+- networks are evaluated on crops of half the image or more, with lighting noise; the text has
+  "random resize-crop" (Appendix C.2), by torchvision's default of 0.08 of the image or more:
+  `--config.evaluation.augmentation=imagenet`;
 - from 20 images per class on, no more than 128 images that are decoded are matched, some at a lower
   factor or whole, and a set is evaluated with all its tiles; the text does not say so:
   `--config.formation.name=uniform`, which draws 128 of all of them;

@@ -272,9 +272,8 @@ def _resolve_training(fields: ConfigDict, dataset: str, *, tiles: bool) -> None:
     fields.cutmix = cutmix_of_idc(dataset, tiles=tiles)
   check_name("training.data", fields.data, DATA)
   check_name("training.draw", fields.draw, augment.DRAWS)
-  if fields.augmentation is None:
-    fields.augmentation = "idc_imagenet" if is_imagenet(dataset) else "color_crop"
-  augment.check_name("training.augmentation", fields.augmentation)
+  if fields.augmentation != "none":
+    augment.check_strategy("training.augmentation", fields.augmentation)
   warn_of_flips("training.augmentation", fields.augmentation, dataset)
   check_probability("training.cutmix", fields.cutmix)
   check_rate("training.lr", fields.lr, "0.01")

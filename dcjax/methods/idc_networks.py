@@ -25,9 +25,8 @@ class TrainingSettings(NamedTuple):
   batch: int = 64  # images of a step
   lr: float = 0.01  # eta
   weight_decay: float = 5e-4  # added to the gradient
-  # As `augment.by_name` takes it, drawn for each image; None: 'color_crop' (Appendix C.1), and
-  # 'idc_imagenet' on ImageNet (authors' code)
-  augmentation: str = by_rule(str)
+  # 'none', or transforms as in dsa.strategy, drawn for each image (Appendix C.1)
+  augmentation: str = "color_crop"
   draw: str = "sequence"  # as dsa.draw
   cutmix: float = by_rule(float)  # the probability of a batch; None: as at evaluation
   # Passes over the real images before a network's first matching (10 for ImageNet-10); here, but

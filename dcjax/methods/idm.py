@@ -258,8 +258,9 @@ def _resolve_queue(queue: ConfigDict, dataset: str) -> None:
   least = dict.fromkeys(("initial", "size", "interval", "train_every", "steps", "batch"), 1)
   for field, value in (least | {"networks": 1, "pretrained": 0}).items():
     check_least(f"queue.{field}", queue[field], value)
-  augment.check_name("queue.augmentation", queue.augmentation)
-  warn_of_flips("queue.augmentation", queue.augmentation, dataset)
+  if queue.augmentation != "none":
+    augment.check_strategy("queue.augmentation", queue.augmentation)
+    warn_of_flips("queue.augmentation", queue.augmentation, dataset)
   if queue.initial > queue.size:
     raise UserError(
       f"queue.initial: {queue.initial} networks do not fit a queue.size of {queue.size}; lower it"

@@ -46,7 +46,8 @@ class QueueSettings(NamedTuple):
   steps: int = by_rule(int)
   batch: int = 256  # real images of a step
   lr: float = 0.01
-  # As `augment.by_name` takes it, of the images that train; the paper does not say
+  # 'none', or transforms as in dsa.strategy, drawn for each batch, of the images that train; the
+  # paper does not say
   augmentation: str = "none"
   # Acc of Eq. 5: 'running', the mean over all batches that have trained a network, 0 for a new one
   # (authors' code); or 'measured' on real images after each training, and of a new one

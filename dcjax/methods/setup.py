@@ -79,15 +79,15 @@ def network_augmentation(
 
   Args:
     field: that holds the names.
-    names: as `augment.by_name` takes them.
+    names: 'none', or as `augment.transform` takes them.
     dataset: whose images they are.
-    draw: as `augment.transform` takes it, for transforms.
+    draw: as `augment.transform` takes it.
 
   Raises:
     UserError: it does not fit the images.
   """
   augment.check_images(field, names, dataset.image_shape)
-  return augment.NAMED.get(names) or augment.transform(names, draw=draw, shared=False)
+  return augment.none if names == "none" else augment.transform(names, draw=draw, shared=False)
 
 
 def decoder(config: ConfigDict, dataset: Dataset) -> Formation:
