@@ -308,7 +308,10 @@ def digit_formation(dataset, name="uniform", factor=2):
 
 def methods(formation):
   setup = Setup(two_layers(), STRATEGY, formation=formation)
-  gradients = dc.DCSettings(2, "mix", "ours", 2, 1, 6, 0.1, 0.01)
+  gradients = dc.DCSettings(
+    ipc=2, init="mix", distance="ours", inner_loop=2, network_epochs=1, batch_real=6, lr_image=0.1,
+    lr_network=0.01,
+  )  # fmt: skip
   features = dm.DMSettings(2, "mix", "network", 6, 0.1)
   return {
     "dc": dc.dc(setup, gradients),
