@@ -97,9 +97,14 @@ def test_evaluate_by_another_protocol(run, monkeypatch):
   assert changed() == ("dc", "none", 0, 2)
   assert changed("--cutmix=1") == ("dc", "none", 1, 2)
   assert changed("--augmentation=crop") == ("dc", "crop", 0, 1000)
-  strategy = "color_crop_cutout_scale_rotate"
-  assert changed("--protocol=idc", "--same_steps") == ("idc", strategy, 0.5, 3000)
-  assert changed("--protocol=idc", "--cutmix=0", "--epochs=7") == ("idc", strategy, 0, 7)
+  strategy = "sequence:color,one:crop_scale_rotate"
+  assert changed("--protocol=idc", "--same_steps") == ("idc", strategy, 0.5, 1000)
+  assert changed("--protocol=idc", "--cutmix=0", "--epochs=7") == (
+    "idc",
+    f"{strategy},sequence:cutout",
+    0,
+    7,
+  )
 
 
 @pytest.mark.parametrize(
