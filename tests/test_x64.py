@@ -25,7 +25,7 @@ def _as_users_have_it():
 @pytest.fixture(scope="module")
 def dataset():
   with jax.enable_x64(True):
-    return data.load(tiny().dataset)
+    return data.load(tiny(dataset__rgb_side=8).dataset)  # RGB, which ImageNet's augmentation takes
 
 
 def shapes(function, *arguments):

@@ -100,7 +100,7 @@ def test_presets_are_the_papers():
 
 @pytest.mark.parametrize(
   "name",
-  ["quickstart", "dc", "dsa", "dm", "idc", "idm", "imagenet", "coreset", "speech"],
+  ["quickstart", "fast", "dc", "dsa", "dm", "idc", "idm", "imagenet", "coreset", "speech"],
 )
 def test_smoke_shrinks_every_preset(name):
   config = importlib.import_module(f"dcjax.configs.{name}").get_config("smoke")
@@ -464,7 +464,7 @@ def test_epochs_follow_the_decoded_images():
 def test_what_no_paper_combines_is_logged(method, distance, factor, noted, caplog):
   config = dcjax.config.default(method)
   config.distance, config.formation.factor = distance, factor
-  with caplog.at_level("INFO"):
+  with caplog.at_level("INFO"), caplog.at_level("INFO", logger="absl"):
     dcjax.config.resolve(config)
   assert ("in none of the papers" in caplog.text) == noted
 
