@@ -130,7 +130,7 @@ class Formation:
 
     def one_class(images):
       tiles = self._zoom_all(Stored(images, stored.weights), tiling)
-      return self._mosaic(whitening.unwhiten(tiles), count, blend=True)
+      return self.mosaic(whitening.unwhiten(tiles), count, blend=True)
 
     return jax.vmap(one_class)(stored.images)
 
@@ -138,22 +138,18 @@ class Formation:
     """How many images `mosaic` takes for `count` stored ones."""
     return sum(part.tiles for part in self.at_evaluation()._tiling(count))
 
-  def mosaic(self, images: Array, count: int) -> Array:
+  def mosaic(self, images: Array, count: int, *, blend: bool = False) -> Array:
     """Stored images whose tiles are given images made smaller (IDC's initialisation 'mix').
-
-    Pixels are those nearest to where they are sampled (authors' code), none is blended.
 
     Args:
       images: normalised `[sources(count), H, W, C]`.
       count: how many images to make.
+      blend: whether a pixel is blended of all that it stands for; else it is the one that is nearest
+        to where it is sampled (authors' code).
 
     Returns:
       `[count, H, W, C]`, in the range of the set.
     """
-    return self._mosaic(images, count, blend=False)
-
-  def _mosaic(self, images: Array, count: int, *, blend: bool) -> Array:
-    """`mosaic`; its pixels are the nearest ones, or blended of all that they stand for."""
     sheets, start = [], 0
     for part in self.at_evaluation()._tiling(count):
       sheets.append(self._assemble(images[start : start + part.tiles], part, blend=blend))

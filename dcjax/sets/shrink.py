@@ -1,6 +1,5 @@
 """A finished set stored smaller: IDC's comparison to downsampling afterwards (Table 6)."""
 
-import jax
 import numpy as np
 
 from dcjax.common.errors import UserError
@@ -41,10 +40,8 @@ def shrunk(synthetic: SyntheticSet, factor: int) -> SyntheticSet:
     "uniform", factor, shape=tuple(shape), ipc=stored, mean=before.mean, std=before.std,
     unit=before.unit,
   )  # fmt: skip
-  height, width, channels = shape
-  tile = (count, -(-height // factor), -(-width // factor), channels)
   normalised = before.decode_classes(synthetic.stored())
-  smaller = [jax.image.resize(images, tile, "bilinear") for images in normalised]
-  images = np.stack([np.asarray(forming.mosaic(tiles, stored)) for tiles in smaller])
+  smaller = [forming.mosaic(images, stored, blend=True) for images in normalised]
+  images = np.stack([np.asarray(sheets) for sheets in smaller])
   metadata = {**synthetic.metadata, "formation": forming.metadata(), "ipc": stored}
   return synthetic._replace(images=images, labels=synthetic.labels[:, :stored], metadata=metadata)

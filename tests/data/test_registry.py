@@ -15,6 +15,7 @@ from dcjax.commands.status import status
 from dcjax.common.registry import DATASETS
 from dcjax.data import Memory, Source, npz, originals, tfds
 from dcjax.sets.synthetic import SyntheticSet
+from dcjax.run.experiment import SYNTHETIC
 from dcjax.tables import plan
 from tests.packages import install
 from tests.runs import tiny
@@ -193,7 +194,7 @@ def test_settings_of_a_dataset_are_not_those_of_a_file_called_like_it(tmp_path, 
 def test_names_of_files_of_tables_have_no_path(named):
   name = named(returning(ALL))
   config = dcjax.config.resolve(tiny("dm", dataset__name=name))
-  trial = plan.Trial(config, plan.condensation(config))
+  trial = plan.Trial(config, plan.condensation(config), SYNTHETIC, top=0, shrink=1)
   stem = Path(name).name.partition(".")[0]
   assert trial.name.startswith(f"{stem}-py-load-dm-convnet-ipc1-seed0-")
   assert trial.set_folder.startswith(f"{stem}-py-load-dm-convnet-ipc1-")
