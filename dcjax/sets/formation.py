@@ -144,8 +144,8 @@ class Formation:
     Args:
       images: normalised `[sources(count), H, W, C]`.
       count: how many images to make.
-      blend: whether a pixel is blended of all that it stands for; else it is the one that is nearest
-        to where it is sampled (authors' code).
+      blend: whether a pixel is blended of all that it stands for; else it is the nearest one to
+        where it is sampled (authors' code).
 
     Returns:
       `[count, H, W, C]`, in the range of the set.

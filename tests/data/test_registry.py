@@ -14,8 +14,8 @@ from dcjax.commands.select import select
 from dcjax.commands.status import status
 from dcjax.common.registry import DATASETS
 from dcjax.data import Memory, Source, npz, originals, tfds
-from dcjax.sets.synthetic import SyntheticSet
 from dcjax.run.experiment import SYNTHETIC
+from dcjax.sets.synthetic import SyntheticSet
 from dcjax.tables import plan
 from tests.packages import install
 from tests.runs import tiny
