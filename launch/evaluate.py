@@ -72,6 +72,8 @@ def _flags() -> flags.FlagValues:
     f"{', '.join(SETS)}."
   )
   flags.DEFINE_list("architectures", None, networks, flag_values=values)
+  rate = "Learning rate at first; by default that of the set if it has one, else the protocol's."
+  flags.DEFINE_float("lr", None, rate, flag_values=values)
   cutmix = "Probability of CutMix for each batch; 0: never."
   flags.DEFINE_float("cutmix", None, cutmix, flag_values=values)
   same_steps = "No more training steps than on the stored images, where a set decodes to more."

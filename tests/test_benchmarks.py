@@ -157,10 +157,10 @@ def test_the_results_have_the_short_table():
 
 
 def test_a_timed_run_ends_before_its_time_is_over(tmp_path):
-  config = budget.preset("dm", 1)
+  config = budget.preset("dm", 1, 4)
   config.dataset.name, config.iterations = "digits", budget.FOREVER
   config.network.update({"width": 8, "depth": 2})
-  config.batch_real, config.evaluation.networks = 4, 0
+  config.evaluation.networks = 0
   summary = condense(config, tmp_path / "run", seconds=1.0)
   assert 1 <= summary["iterations"] < budget.FOREVER
   assert summary["seconds"]["condense"] < 2

@@ -17,7 +17,7 @@ from dcjax.devices import compilation, processes, sharding
 from dcjax.figures import report
 from dcjax.run import experiment, initial
 from dcjax.run.checkpoint import Checkpoints
-from dcjax.run.experiment import Evaluation, Keys
+from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.loop import Loop
 from dcjax.run.progress import Progress, Stopwatch, logger, working
@@ -274,19 +274,19 @@ class Run:
     self._save()
     iteration = self.iteration
     done = {(r["iteration"], r["set"], r["network"]) for r in self.metrics.evaluations()}
-    images = self._synthetic_set().decoded()
+    examples = self._synthetic_set().flat()
     for task in self.evaluation.tasks():
       if (iteration if task[0] == experiment.SYNTHETIC else 0, *task) not in done:
-        self._evaluate(task, images)
+        self._evaluate(task, examples)
 
-  def _evaluate(self, task: tuple[str, str], images: np.ndarray) -> None:
+  def _evaluate(self, task: tuple[str, str], examples: Examples) -> None:
     if known := self._known().get(task):
       self.metrics.append({"iteration": self.iteration, "evaluation": known})
       return
     networks = self.config.evaluation.networks
     self.progress.say(f"{' set on '.join(task)}: 0 of {networks} networks")
     with self.watch("evaluate"):
-      run = self.evaluation.run(task, images, self.iteration, self.interrupts.wait)
+      run = self.evaluation.run(task, examples, self.iteration, self.interrupts.wait)
       for done, record in run:
         self.progress.say(
           f"{' set on '.join(task)}: {done} of {networks} networks, "

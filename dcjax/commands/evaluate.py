@@ -16,7 +16,7 @@ from dcjax import data
 from dcjax.common.errors import UserError, check_least
 from dcjax.common.registry import METHODS
 from dcjax.run import experiment
-from dcjax.run.experiment import Evaluation, Keys
+from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
 from dcjax.run.readers import EVALUATIONS, OBJECT, holds, read_json
@@ -77,7 +77,7 @@ def records(
     UserError: as `evaluate`, or `unfinished` is not of this evaluation.
     Interrupted: SIGTERM or Ctrl-C.
   """
-  evaluation, images, iteration = bind(
+  evaluation, examples, iteration = bind(
     path, data_dir=data_dir, cache_dir=cache_dir, seed=seed, **changes
   )
   digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
@@ -88,7 +88,7 @@ def records(
   with Interrupts(left if unfinished else "nothing was saved") as interrupts:
     for task in evaluation.tasks()[len(done) :]:
       with working(f"training on the {task[0]} set: {task[1]}"):
-        for count, record in evaluation.run(task, images, iteration, interrupts.wait):
+        for count, record in evaluation.run(task, examples, iteration, interrupts.wait):
           logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
       done.append(record)
       if unfinished:
@@ -123,7 +123,7 @@ def bind(
   dataset: str = "",
   seed: int | None = None,
   **changes: Any,
-) -> tuple[Evaluation, np.ndarray, int]:
+) -> tuple[Evaluation, Examples, int]:
   """The evaluation of a saved set; nothing is computed yet.
 
   Args:
@@ -138,8 +138,8 @@ def bind(
       protocol's number of epochs; unless these are given.
 
   Returns:
-    The evaluation, and what its `run` takes: images `[classes, decoded ipc, H, W, C]`, decoded and
-    normalised, and the iteration that they are of.
+    The evaluation, and what its `run` takes: the images that networks train on with their labels,
+    as `SyntheticSet.flat` returns them, and the iteration that they are of.
 
   Raises:
     UserError: the file, the data or a change is not usable.
@@ -152,10 +152,11 @@ def bind(
   check_fits(synthetic, loaded)
   loaded = loaded.whitened(synthetic.whitening)
   layout = experiment.strategy(config, loaded)
-  evaluation = Evaluation(config, loaded, layout, Keys.from_seed(config.seed))
+  keys = Keys.from_seed(config.seed)
+  evaluation = Evaluation(config, loaded, layout, keys, synthetic.training())
   # A coreset has no iterations.
   iteration = synthetic.metadata.get("iteration", config.get("iterations", 0))
-  return evaluation, synthetic.decoded(), iteration
+  return evaluation, synthetic.flat(), iteration
 
 
 def _config(

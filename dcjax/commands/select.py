@@ -24,7 +24,7 @@ from dcjax.figures import report
 from dcjax.methods import coreset
 from dcjax.nn import architectures
 from dcjax.run import experiment, pretrained
-from dcjax.run.experiment import Evaluation, Keys
+from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.pretrained import Trained
 from dcjax.run.progress import LOG_SECONDS, Stopwatch, logger, working
@@ -120,9 +120,9 @@ class Selection:
       report.save_grid(synthetic, self.path / "images" / "000000.png")
       summary = self._summary()
       write_json(self.path / "summary.json", summary)
-    images = SyntheticSet.load(file).images
+    examples = SyntheticSet.load(file).flat()
     for task in tasks_left(self.config, summary):
-      self._evaluate(task, images, summary, wait)
+      self._evaluate(task, examples, summary, wait)
     return summary
 
   def _choose(self, wait: Wait) -> SyntheticSet:
@@ -238,12 +238,16 @@ class Selection:
     }
 
   def _evaluate(
-    self, task: tuple[str, str], images: np.ndarray, summary: dict[str, Any], wait: Wait
+    self,
+    task: tuple[str, str],
+    examples: Examples,
+    summary: dict[str, Any],
+    wait: Wait,
   ) -> None:
     """Adds an evaluation to the summary, and writes it."""
     start = time.monotonic()
     with working(f"training on the {task[0]} set: {task[1]}"):
-      for done, record in self.evaluation.run(task, images, 0, wait):
+      for done, record in self.evaluation.run(task, examples, 0, wait):
         logger.info(
           "%s set on %s: %d of %d networks, accuracy %.4f",
           *task, done, self.settings.networks, record["last_mean"],

@@ -263,12 +263,12 @@ class Filling:
 
   def _run(self, trial: Trial) -> None:
     """Makes the set unless it is found, trains networks on it, and saves their accuracies."""
-    path, images, dataset = None, np.empty((1, 1)), self._dataset(trial.config)
+    path, synthetic, dataset = None, None, self._dataset(trial.config)
     if trial.condensation is not None:
       path = self._find_set(trial) or self._make_set(trial.condensation, trial)
       synthetic = shrunk(_load(path, dataset), trial.shrink)
-      images, dataset = synthetic.decoded(), dataset.whitened(synthetic.whitening)
-    record = _evaluate(trial, images, dataset)
+      dataset = dataset.whitened(synthetic.whitening)
+    record = _evaluate(trial, synthetic, dataset)
     if path is not None and path.is_relative_to(self.path):
       path = path.relative_to(self.path)
     made = None if path is None else str(path)
@@ -295,9 +295,12 @@ def _best(accuracies: Sequence[float], top: int) -> Sequence[float]:
   return sorted(accuracies)[-top:] if top else accuracies
 
 
-def _evaluation(config: ConfigDict, dataset: Dataset) -> Evaluation:
+def _evaluation(
+  config: ConfigDict, dataset: Dataset, synthetic: SyntheticSet | None = None
+) -> Evaluation:
   layout = experiment.strategy(config, dataset)
-  return Evaluation(config, dataset, layout, Keys.from_seed(config.seed))
+  asked = {} if synthetic is None else synthetic.training()
+  return Evaluation(config, dataset, layout, Keys.from_seed(config.seed), asked)
 
 
 def _load(path: Path, dataset: Dataset) -> SyntheticSet:
@@ -309,16 +312,17 @@ def _load(path: Path, dataset: Dataset) -> SyntheticSet:
   return synthetic
 
 
-def _evaluate(trial: Trial, images: np.ndarray, dataset: Dataset) -> dict[str, Any]:
+def _evaluate(trial: Trial, synthetic: SyntheticSet | None, dataset: Dataset) -> dict[str, Any]:
   """Trains the networks of a trial, and returns the record as `summary.json` has it."""
   config = trial.config
-  evaluation = _evaluation(config, dataset)
+  evaluation = _evaluation(config, dataset, synthetic)
+  examples = (np.empty(0), np.empty(0)) if synthetic is None else synthetic.flat()
   task = trial.images, evaluation.tasks()[0][1]
   iteration = config.get("iterations", 0)
   with (
     working(f"training on the {task[0]} set: {task[1]}"),
     Interrupts("all finished cells are saved, and the same command goes on") as interrupts,
   ):
-    for count, record in evaluation.run(task, images, iteration, interrupts.wait):
+    for count, record in evaluation.run(task, examples, iteration, interrupts.wait):
       logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
   return record

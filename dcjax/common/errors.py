@@ -63,6 +63,12 @@ def check_least(field: str, value: Any, least: int) -> None:
     raise UserError(f"{field}: {value} is too small; give {least} or more")
 
 
+def check_positive(field: str, value: float) -> None:
+  """Raises `UserError` if `value` is not above 0."""
+  if not value > 0:
+    raise UserError(f"{field}: {value} is not above 0; give a positive number")
+
+
 def check_most(field: str, value: float, most: float) -> None:
   """Raises `UserError` if `value` is above `most`."""
   if value > most:

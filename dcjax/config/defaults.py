@@ -78,7 +78,9 @@ def _dataset() -> ConfigDict:
   # Names of those to take, comma-separated, or a text file that names one a line; empty: all
   fields.classes = ()
   fields.rgb_side = 0  # side that images of any source are brought to, in RGB; 0: as they are
-  fields.zca = False  # whiten images after normalising them, as KIP does (IDC, Appendix E.6)
+  fields.zca = False  # whiten images after normalising them (IDC, Appendix E.6)
+  # Whose whitening that is: 'frepo', 'kip', or 'kornia', that of MTT, TESLA, FTD and DATM
+  fields.zca_variant = "frepo"
   return fields
 
 
@@ -116,6 +118,7 @@ def _evaluation(protocol: str) -> ConfigDict:
   # None: the protocol's
   fields.augmentation = placeholder(str)
   fields.cutmix = placeholder(float)  # probability for each batch; None: the protocol's
+  fields.lr = placeholder(float)  # at first; None: the set's own if it has one, else the protocol's
   fields.checks = 4  # tests of each network, evenly over its epochs, for 'best'
   # Networks (`mlp`, `convnet:width=64`, `FILE.py:NAME`) or sets of them (`widths`),
   # comma-separated, see dcjax/nn/architectures.py; empty: the network above, with instance norm in

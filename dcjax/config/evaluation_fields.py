@@ -51,6 +51,6 @@ def _decoded_ipc(config: ConfigDict) -> int:
 
 def evaluation_settings(fields: ConfigDict) -> evaluation.EvaluationSettings:
   """The part of `config.evaluation` that one evaluation needs."""
-  names = evaluation.EvaluationSettings._fields
-  settings = evaluation.EvaluationSettings(*(fields[name] for name in names))
+  names = [name for name in evaluation.EvaluationSettings._fields if name in fields]
+  settings = evaluation.EvaluationSettings(**{name: fields[name] for name in names})
   return settings._replace(checks=min(settings.checks, settings.epochs))

@@ -8,7 +8,7 @@ from typing import Any
 
 from dcjax.common.activity import working
 from dcjax.common.environment import check_backend
-from dcjax.common.errors import UserError
+from dcjax.common.errors import UserError, check_name
 from dcjax.common.registry import DATASETS, names_object
 from dcjax.data import tfds
 from dcjax.data.dataset import (
@@ -30,6 +30,7 @@ from dcjax.data.split import Split
 from dcjax.data.tfds import base_name
 from dcjax.data.views import in_rgb, of_classes
 from dcjax.data.whitened import whiten
+from dcjax.data.zca import VARIANTS
 
 __all__ = [
   "IN_MEMORY",
@@ -75,7 +76,7 @@ def load(config: Any, memory: Memory = IN_MEMORY) -> Dataset:
         only their folders are read;
       `rgb_side`: height and width that images of any source are brought to, in RGB (0: as they
         are);
-      `zca`: whether images are whitened (`dcjax.data.zca`).
+      `zca`, `zca_variant`: whether images are whitened, and in which way (`dcjax.data.zca`).
     memory: whether training images stay on disk, which those of a folder and of TFDS can.
 
   Raises:
@@ -100,7 +101,7 @@ def load(config: Any, memory: Memory = IN_MEMORY) -> Dataset:
     dataset = in_rgb(dataset, config.rgb_side)
   if config.classes and not source.classes:
     dataset = of_classes(dataset, config.classes)
-  return whiten(dataset, config.cache_dir) if config.zca else dataset
+  return whiten(dataset, config.cache_dir, config.zca_variant) if config.zca else dataset
 
 
 def check_fields(config: Any) -> None:
@@ -110,6 +111,7 @@ def check_fields(config: Any) -> None:
     UserError: one is out of range, or not for this source; or a user's source is none.
   """
   Split(config.test_share, config.test_seed).check()
+  check_name("dataset.zca_variant", config.zca_variant, VARIANTS)
   source = find(config.name)
   if as_range(config.range) and not source.ranged:
     raise UserError(

@@ -10,26 +10,31 @@ from dcjax.data import cache
 from dcjax.data.dataset import Dataset
 from dcjax.data.zca import Whitening, check_size, fit
 
-_CACHE_FORMAT = 1  # to be raised when what is cached changes
+_CACHE_FORMAT = 2  # to be raised when what is cached changes
 
 
-def whiten(dataset: Dataset, cache_dir: str | os.PathLike[str] | None = None) -> Dataset:
+def whiten(
+  dataset: Dataset, cache_dir: str | os.PathLike[str] | None = None, variant: str = "frepo"
+) -> Dataset:
   """The same data, which `normalise` whitens as the training images are to be.
 
   Args:
     dataset: not whitened.
     cache_dir: where whitenings are kept; None or empty as `cache.root` says.
+    variant: an entry of `zca.VARIANTS`.
 
   Raises:
     UserError: the images are too large, or all the same.
   """
   check_size(dataset.image_shape)
   images, mean, std = (np.asarray(part) for part in (dataset.images, dataset.mean, dataset.std))
-  entry = cache.root(cache_dir) / "whitenings" / _digest(images, mean, std)
-  cached = cache.read(entry, dict.fromkeys(Whitening._fields, np.float32))
+  name = _digest(images, mean, std) + ("" if variant == "frepo" else f"-{variant}")
+  entry = cache.root(cache_dir) / "whitenings" / name
+  types = dict.fromkeys(Whitening._fields, np.float32) | {"unit": np.bool_}
+  cached = cache.read(entry, types)
   if cached is None:
     with working(f"finding the whitening of {len(images)} images"):
-      cached = fit(images, mean, std)._asdict()
+      cached = fit(images, mean, std, variant)._asdict()
     cache.write(entry, cached)
   return dataset.whitened(Whitening(**cached))
 

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from dcjax import augment
-from dcjax.common.errors import check_least, check_name, check_probability
+from dcjax.common.errors import check_least, check_name, check_positive, check_probability
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
 from dcjax.devices.strategy import Strategy, choose
@@ -33,6 +33,9 @@ class EvaluationSettings(NamedTuple):
     networks: how many networks are trained.
     checks: how often each is tested, evenly over the epochs, the last one at the end.
     cutmix: the probability with which a batch is mixed, see `augment.cutmix`; 0: never.
+    lr: the learning rate at first; None: the protocol's.
+    temperature: what logits are divided by in the cross-entropy.
+    loss: an entry of `LOSSES`.
   """
 
   protocol: str
@@ -41,6 +44,32 @@ class EvaluationSettings(NamedTuple):
   networks: int
   checks: int
   cutmix: float = 0.0
+  lr: float | None = None
+  temperature: float = 1.0
+  loss: str = "cross_entropy"
+
+  @property
+  def learning_rate(self) -> float:
+    """That of the first step."""
+    return PROTOCOLS[self.protocol].learning_rate if self.lr is None else self.lr
+
+
+LOSSES = ("cross_entropy", "squared_error")
+
+
+def targets(labels: Array, num_classes: int, loss: str) -> Array:
+  """Labels int32 `[N]` as a loss takes them; for the squared error centred, one-hot - 1/classes."""
+  if loss != "squared_error":
+    return labels
+  return jax.nn.one_hot(labels, num_classes, dtype=jnp.float32) - np.float32(1 / num_classes)
+
+
+def _loss(settings: EvaluationSettings) -> training.Loss:
+  if settings.loss == "squared_error":
+    return training.squared_error
+  if settings.temperature == 1:
+    return training.cross_entropy
+  return lambda logits, targets: training.cross_entropy(logits / settings.temperature, targets)
 
 
 def summarise(accuracies: np.ndarray) -> dict[str, float]:
@@ -64,6 +93,8 @@ def check_settings(settings: EvaluationSettings) -> None:
   augment.check_name("evaluation.augmentation", settings.augmentation)
   for field, least in (("epochs", 1), ("networks", 0), ("checks", 1)):
     check_least(f"evaluation.{field}", getattr(settings, field), least)
+  if settings.lr is not None:
+    check_positive("evaluation.lr", settings.lr)
   check_probability("evaluation.cutmix", settings.cutmix)
 
 
@@ -83,10 +114,10 @@ def evaluator(
 
   Returns:
     `evaluate(images, labels, key, own_sets=False, first=0)` for images `[N, H, W, C]`, float32
-    normalised or uint8 of the dataset, and labels int32 `[N]`. With `own_sets` each network has a
-    set of its own: images `[networks, N, H, W, C]`. From network `first` on, it yields test
-    accuracies `[n, checks]` of the n networks trained together, perhaps not computed yet, until all
-    are done. Network i is drawn and trained from `fold_in(key, i)`.
+    normalised or uint8 of the dataset, and labels int32 `[N]`, or soft ones `[N, classes]`. With
+    `own_sets` each network has a set of its own: images `[networks, N, H, W, C]`. From network
+    `first` on, it yields test accuracies `[n, checks]` of the n networks trained together, perhaps
+    not computed yet, until all are done. Network i is drawn and trained from `fold_in(key, i)`.
   """
   vmapped = min(strategy.network_block, settings.networks)
 
@@ -118,7 +149,7 @@ def _optimizer(settings: EvaluationSettings, steps: int) -> optax.GradientTransf
   """SGD with weight decay, its rate cut as the protocol says."""
   protocol = PROTOCOLS[settings.protocol]
   fractions, factors = zip(*protocol.cuts, strict=True)
-  rates = accumulate(factors, operator.mul, initial=protocol.learning_rate)
+  rates = accumulate(factors, operator.mul, initial=settings.learning_rate)
   rate = optax.join_schedules(
     [optax.constant_schedule(rate) for rate in rates],
     [int(settings.epochs * fraction) * steps for fraction in fractions],
@@ -166,7 +197,7 @@ def make_trainer(
     settings: how; `networks` and `checks` do not matter.
     strategy: how many images go together.
     images: `[N, H, W, C]` as `decode` takes them.
-    labels: int32 `[N]`.
+    labels: int32 `[N]`, or soft ones `[N, classes]` as the loss takes them.
     key: of the initial parameters, the order, the augmentation and CutMix.
     decode: `decode(images) -> images`, normalised.
     teach: `teach(images, targets) -> targets`, see `training.Batching`.
@@ -179,7 +210,7 @@ def make_trainer(
   batching = training.Batching(
     batch, strategy.blocks(batch), decode, change, settings.cutmix, teach
   )
-  learner = training.Learner(network, optimizer, batching)
+  learner = training.Learner(network, optimizer, batching, _loss(settings))
 
   def start():
     params = network.init(init_key)
@@ -244,18 +275,24 @@ def train(
   epochs: int = 300,
   augmentation: str = "none",
   cutmix: float = 0.0,
+  lr: float | None = None,
+  temperature: float = 1.0,
+  loss: str = "cross_entropy",
 ) -> Params:
   """Trains one network from scratch on a set, as an evaluation does.
 
   Args:
     network: as `nn.create` makes it.
     images: normalised `[N, H, W, C]`.
-    labels: integers `[N]`.
+    labels: integers `[N]`, or soft ones `[N, classes]`.
     key: of the initial parameters, the order, the augmentation and CutMix.
     protocol: an entry of `protocols.PROTOCOLS`.
     epochs: passes over the set.
     augmentation: as `augment.by_name` takes it.
     cutmix: the probability with which a batch is mixed.
+    lr: the learning rate at first; None: the protocol's.
+    temperature: what logits are divided by in the cross-entropy.
+    loss: an entry of `LOSSES`.
 
   Returns:
     The parameters, for `network.apply(params, images)`.
@@ -263,7 +300,10 @@ def train(
   Raises:
     UserError: for a setting that no evaluation can have.
   """
-  settings = EvaluationSettings(protocol, epochs, augmentation, networks=1, checks=1, cutmix=cutmix)
+  settings = EvaluationSettings(
+    protocol, epochs, augmentation, networks=1, checks=1,
+    cutmix=cutmix, lr=lr, temperature=temperature, loss=loss,
+  )  # fmt: skip
   check_settings(settings)
   layout = choose(jax.default_backend(), num_classes=1, side=images.shape[1])
 

@@ -57,12 +57,34 @@ class Batching(NamedTuple):
   teach: Callable[[Array, Array], Array] = no_teacher
 
 
+# `loss(logits, targets) -> [N]`, of logits `[N, classes]`
+Loss = Callable[[Array, Array], Array]
+
+
+def cross_entropy(logits: Array, targets: Array) -> Array:
+  """The cross-entropy of each image, `[N]`.
+
+  Args:
+    logits: `[N, classes]`.
+    targets: labels int32 `[N]`, or probabilities `[N, classes]`.
+  """
+  if targets.ndim == 1:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+  return optax.softmax_cross_entropy(logits, targets)
+
+
+def squared_error(logits: Array, targets: Array) -> Array:
+  """Half the squared distance of each image's logits to its target, `[N]`, both `[N, classes]`."""
+  return 0.5 * jnp.square(logits - targets).sum(-1)
+
+
 class Learner(NamedTuple):
   """A network with all that its training takes beside images."""
 
   network: Network
   optimizer: optax.GradientTransformation
   batching: Batching
+  loss: Loss = cross_entropy
 
 
 def sgd(
@@ -135,17 +157,19 @@ def summed_loss(
   *,
   stats: Params | None = None,
   key: Key | None = None,
+  loss: Loss = cross_entropy,
 ) -> tuple[Array, Array]:
-  """Sum of the cross-entropies of images, and of those that are classified right.
+  """Sum of the losses of images, and of those that are classified right.
 
   Args:
     network: any.
     params: its parameters.
     images: normalised `[N, H, W, C]`.
-    targets: labels int32 `[N]`, or probabilities `[N, classes]`.
+    targets: labels int32 `[N]`, or what else the loss takes, `[N, classes]`.
     weights: `[N]`, of each image in both sums.
     stats: frozen statistics for batch norm.
     key: of the dropout of a training step; None: nothing is dropped.
+    loss: of each image.
 
   Returns:
     Two scalars.
@@ -154,10 +178,8 @@ def summed_loss(
     logits, _ = network.apply(params, images, stats)
   else:
     logits, _ = network.train(params, images, key)
-  if targets.ndim == 1:
-    losses, labels = optax.softmax_cross_entropy_with_integer_labels(logits, targets), targets
-  else:
-    losses, labels = optax.softmax_cross_entropy(logits, targets), targets.argmax(-1)
+  labels = targets if targets.ndim == 1 else targets.argmax(-1)
+  losses = loss(logits, targets)
   return (losses * weights).sum(), jnp.where(logits.argmax(-1) == labels, weights, 0).sum()
 
 
@@ -185,6 +207,7 @@ def gradient_and_right(
   block: int,
   stats: Params | None = None,
   key: Key | None = None,
+  loss: Loss = cross_entropy,
 ) -> tuple[Params, Array]:
   """Gradient of `summed_loss` to the parameters, and what is classified right, over all blocks.
 
@@ -192,19 +215,20 @@ def gradient_and_right(
     network: any; batch norm without `stats` takes the batch as one block, whatever `block` says.
     params: its parameters.
     images: normalised `[N, H, W, C]`.
-    targets: labels int32 `[N]`, or probabilities `[N, classes]`.
+    targets: labels int32 `[N]`, or what else the loss takes, `[N, classes]`.
     weights: `[N]`; 1/N for the gradient of the mean loss, and a share of what is right.
     block: how many images at a time; memory grows with it, also that of a gradient of this one,
       and the result does not change.
     stats: frozen statistics for batch norm.
     key: of the dropout of a training step, which each block draws anew; None: nothing is dropped.
+    loss: of each image.
 
   Returns:
     The gradient, shaped as the parameters, and a scalar.
   """
 
   count = images.shape[0]
-  gradient_of = jax.grad(partial(summed_loss, network, stats=stats), has_aux=True)
+  gradient_of = jax.grad(partial(summed_loss, network, stats=stats, loss=loss), has_aux=True)
   undivided = network.batch_norm and stats is None
   if undivided or block >= count:
     return gradient_of(params, images, targets, weights, key=key)
@@ -242,7 +266,7 @@ def epoch(
     learner: the network, its optimiser, and how batches are made.
     carry: `(params, optimizer state)`.
     images: `[N, H, W, C]` as `batching.decode` takes them.
-    labels: int32 `[N]`.
+    labels: int32 `[N]`, or soft ones `[N, classes]` as the learner's loss takes them.
     key: of the order, the augmentation and CutMix.
 
   Returns:
@@ -282,18 +306,19 @@ def _step(
   The batch is images as `batching.decode` takes them, labels and weights; the keys are those of the
   augmentation, of CutMix and, if there is any, of dropout.
   """
-  network, optimizer, batching = learner
+  network, optimizer, batching, loss = learner
   params, state = carry
   augment_key, mix_key, drop_key = keys
   images, targets, weights = batch
   images = batching.augment(augment_key, batching.decode(images))
   if batching.cutmix:
-    logits, _ = jax.eval_shape(network.apply, params, images)
-    targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
+    if targets.ndim == 1:
+      logits, _ = jax.eval_shape(network.apply, params, images)
+      targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
     images, targets = cutmix(mix_key, images, targets, batching.cutmix)
   targets = batching.teach(images, targets)
   gradients, right = gradient_and_right(
-    network, params, images, targets, weights, block=batching.block, key=drop_key
+    network, params, images, targets, weights, block=batching.block, key=drop_key, loss=loss
   )
   updates, state = optimizer.update(gradients, state, params)
   return (optax.apply_updates(params, updates), state), right
@@ -318,7 +343,7 @@ def random_steps(
     learner: the network, its optimiser, and how batches are made.
     carry: `(params, optimizer state)`.
     images: `[N, H, W, C]` as `batching.decode` takes them.
-    labels: int32 `[N]`.
+    labels: int32 `[N]`, or soft ones `[N, classes]` as the learner's loss takes them.
     key: of the batches, the augmentation and CutMix.
     start: number of the first step; may be traced.
     stop: number of the step after the last.

@@ -1,7 +1,8 @@
 """Builds what a config describes: dataset, networks, method, evaluations."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -24,6 +25,8 @@ from dcjax.sets.synthetic import SyntheticSet
 
 # The sets that networks are trained on, as `summary.json` names them.
 SYNTHETIC, RANDOM, WHOLE = "synthetic", "random", "whole"
+# Normalised images `[N, H, W, C]`, and labels as `SyntheticSet.flat` returns them
+Examples = tuple[Array | np.ndarray, Array | np.ndarray]
 
 
 class Keys(NamedTuple):
@@ -61,8 +64,23 @@ def method(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
 class Evaluation:
   """The evaluations of a run: every architecture on the sets that are asked for."""
 
-  def __init__(self, config: ConfigDict, dataset: Dataset, layout: Strategy, keys: Keys):
+  def __init__(
+    self,
+    config: ConfigDict,
+    dataset: Dataset,
+    layout: Strategy,
+    keys: Keys,
+    asked: Mapping[str, Any] = MappingProxyType({}),
+  ):
     """Binds networks and protocol; nothing is computed yet.
+
+    Args:
+      config: of the run.
+      dataset: whose test images count.
+      layout: how many networks and images go together.
+      keys: of the run.
+      asked: what the set asks of a training, see `SyntheticSet.training`; also random real images
+        are trained on so. The config's own learning rate goes before it.
 
     Raises:
       UserError: an architecture is unknown, or it or the augmentation cannot take the images.
@@ -73,7 +91,9 @@ class Evaluation:
         "evaluation.whole: all training images together do not fit in memory; leave it out, or "
         "raise compute.memory_limit"
       )
-    self._settings = config_lib.evaluation_settings(config.evaluation)
+    settings = config_lib.evaluation_settings(config.evaluation)
+    given = {} if settings.lr is None else {"lr": settings.lr}
+    self._settings = settings._replace(**{**asked, **given})
     name = self._settings.augmentation
     augment.check_images("evaluation.augmentation", name, dataset.image_shape)
     names = architectures.names(config.evaluation.architectures, config.network)
@@ -92,7 +112,7 @@ class Evaluation:
   def run(
     self,
     task: tuple[str, str],
-    images: np.ndarray,
+    examples: Examples,
     iteration: int,
     wait: Callable[[Any], Any] = jax.block_until_ready,
   ) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -100,7 +120,7 @@ class Evaluation:
 
     Args:
       task: (set, network).
-      images: the synthetic images, decoded and normalised `[classes, decoded ipc, H, W, C]`.
+      examples: of the synthetic set, as its `flat` returns them.
       iteration: at which they were made.
       wait: returns arrays once they are computed.
 
@@ -111,15 +131,17 @@ class Evaluation:
     evaluate = self._evaluators[architecture]
     dataset, key = self._dataset, self._keys.evaluation
     if name == WHOLE:
-      blocks = evaluate(dataset.images, dataset.labels, key)
+      labels = evaluation.targets(dataset.labels, dataset.num_classes, self._settings.loss)
+      blocks = evaluate(dataset.images, labels, key)
     elif name == RANDOM:
       blocks = evaluate(*self._random_subsets(), key, own_sets=True)
     else:
-      blocks = evaluate(*data.as_batch(images), key)
+      blocks = evaluate(*map(jnp.asarray, examples), key)
     accuracies: list[np.ndarray] = []
+    decoded = len(examples[0]) // dataset.num_classes
     for block in blocks:
       accuracies.extend(np.asarray(wait(block)))
-      yield len(accuracies), self._record(task, images.shape[1], iteration, np.stack(accuracies))
+      yield len(accuracies), self._record(task, decoded, iteration, np.stack(accuracies))
 
   def _random_subsets(self) -> tuple[Array, Array]:
     """A random real subset for each network: `[networks, N, H, W, C]`, and their labels."""
@@ -128,6 +150,7 @@ class Evaluation:
     indices = np.asarray(jax.jit(draw)(self._dataset, keys))
     classes = jnp.arange(self._dataset.num_classes, dtype=jnp.int32)
     labels = jnp.repeat(classes, self._config.ipc)
+    labels = evaluation.targets(labels, self._dataset.num_classes, self._settings.loss)
     return cast(Array, _Subsets(self._dataset, indices.reshape(len(keys), -1))), labels
 
   def _record(
@@ -143,6 +166,9 @@ class Evaluation:
       "augmentation": self._settings.augmentation,
       "cutmix": self._settings.cutmix,
       "epochs": self._settings.epochs,
+      "lr": self._settings.learning_rate,
+      "loss": self._settings.loss,
+      "temperature": self._settings.temperature,
       "networks": len(accuracies),
       "ipc": ipc,
       "decoded_ipc": decoded if name == SYNTHETIC else ipc,

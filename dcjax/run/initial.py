@@ -49,6 +49,8 @@ def stored(synthetic: SyntheticSet, config: ConfigDict, dataset: Dataset) -> Sto
       f"init: {config.init} has {what} {theirs}, this run {ours}; give a set that fits"
     )
 
+  if synthetic.soft_labels is not None:
+    differ("labels of kind", synthetic.metadata["label_kind"], "hard ones")
   forming, metadata = decoder(config, dataset), synthetic.metadata
   ours = (dataset.num_classes, config.ipc, *dataset.image_shape)
   if synthetic.images.shape != ours:

@@ -96,6 +96,14 @@ class Formation:
     """How many images `count` stored ones of a class become."""
     return sum(part.tiles for part in self._parts(count))
 
+  def origins(self, count: int) -> np.ndarray:
+    """Of which of `count` stored images each of those is that `decode` makes, int `[decoded]`."""
+    of = [
+      np.repeat(np.arange(part.start, part.stop), part.rows * part.columns)
+      for part in self._parts(count)
+    ]
+    return np.concatenate(of)
+
   def decode(self, stored: Stored, whitening: Whitening | None = None) -> Array:
     """The images that networks see.
 

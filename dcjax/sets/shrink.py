@@ -22,10 +22,12 @@ def shrunk(synthetic: SyntheticSet, factor: int) -> SyntheticSet:
     formation 'uniform'.
 
   Raises:
-    UserError: the set has a formation, or `factor**2` does not divide n.
+    UserError: the set has a formation or soft labels, or `factor**2` does not divide n.
   """
   if factor == 1:
     return synthetic
+  if synthetic.soft_labels is not None:
+    raise UserError("synthetic set: its images have soft labels, which one for several has not")
   _, count, *shape = synthetic.images.shape
   stored, left = divmod(count, factor**2)
   if left:

@@ -1,7 +1,8 @@
 """`SyntheticSet`: condensed images with all that is needed to use them, and its file.
 
-An `.npz` file holds `images`, `labels`, `metadata` as JSON, each array of `weights` under its path,
-`weights/...`, and those of a whitening, `whitening/mean`, `whitening/matrix`, `whitening/inverse`.
+An `.npz` file holds `images`, `labels`, `metadata` as JSON, `soft_labels` if there are any, each
+array of `weights` under its path, `weights/...`, and those of a whitening, `whitening/mean`,
+`whitening/matrix`, `whitening/inverse`, `whitening/unit`.
 """
 
 import json
@@ -23,11 +24,14 @@ from dcjax.common.files import expand, writing
 from dcjax.common.types import Params
 from dcjax.data.zca import Whitening
 from dcjax.sets import formation
+from dcjax.sets import labels as soft
 from dcjax.sets.formation import Formation, Stored
 
 # (pixel - mean) / std; pixels in [0, 1]; or what is normalised, and then whitened.
 RANGES = ("normalised", "unit", "whitened")
 KEYS = ("images", "labels", "metadata")
+FORMAT = 2  # of the file; 1, which does not say so, had neither soft labels nor a step size
+SOFT = "soft_labels"
 WEIGHTS = "weights/"  # what the names of a learnable formation's arrays begin with
 WHITENING = "whitening/"  # and those of a whitening's
 # What the metadata always hold; a method may add more.
@@ -53,6 +57,8 @@ TYPES: dict[str, tuple[type, str]] = {
   "formation": (dict, "a JSON object"),
   "ipc": (int, "a whole number"),
   "iteration": (int, "a whole number"),
+  "format": (int, "a whole number"),
+  "label_kind": (str, "a text"),
 }
 MOST_METADATA = 2**25  # bytes; the indices of 50,000 real images take a twentieth of that
 MOST = 1e30  # of a mean or a deviation
@@ -75,6 +81,9 @@ class SyntheticSet(NamedTuple):
     weights: those of a learnable formation, as nested dicts of float32 arrays; else empty.
     whitening: of real images, and of those that a set of pixels in [0, 1] decodes to; None
       without `zca`.
+    soft_labels: `[classes, ipc, classes]` float32 of the kind that `label_kind` names (see
+      `sets.labels`), one for each stored image; None: labels are hard. `student_lr` is the learning
+      rate that was learned with them, and `temperature` what logits are divided by.
   """
 
   images: np.ndarray
@@ -82,6 +91,7 @@ class SyntheticSet(NamedTuple):
   metadata: dict[str, Any]
   weights: Params = {}  # noqa: RUF012
   whitening: Whitening | None = None
+  soft_labels: np.ndarray | None = None
 
   def pixels(self) -> np.ndarray:
     """The stored images as a person sees them: uint8 `[classes, ipc, H, W, C]`."""
@@ -118,29 +128,50 @@ class SyntheticSet(NamedTuple):
     return np.asarray(self.formation().decode_classes(self.stored(), self.whitening))
 
   def flat(self) -> tuple[np.ndarray, np.ndarray]:
-    """What a network trains on: normalised images `[N, H, W, C]` and labels `[N]`."""
-    images = self.decoded()
-    labels = np.repeat(self.labels[:, 0], images.shape[1])
-    return images.reshape(-1, *images.shape[2:]), labels
+    """What a network trains on: normalised images `[N, H, W, C]`, and their labels.
+
+    Labels are int32 `[N]`; or of a set with soft ones float32 `[N, classes]`, as a loss takes them.
+    What else such a set asks of a training is in `training()`.
+    """
+    images = self.decoded().reshape(-1, *self.images.shape[2:])
+    of = self.formation().origins(self.images.shape[1])
+    labels = self.labels if self.soft_labels is None else self.targets()
+    return images, labels[:, of].reshape(-1, *labels.shape[2:])
+
+  def targets(self) -> np.ndarray:
+    """Soft labels as a loss takes them, float32 `[classes, ipc, classes]`."""
+    assert self.soft_labels is not None
+    kind, temperature = self.metadata["label_kind"], self.metadata.get("temperature")
+    return soft.targets(self.soft_labels, kind, temperature)
+
+  def training(self) -> dict[str, Any]:
+    """What labels and step size ask of a training: arguments of `evaluation.train`."""
+    return soft.training(self.metadata)
 
   def stored_bytes(self) -> int:
-    """What the numbers take up: images, and the weights of a learnable formation.
+    """What the numbers take up: images, soft labels, and the weights of a learnable formation.
 
     A whitening is not of the set but of the dataset, as mean and deviation are, and not counted.
     """
-    return sum(array.nbytes for array in (self.images, *jax.tree.leaves(self.weights)))
+    arrays = [self.images, self.soft_labels, self.weights]
+    return sum(array.nbytes for array in jax.tree.leaves(arrays))
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes the set to an `.npz` file, whole or not at all."""
-    whitening = {} if self.whitening is None else self.whitening._asdict()
+    more: dict[str, Any] = {
+      WEIGHTS + name: array for name, array in flatten_dict(self.weights, sep="/").items()
+    }
+    if self.whitening is not None:
+      more |= {WHITENING + name: array for name, array in self.whitening._asdict().items()}
+    if self.soft_labels is not None:
+      more[SOFT] = np.asarray(self.soft_labels, np.float32)
     with writing(Path(path), "wb") as file:
       np.savez(
         file,
         images=np.asarray(self.images, np.float32),
         labels=np.asarray(self.labels, np.int32),
-        metadata=np.array(json.dumps(self.metadata)),
-        **{WEIGHTS + name: array for name, array in flatten_dict(self.weights, sep="/").items()},
-        **{WHITENING + name: array for name, array in whitening.items()},
+        metadata=np.array(json.dumps(self.metadata | {"format": FORMAT})),
+        **more,
       )
 
   @classmethod
@@ -157,7 +188,7 @@ class SyntheticSet(NamedTuple):
       raise UserError(f"synthetic set {path}: cut short, or not an .npz file; use another")
     try:
       with zipfile.ZipFile(path) as file:
-        return cls._of(path, Archive(file, (*KEYS, WEIGHTS, WHITENING)))
+        return cls._of(path, Archive(file, (*KEYS, SOFT, WEIGHTS, WHITENING)))
     except UserError:
       raise
     except Exception as error:  # a damaged file may raise anything
@@ -171,14 +202,16 @@ class SyntheticSet(NamedTuple):
     metadata = _metadata(path, archive)
     headers = archive.headers
     _check(path, headers, metadata)
+    _check_labels(path, headers, metadata)
     _check_whitening(path, headers, metadata)
     described = cast(tuple[Any, Any], (headers["images"], headers["labels"]))
     _check_formation(path, cls(*described, metadata, _weights(headers)))
     arrays = {name: archive.read(name) for name in headers if name != "metadata"}
-    _check_content(path, arrays)
+    _check_content(path, arrays, metadata)
     found = _below(WHITENING, arrays)
     whitening = Whitening(**found) if found else None
-    return cls(arrays["images"], arrays["labels"], metadata, _weights(arrays), whitening)
+    weights, labels = _weights(arrays), arrays.get(SOFT)
+    return cls(arrays["images"], arrays["labels"], metadata, weights, whitening, labels)
 
 
 def _metadata(path: Path, archive: Archive) -> Any:
@@ -219,6 +252,11 @@ def _check(path: Path, headers: Headers, metadata: Any) -> None:
 
   if not isinstance(metadata, dict):
     fail("its metadata are not a JSON object")
+  if type(version := metadata.get("format", 1)) is int and version > FORMAT:
+    raise UserError(
+      f"synthetic set {path}: of format {version}, which a later version of dcjax writes; this one "
+      f"reads up to {FORMAT}; install a newer dcjax"
+    )
   if missing := [key for key in METADATA if key not in metadata]:
     fail(f"its metadata have no '{missing[0]}'")
   for field, (kind, name) in TYPES.items():
@@ -242,7 +280,7 @@ def _check(path: Path, headers: Headers, metadata: Any) -> None:
       fail(f"its {field} is not {channels} numbers, one for each channel")
 
 
-def _check_content(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _check_content(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
   """Raises `UserError` for numbers that are none, and for labels that are none."""
   for name, array in arrays.items():
     if not np.isfinite(array).all():
@@ -250,6 +288,8 @@ def _check_content(path: Path, arrays: dict[str, np.ndarray]) -> None:
   labels = arrays["labels"]
   if (labels != np.arange(len(labels))[:, None]).any():
     raise _damaged(path, "its labels are not the numbers of the rows that their images stand in")
+  if SOFT in arrays and (problem := soft.problem(arrays[SOFT], metadata["label_kind"])):
+    raise _damaged(path, problem)
 
 
 def _check_whitening(path: Path, headers: Headers, metadata: dict[str, Any]) -> None:
@@ -263,11 +303,33 @@ def _check_whitening(path: Path, headers: Headers, metadata: dict[str, Any]) -> 
     raise _damaged(path, f"its range is '{kind}' and its zca {zca}, but it has {has}")
   size = math.prod(headers["images"].shape[2:])
   shapes = {"mean": (size,), "matrix": (size, size), "inverse": (size, size)}
-  if found and found.keys() != shapes.keys():
+  if found and found.keys() - {"unit"} != shapes.keys():
     raise _damaged(path, f"its whitening is not {', '.join(shapes)}")
-  for name, header in found.items():
-    if header.dtype != np.float32 or header.shape != shapes[name]:
-      raise _damaged(path, f"its {WHITENING}{name} is not finite float32 {shapes[name]}")
+  for name, shape in shapes.items():
+    if found and (found[name].dtype != np.float32 or found[name].shape != shape):
+      raise _damaged(path, f"its {WHITENING}{name} is not finite float32 {shape}")
+  if "unit" in found and (found["unit"].dtype != np.bool_ or found["unit"].shape):
+    raise _damaged(path, f"its {WHITENING}unit is not true or false")
+
+
+def _check_labels(path: Path, headers: Headers, metadata: dict[str, Any]) -> None:
+  """Raises `UserError` if soft labels are not as the metadata say.
+
+  Files that were written before there were any have no `label_kind`.
+  """
+  kind, shape = metadata.get("label_kind", "hard"), headers["labels"].shape
+  if kind not in soft.KINDS:
+    raise _damaged(path, f"its label_kind is '{kind}', not one of {', '.join(soft.KINDS)}")
+  found, expected = headers.get(SOFT), (*shape, shape[0])
+  if (found is None) != (kind == "hard"):
+    has = "no soft_labels" if found is None else "soft_labels"
+    raise _damaged(path, f"its label_kind is '{kind}', but it has {has}")
+  if found is not None and (found.dtype != np.float32 or found.shape != expected):
+    raise _damaged(path, f"soft_labels are {found.dtype} {found.shape}, not float32 {expected}")
+  for field in ("student_lr", "temperature"):
+    value = metadata.get(field)
+    if value is not None and not _are_numbers([value], 1, 0.0):
+      raise _damaged(path, f"its {field} is {value!r:.99}, not a positive number")
 
 
 def _check_formation(path: Path, synthetic: SyntheticSet) -> None:
@@ -289,6 +351,6 @@ def _are_numbers(values: Any, count: int, least: float) -> bool:
   """Whether `values` is a list of `count` numbers, finite and above `least` in float32."""
   if not isinstance(values, list) or len(values) != count:
     return False
-  if not all(isinstance(value, int | float) and abs(value) < MOST for value in values):
+  if not all(type(value) in (int, float) and abs(value) < MOST for value in values):
     return False
   return all(np.float32(value) > least for value in values)

@@ -262,6 +262,22 @@ def test_networks_that_are_trained_together(linear, dataset, condensed, tmp_path
     np.testing.assert_allclose(together[file], values, atol=0.09)  # one image of 12
 
 
+def test_each_set_teaches_its_own_soft_labels(linear, dataset, condensed, tmp_path):
+  """Two sets of one size that differ in their labels alone, trained together."""
+  config = driver.resolve_search(small(dataset, search__sets=(), evaluation__epochs=40))
+  given = SyntheticSet.load(condensed)
+  soft = np.repeat(np.eye(3, dtype=np.float32)[:, None], 2, axis=1)
+  sets = {
+    name: given._replace(metadata=given.metadata | {"label_kind": "prob"}, soft_labels=labels)
+    for name, labels in (("same", soft), ("next", np.roll(soft, 1, axis=-1)))
+  }
+  search = driver.Search(config, data.load(config.dataset), sets, tmp_path)
+  sources = list(search.sources.proxies(lambda x: x))
+  search.trainings.run(search.names, sources, lambda x: x)
+  same, other = (records(tmp_path)[f"networks/{s.folder}/{file_of(NAME)}"] for s in sources)
+  assert same.mean() > other.mean() + 0.2
+
+
 def test_without_the_whole_set_only_the_best_are_trained_in_full(
   linear, dataset, tmp_path, monkeypatch
 ):

@@ -4,13 +4,14 @@ import json
 import os
 import socket
 
+import jax
 import numpy as np
 import pytest
 
 import dcjax.config
 from dcjax import UserError
 from dcjax.commands import plot
-from dcjax.commands.evaluate import bind
+from dcjax.commands.evaluate import bind, evaluate
 from dcjax.run import experiment
 from dcjax.sets.formation import Stored
 from dcjax.sets.synthetic import SyntheticSet
@@ -58,8 +59,8 @@ def error_of(path, **options):
 
 
 def test_the_user_says_where_the_data_are(saved, toy):
-  evaluation, images, iteration = bind(saved(), data_dir=str(toy))
-  assert images.shape == (2, 1, 4, 4, 1) and iteration == 3
+  evaluation, (images, labels), iteration = bind(saved(), data_dir=str(toy))
+  assert images.shape == (2, 4, 4, 1) and labels.tolist() == [0, 1] and iteration == 3
   assert [task[0] for task in evaluation.tasks()] == ["synthetic", "random"]
 
 
@@ -167,3 +168,38 @@ def test_names_of_datasets_that_a_file_may_have():
 
 def test_a_file_that_was_saved_keeps_where_its_data_were(saved, toy):
   assert SyntheticSet.load(saved()).metadata["config"]["dataset"]["data_dir"] == str(toy)
+
+
+# --- Soft labels ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def black_and_white(tmp_path_factory):
+  """An `.npz` of dark images and bright ones, which any network tells apart."""
+  rng = np.random.default_rng(0)
+  labels = np.arange(40) % 2
+  images = (labels[:, None, None] * 150 + rng.integers(0, 100, (40, 4, 4))).astype(np.uint8)
+  path = tmp_path_factory.mktemp("data") / "toy.npz"
+  np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+  return path
+
+
+@pytest.mark.parametrize("kind", ["prob", "logit", "centred"])
+def test_networks_learn_the_soft_labels_of_a_set(black_and_white, tmp_path, kind):
+  """They say the other class of each image; those of random images do not."""
+  config = tiny("dc", dataset__name="npz", dataset__data_dir=str(black_and_white), ipc=4)
+  config.evaluation.networks, config.evaluation.epochs = 1, 200
+  config = dcjax.config.resolve(config)
+  dataset = dcjax.data.load(config.dataset)
+  images = dcjax.data.random_subset(dataset, jax.random.key(0), ipc=4)
+  swapped = np.eye(2, dtype=np.float32)[[[1] * 4, [0] * 4]]
+  soft = {"prob": 0.8 * swapped + 0.1, "logit": 5 * swapped, "centred": swapped - 0.5}[kind]
+  more = {"label_kind": kind, "student_lr": 0.1}
+  made = experiment.synthetic_set(config, dataset, Stored(images, {}), **more)
+  made._replace(soft_labels=soft.astype(np.float32)).save(tmp_path / "set.npz")
+  ours, random = evaluate(tmp_path / "set.npz", data_dir=str(black_and_white))
+  assert ours["last_mean"] < 0.1 and random["last_mean"] > 0.9
+  assert ours["lr"] == random["lr"] == 0.1
+  assert ours["loss"] == ("squared_error" if kind == "centred" else "cross_entropy")
+  slow = evaluate(tmp_path / "set.npz", data_dir=str(black_and_white), lr=1e-6, epochs=1)
+  assert slow[0]["lr"] == 1e-6

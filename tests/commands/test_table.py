@@ -238,8 +238,8 @@ def test_networks_are_trained_on_what_a_smaller_set_decodes_to(work, tmp_path, m
   seen = []
   made = Evaluation.run
   monkeypatch.setattr(
-    Evaluation, "run", lambda self, task, images, *rest: seen.append(images) or made(
-      self, task, images, *rest
+    Evaluation, "run", lambda self, task, examples, *rest: seen.append(examples[0]) or made(
+      self, task, examples, *rest
     ),
   )  # fmt: skip
   fields = {"method": "dm", "ipc": 4, "dsa.scheme": "none", "evaluation.protocol": "dc"}
@@ -248,7 +248,7 @@ def test_networks_are_trained_on_what_a_smaller_set_decodes_to(work, tmp_path, m
   table.fill(of_two, tmp_path, seeds=[0], changes=BUDGET, rows=["torch"])
   assert work == ["dm", "torch", "torch"]  # from one set
   whole, small = seen
-  assert whole.shape == small.shape == (10, 4, 8, 8, 1)
+  assert whole.shape == small.shape == (40, 8, 8, 1)
   assert 0.01 < np.abs(whole - small).mean() < np.abs(whole).mean()
 
 

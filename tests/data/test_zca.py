@@ -93,6 +93,70 @@ def test_the_inverse_gives_the_images_back(dataset, whitened):
   np.testing.assert_allclose(back, normalised, atol=1e-5)
 
 
+def test_kornia_whitens_pixels(dataset):
+  """Of pixels about their mean with covariance U S U^T, (n - 1): times U (S + 0.1)^-1/2 U^T."""
+  pixels = rows(dataset.images) / 255
+  centred = pixels - pixels.mean(0)
+  values, vectors = np.linalg.eigh(centred.T @ centred / (len(pixels) - 1))
+  expected = centred @ vectors @ np.diag((values + 0.1) ** -0.5) @ vectors.T
+  whitened = dataset.whitened(fitted(dataset, variant="kornia"))
+  seen = whitened.normalise(dataset.images)
+  np.testing.assert_allclose(rows(seen), expected, atol=1e-5)
+  covariance = np.cov(rows(seen).T)
+  np.testing.assert_allclose(np.linalg.eigvalsh(covariance), values / (values + 0.1), atol=1e-5)
+  back = whitened.whitening.unwhiten(seen)
+  np.testing.assert_allclose(back, dataset.normalise(dataset.images), atol=1e-4)
+
+
+def test_kip_brings_each_image_to_norm_one(dataset):
+  normalised = rows(dataset.normalise(dataset.images))
+  centred = normalised - normalised.mean(1, keepdims=True)
+  unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+  covariance = unit.T @ unit / len(unit)
+  covariance += 0.1 * np.trace(covariance) / 12 * np.eye(12)
+  expected = unit @ scipy.linalg.inv(scipy.linalg.sqrtm(covariance))
+  whitened = dataset.whitened(fitted(dataset, variant="kip"))
+  seen = whitened.normalise(dataset.images)
+  np.testing.assert_allclose(rows(seen), expected, rtol=1e-3, atol=1e-3)
+  back = rows(whitened.whitening.unwhiten(seen))
+  deviation = normalised.std(1, keepdims=True)
+  np.testing.assert_allclose(back, centred / deviation, atol=1e-4)
+
+
+def test_an_image_of_one_value_stays_finite_with_kip(dataset):
+  whitened = dataset.whitened(fitted(dataset, variant="kip"))
+  seen = whitened.whitening.whiten(np.full((1, *SHAPE), 0.7, np.float32))
+  np.testing.assert_allclose(seen, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", zca.VARIANTS)
+def test_no_variant_whitens_images_that_are_all_the_same(variant):
+  images = np.full((8, *SHAPE), 100, np.uint8)
+  with pytest.raises(UserError, match="all the same"):
+    fit(images, np.array([0.4]), np.array([0.2]), variant)
+
+
+def test_the_variant_is_kept_apart_and_saved(tmp_path, dataset):
+  first, second = (
+    data.whitened.whiten(dataset, tmp_path, variant).whitening for variant in ("kip", "frepo")
+  )
+  again = data.whitened.whiten(dataset, tmp_path, "kip").whitening
+  assert bool(again.unit) and not bool(second.unit)
+  np.testing.assert_array_equal(again.matrix, first.matrix)
+  assert np.abs(np.asarray(first.matrix) - np.asarray(second.matrix)).max() > 0.1
+  forming = form(dataset, "identity", 1)
+  images = np.zeros((2, 2, *SHAPE), np.float32)
+  as_set(images, dataset.whitened(first), forming, "whitened").save(tmp_path / "a.npz")
+  assert SyntheticSet.load(tmp_path / "a.npz").whitening.unit
+
+
+def test_an_unknown_variant_is_refused():
+  config = tiny()
+  config.dataset.zca_variant = "korina"
+  with pytest.raises(UserError, match=r"dataset\.zca_variant: unknown 'korina'.*kornia"):
+    data.load(config.dataset)
+
+
 # --- What networks see -----------------------------------------------------------------------
 
 
@@ -104,7 +168,7 @@ def test_test_images_are_whitened_as_training_images_are(dataset, whitened):
 
 
 def test_the_matrix_is_an_argument_of_programs_and_no_constant(dataset, whitened):
-  other = dataset.whitened(jax.tree.map(lambda part: 2 * part, whitened.whitening))
+  other = dataset.whitened(whitened.whitening._replace(matrix=2 * whitened.whitening.matrix))
   traces = []
 
   @jax.jit

@@ -129,7 +129,7 @@ class Learning:
         with held(Workdir(folder)) as memory:
           memory.check(task.memory.to_dict())
       make(task.memory, folder)
-      return SyntheticSet.load(folder / "synthetic.npz").decoded()
+      return _with_hard_labels(SyntheticSet.load(folder / "synthetic.npz")).decoded()
     except UserError as error:
       raise UserError(f"memory in {folder}: {error}") from None
 
@@ -219,6 +219,16 @@ class Learning:
       "std": accuracies.std((0, 2)).tolist(),
       "runs": accuracies.mean(2).tolist(),
     }
+
+
+def _with_hard_labels(synthetic: SyntheticSet) -> SyntheticSet:
+  """The set; raises `UserError` if its labels, or its step size, would be lost here."""
+  if synthetic.training() or synthetic.soft_labels is not None:
+    raise UserError(
+      "its set has soft labels or a step size of its own, which learners of several tasks do not "
+      "take; choose a method with hard labels"
+    )
+  return synthetic
 
 
 def _read(file: Path, networks: int) -> dict[str, Any]:

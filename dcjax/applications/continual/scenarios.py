@@ -223,7 +223,7 @@ class GDumb(InSteps):
     keys = Keys.from_seed(place.seed)._replace(evaluation=place.key())
     bound = self._evaluation(self.seen(place.seed, place.stage), keys)
     task = experiment.SYNTHETIC, place.network
-    *_, (_, record) = bound.run(task, np.concatenate(memories), 0, wait)
+    *_, (_, record) = bound.run(task, data.as_batch(np.concatenate(memories)), 0, wait)
     return Outcome(record["last"], [], None)
 
   def _evaluation(self, dataset: Dataset, keys: Keys) -> Evaluation:

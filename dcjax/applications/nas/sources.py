@@ -1,6 +1,7 @@
 """What the networks of an architecture search are trained on, and what they are chosen by."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -71,8 +72,8 @@ class Source(NamedTuple):
     name: for people.
     folder: for files; named by what is in the set.
     images: `[N, H, W, C]`, float32 normalised, or uint8 of the dataset.
-    labels: int32 `[N]`.
-    settings: of the training.
+    labels: int32 `[N]`, or soft ones `[N, classes]`.
+    settings: of the training, with what the set asks of it.
     stored: how many images must be kept for it.
     drawn: images of an epoch that are drawn from all; None: an epoch is all of them.
   """
@@ -93,8 +94,9 @@ class Source(NamedTuple):
 
   @property
   def program(self) -> Any:
-    """What sets have in common that one program trains on."""
-    return self.images.shape, self.images.dtype, self.settings, self.drawn
+    """What sets have in common that one program trains on: also their labels, unless soft."""
+    labels = self.folder if self.labels.ndim > 1 else ""
+    return self.images.shape, self.images.dtype, labels, self.settings, self.drawn
 
 
 class Sources:
@@ -145,9 +147,13 @@ class Sources:
 
   def _of_set(self, name: str, synthetic: SyntheticSet) -> Source:
     images, labels = synthetic.flat()
-    folder = f"set-{hashlib.sha256(images.tobytes()).hexdigest()[:12]}"
+    content = images.tobytes()
+    if synthetic.soft_labels is not None:
+      content += labels.tobytes()
+    folder = f"set-{hashlib.sha256(content + _asked(synthetic)).hexdigest()[:12]}"
     arrays = jnp.asarray(images), jnp.asarray(labels)
-    return Source(name, folder, *arrays, self.settings, synthetic.labels.size)
+    settings = self.settings._replace(**synthetic.training())
+    return Source(name, folder, *arrays, settings, synthetic.labels.size)
 
   def _early_stopping(self) -> Source:
     """All images, for as many steps as a coreset takes (DC, section 3.2; DSA, section 4.6)."""
@@ -170,6 +176,12 @@ class Sources:
       folder.mkdir(parents=True, exist_ok=True)
       self._selections[method].finish(None, wait)
     return SyntheticSet.load(folder / "synthetic.npz")
+
+
+def _asked(synthetic: SyntheticSet) -> bytes:
+  """What a set asks of a training; nothing of most."""
+  asked = synthetic.training()
+  return json.dumps(asked, sort_keys=True).encode() if asked else b""
 
 
 def _check(file: str, synthetic: SyntheticSet, dataset: Dataset) -> None:
