@@ -171,33 +171,59 @@ def _moments(images: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
   return mean, jnp.maximum(square - mean * mean, 0.0)
 
 
-def running_statistics(stats: Params) -> Params:
-  """The running averages of PyTorch's batch norm after one pass in training mode.
+def initial_statistics(stats: Params) -> Params:
+  """The running averages of PyTorch's batch norm before any pass: mean 0 and variance 1.
 
-  They start at mean 0 and variance 1, and go a tenth of the way to the moments of the batch, whose
-  variance is divided by one less than the number of values. In that pass each norm normalises by
-  the moments of the batch.
+  Args:
+    stats: as `Network.statistics` returns them, or their shapes.
+  """
+
+  def one(layer):
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), layer)
+    return zero | {"variance": jnp.ones_like(zero["variance"])}
+
+  return _map_norms(one, stats)
+
+
+def running_statistics(stats: Params, before: Params) -> Params:
+  """The running averages of PyTorch's batch norm after one more pass in training mode.
+
+  They go a tenth of the way to the moments of the batch, whose variance is divided by one less than
+  the number of values. In that pass each norm normalises by the moments of the batch.
 
   Args:
     stats: of the batch, as `Network.statistics` returns them.
+    before: the averages before that pass; the same tree.
 
   Returns:
     The same tree, to freeze a network with.
   """
 
-  def one(layer):
+  def one(layer, before):
+    count = layer["count"]
+    variance = layer["variance"] * count / jnp.maximum(count - 1, 1)
+    return layer | {
+      "mean": (1 - MOMENTUM) * before["mean"] + MOMENTUM * layer["mean"],
+      "variance": (1 - MOMENTUM) * before["variance"] + MOMENTUM * variance,
+    }
+
+  return _map_norms(one, stats, before)
+
+
+def _map_norms(function: Callable[..., Params], stats: Params, *others: Params) -> Params:
+  """Applies a function to what is known of each batch norm."""
+
+  def one(layer, *others):
     if not isinstance(layer, dict):
       raise UserError(
         "batch_norm: 'running' is for layers.Norm('batch') alone; set batch_norm=batch"
       )
-    count = layer["count"]
-    variance = layer["variance"] * count / jnp.maximum(count - 1, 1)
-    return layer | {
-      "mean": MOMENTUM * layer["mean"],
-      "variance": 1 - MOMENTUM + MOMENTUM * variance,
-    }
+    return function(layer, *others)
 
-  return jax.tree.map(one, stats, is_leaf=lambda tree: isinstance(tree, dict) and "count" in tree)
+  def is_norm(tree):
+    return isinstance(tree, dict) and "count" in tree
+
+  return jax.tree.map(one, stats, *others, is_leaf=is_norm)
 
 
 def _group_moments(images: Array) -> tuple[Array, Array]:

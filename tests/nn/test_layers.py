@@ -155,7 +155,8 @@ def test_running_statistics_are_pytorchs_after_one_pass(batch_network):
   """Each norm of that pass normalises by the moments of the batch, not by running ones."""
   network, params = batch_network
   images = random(6, 8, 8, 1)
-  stats = layers.running_statistics(network.statistics(params, jnp.float32(images)))
+  seen = network.statistics(params, jnp.float32(images))
+  stats = layers.running_statistics(seen, layers.initial_statistics(seen))
   for block in (0, 1):
     kernel, bias = (np.asarray(params[f"Convolution_{block}"][name]) for name in ("kernel", "bias"))
     seen = np.asarray(lax_conv(jnp.float32(images), kernel, 1)) + bias
@@ -170,9 +171,27 @@ def test_running_statistics_are_pytorchs_after_one_pass(batch_network):
 
 
 def test_running_statistics_are_of_norms_of_dcjax_alone():
-  assert layers.running_statistics({}) == {}
+  assert layers.running_statistics({}, {}) == layers.initial_statistics({}) == {}
   with pytest.raises(UserError, match=r"'running' is for layers.Norm.* set batch_norm=batch"):
-    layers.running_statistics({"mine": jnp.ones(3)})
+    layers.initial_statistics({"mine": jnp.ones(3)})
+
+
+def test_running_statistics_go_on_from_those_before():
+  def moments(mean, variance, count):
+    return {"Norm_0": {"mean": mean, "variance": variance, "count": jnp.float32(count)}}
+
+  averages = layers.initial_statistics(moments(jnp.zeros(2), jnp.zeros(2), 0))
+  averages = layers.running_statistics(
+    moments(jnp.float32([1, -2]), jnp.float32([3, 0]), 4), averages
+  )
+  averages = layers.running_statistics(
+    moments(jnp.float32([5, 0]), jnp.float32([8, 9]), 9), averages
+  )
+  # 0.9 (0.9 (0, 1) + 0.1 of the first) + 0.1 of the second; 3 * 4/3 = 4, 8 * 9/8 = 9, 9 * 9/8
+  found = averages["Norm_0"]
+  np.testing.assert_allclose(found["mean"], [0.09 * 1 + 0.1 * 5, 0.09 * -2], rtol=1e-6)
+  expected = [0.81 + 0.09 * 4 + 0.1 * 9, 0.81 + 0.1 * 10.125]
+  np.testing.assert_allclose(found["variance"], expected, rtol=1e-6)
 
 
 def test_frozen_statistics_free_an_image_from_its_batch(batch_network):
