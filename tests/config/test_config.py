@@ -562,6 +562,8 @@ def test_imagenet_with_its_classes():
   )  # fmt: skip
   assert (hundred.training.pretraining, hundred.training.networks) == (5, 10)
   assert (ten.evaluation.epochs, hundred.evaluation.epochs) == (1000, 600)  # of 90 images
+  assert (ten.evaluation.protocol, hundred.evaluation.protocol) == ("idc", "idc_hundred")
+  assert hundred.evaluation.augmentation == "idc_imagenet" and hundred.evaluation.cutmix == 1
   idm_hundred = dcjax.config.resolve(imagenet.get_config("idm100"))
   assert (idm_hundred.network.name, idm_hundred.network.depth) == ("convnet", 6)
   assert (idm_hundred.batch_real, idm_hundred.queue.batch) == (128, 128)
