@@ -138,6 +138,8 @@ def of_earlier(fields: dict[str, Any]) -> dict[str, Any]:
   for name in networks & NETWORKS.own.keys():  # no file of code is run
     sizes = find("network.name", name).earlier.items()
     older |= {f"network.{field}": value for field, value in sizes}
+  spoken = flat.get("dataset.name") in ("speech", originals.SPEECH)
+  older |= {"clamp": False} if method == "idc" and spoken else {}
   older |= {"selection.herding": "greedy"} if method in ("herding", "nas") else {}
   completed = dict(fields)
   for name, value in older.items():

@@ -50,6 +50,9 @@ EARLIER = [  # fields of an earlier version's file, and what is set where it lac
     {"network.growth": 32, "network.filters": None},
   ),
   ({"network": {"name": "resnet10", "filters": None}}, {"network.filters": None}),
+  ({"method": "idc", "dataset": {"name": "speech"}}, {"clamp": False}),
+  ({"method": "idc", "dataset": {"name": "speech"}, "clamp": True}, {"clamp": True}),
+  ({"method": "idc", "dataset": {"name": "mnist"}}, {"clamp": True}),
   ({"method": "herding", "selection": {"herding": "nearest"}}, {"selection.herding": "nearest"}),
 ]
 
