@@ -99,6 +99,8 @@ def test_evaluate_by_another_protocol(run, monkeypatch):
   assert changed("--augmentation=crop") == ("dc", "crop", 0, 1000)
   strategy = "sequence:color,one:crop_scale_rotate"
   assert changed("--protocol=idc", "--same_steps") == ("idc", strategy, 0.5, 1000)
+  with pytest.raises(UserError, match=r"evaluation.same_steps: True makes 300 epochs .* is 7;"):
+    changed("--same_steps", "--epochs=7")
   assert changed("--protocol=idc", "--cutmix=0", "--epochs=7") == (
     "idc",
     f"{strategy},sequence:cutout",

@@ -13,7 +13,12 @@ from dcjax.common.registry import NETWORKS
 from dcjax.config import numbers
 from dcjax.config.datasets import class_names, names
 from dcjax.config.defaults import default, definition, selects
-from dcjax.config.evaluation_fields import evaluation_settings, fill_evaluation
+from dcjax.config.evaluation_fields import (
+  check_steps,
+  evaluation_settings,
+  fewer_epochs,
+  fill_evaluation,
+)
 from dcjax.data import check_fields, originals
 from dcjax.data.pixels import as_range
 from dcjax.devices.strategy import LONGEST_CHUNK
@@ -23,10 +28,12 @@ from dcjax.nn.definition import find
 
 __all__ = [
   "INDIFFERENT",
+  "check_steps",
   "complete",
   "default",
   "definition",
   "evaluation_settings",
+  "fewer_epochs",
   "flatten",
   "names",
   "of_any_method",

@@ -110,7 +110,7 @@ def _evaluation(protocol: str) -> ConfigDict:
   fields.networks = 20  # trained from scratch on each set (DC, section 3.1); 0: none
   fields.epochs = placeholder(int)  # None: the protocol's
   # Where the network sees more images than are stored, fewer of the protocol's epochs, so that
-  # training costs as many steps as on the stored images (IDC, Table 2)
+  # training costs as many steps as on the stored images (IDC, Table 2); not with `epochs` given
   fields.same_steps = False
   # 'none', 'dc', 'dc_batch_norm', 'imagenet', 'idc_imagenet', or transforms as in dsa.strategy;
   # None: the protocol's

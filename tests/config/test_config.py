@@ -270,6 +270,38 @@ def test_same_steps_changes_nothing_where_nothing_is_decoded():
   assert evaluated("folder", evaluation__same_steps=True).epochs == 3000
 
 
+def test_same_steps_and_epochs_contradict_each_other():
+  """But not in a config that was resolved before, nor where the epochs are the protocol's."""
+  config = idc.get_config("cifar10,ipc=10")
+  config.evaluation.same_steps = True
+  resolved = dcjax.config.resolve(config)
+  assert resolved.evaluation.epochs == 250  # 1000, of images that are decoded to four
+  for fine in (config, resolved):
+    dcjax.config.check_steps(dcjax.config.resolve(fine))
+  config.evaluation.epochs = 1000
+  message = r"evaluation.same_steps: True makes 250 epochs .* evaluation.epochs is 1000; leave one"
+  with pytest.raises(UserError, match=message):
+    dcjax.config.check_steps(dcjax.config.resolve(config))
+  config.evaluation.same_steps = False
+  dcjax.config.check_steps(dcjax.config.resolve(config))
+
+
+def test_no_network_is_none_for_the_whole_dataset_too():
+  message = "evaluation.whole: True, but evaluation.networks=0 trains none"
+  with pytest.raises(UserError, match=message):
+    evaluated("cifar10", evaluation__whole=True, evaluation__networks=0)
+
+
+def test_the_paper_s_schedule_of_idm_trains_when_it_pushes():
+  config = idm.get_config("cifar10,ipc=10")
+  config.queue.schedule, config.queue.train_every = "paper", 7
+  message = "queue.train_every: 7, but queue.schedule=paper trains when .* queue.interval=30; leave"
+  with pytest.raises(UserError, match=message):
+    dcjax.config.resolve(config)
+  config.queue.train_every = 30
+  assert dcjax.config.resolve(dcjax.config.resolve(config)).queue.train_every == 30
+
+
 def test_cutmix_needs_two_classes():
   with pytest.raises(
     UserError, match=r"evaluation.cutmix: 1.0 needs two classes, but dataset.class"
@@ -497,7 +529,8 @@ def test_idm_follows_the_images_per_class(preset, real, regularisation, interval
     ({}, (2, 1, "running")),
     ({"schedule": "paper"}, (1, 30, "measured")),
     ({"schedule": "paper", "interval": 7}, (1, 7, "measured")),
-    ({"schedule": "paper", "train_every": 2, "networks": 3}, (3, 2, "measured")),
+    ({"schedule": "paper", "networks": 3, "accuracy": "running"}, (3, 30, "running")),
+    ({"train_every": 2, "networks": 3}, (3, 2, "running")),
     ({"accuracy": "measured"}, (2, 1, "measured")),
   ],
 )
@@ -525,6 +558,8 @@ def test_a_schedule_of_idm_fills_in_what_is_not_given(given, found):
     ("idm", "queue.networks", 4, "queue.networks: 4 cannot serve where there are queue.initial=3"),
     ("idm", "queue.networks", 0, "queue.networks: 0 is too small"),
     ("idm", "queue.train_every", 0, "queue.train_every: 0 is too small"),
+    ("idm", "queue.size", 2, "queue.initial: 3 networks do not fit a queue.size of 2"),
+    ("idm", "queue.networks", 200, "queue.networks: 200 cannot serve .* raise queue.initial"),
     ("idm", "queue.schedule", "papers", "queue.schedule: unknown 'papers'; did you mean 'paper'"),
     ("idm", "queue.accuracy", "best", "queue.accuracy: unknown 'best'; choose one of"),
     ("idm", "queue.augmentation", "crops", "queue.augmentation: unknown transform 'crops'"),

@@ -207,6 +207,14 @@ def test_networks_and_protocols_of_idc():
   assert fewer < all_epochs
 
 
+def test_a_budget_of_epochs_is_of_the_stored_images_where_steps_are_the_same():
+  for column, epochs in (("idc", 25), ("idc-i", 100), ("dm", 100)):
+    (cell,) = (c for c in TABLES["idc/2"].cells() if (c.row, c.column) == ("50-cn", column))
+    (found,) = plan.trials(cell, {"evaluation.epochs": 100}, [0])
+    assert found.config.evaluation.epochs == epochs  # 50 stored images are decoded to 200
+    assert found.experiment["epochs"] == epochs
+
+
 def test_one_experiment_in_many_tables_of_idc():
   idc = {
     trial("idc/1", "50-convnet-3", "idc").name,
