@@ -13,7 +13,7 @@ import pytest
 from dcjax.launch import evaluate as command
 from dcjax.launch import main
 
-from dcjax import SyntheticSet
+from dcjax import SyntheticSet, UserError
 from dcjax.commands import evaluate
 from dcjax.common.errors import Interrupted
 from dcjax.run.experiment import Evaluation
