@@ -98,7 +98,8 @@ def _network() -> ConfigDict:
   fields.growth = placeholder(int)
   # 'none', 'batch', 'layer', 'instance' or 'group'; None: no norm in AlexNet, else 'instance'
   fields.norm = placeholder(str)
-  fields.init = "torch"  # 'torch' (what published numbers rest on) or 'kaiming'
+  # 'torch' (what published numbers rest on), 'kaiming', or 'fan_out' (IDC's ResNets, authors' code)
+  fields.init = "torch"
   # 'float32', or 'bfloat16' for images and activations; evaluations are in float32
   fields.precision = "float32"
   return fields

@@ -31,15 +31,25 @@ def _torch_uniform(fan_in: int) -> Callable[..., Array]:
   return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
-def _initialisers(init: str, fan_in: int) -> tuple[Callable[..., Array], Callable[..., Array]]:
-  """Initialisers of weight and bias, by the name of an entry of `INITIALISERS`."""
-  if init == "torch":
+def _initialisers(
+  init: str, fan_in: int, fan_out: int | None = None
+) -> tuple[Callable[..., Array], Callable[..., Array]]:
+  """Initialisers of weight and bias, by the name of an entry of `INITIALISERS`.
+
+  Args:
+    init: the name.
+    fan_in: values that an output is computed from.
+    fan_out: of a convolution, values that an input goes to; None: it is none.
+  """
+  if init == "fan_out" and fan_out:
+    return nn.initializers.normal((2 / fan_out) ** 0.5), _torch_uniform(fan_in)
+  if init in ("torch", "fan_out"):
     return _torch_uniform(fan_in), _torch_uniform(fan_in)
   # Flax's own kaiming_normal is cut off at two deviations, which PyTorch's is not.
   return nn.initializers.variance_scaling(2.0, "fan_in", "normal"), nn.initializers.zeros
 
 
-INITIALISERS = ("torch", "kaiming")
+INITIALISERS = ("torch", "kaiming", "fan_out")
 
 # --- Layers --------------------------------------------------------------------------------
 
@@ -78,7 +88,8 @@ class Convolution(nn.Module):
   @nn.compact
   def __call__(self, images: Array) -> Array:
     channels = images.shape[-1]
-    kernel_init, bias_init = _initialisers(self.initializer, self.size**2 * channels)
+    fans = self.size**2 * channels, self.size**2 * self.filters
+    kernel_init, bias_init = _initialisers(self.initializer, *fans)
     shape = (self.size, self.size, channels, self.filters)
     kernel = self.param("kernel", kernel_init, shape, jnp.float32)
     convolve = CONVOLUTIONS[self.convolution]
@@ -102,7 +113,8 @@ class DepthwiseConvolution(nn.Module):
 
   @nn.compact
   def __call__(self, images: Array) -> Array:
-    kernel_init, _ = _initialisers(self.initializer, self.size**2)
+    fans = self.size**2, self.size**2 * images.shape[-1]  # as PyTorch counts them
+    kernel_init, _ = _initialisers(self.initializer, *fans)
     shape = (self.size, self.size, 1, images.shape[-1])
     return depthwise_conv(
       images, self.param("kernel", kernel_init, shape, jnp.float32), self.stride

@@ -593,6 +593,7 @@ def test_imagenet_with_its_classes():
   assert (hundred.lr_image, hundred.training.lr) == (1e-3, 0.1)
   assert (ten.evaluation.augmentation, ten.evaluation.cutmix) == ("idc_imagenet", 1.0)
   assert (ten.network.name, ten.formation.factor) == ("resnet10_ap", 3)
+  assert ten.network.init == hundred.network.init == "fan_out"
   # The authors' code
   assert (ten.batch_real, ten.training.pretraining, ten.training.networks) == (64, 10, 0)
   assert (hundred.batch_real, hundred.training.batch, hundred.training.weight_decay) == (

@@ -54,6 +54,20 @@ def test_kaiming_initialisation_keeps_the_variance_behind_a_relu(kind):
   np.testing.assert_array_equal(bias, 0)
 
 
+def test_fan_out_initialisation_is_of_convolutions_alone():
+  """The variance is 2 over 9 x 1024 outputs; biases and linear layers are PyTorch's."""
+  kernel, bias, fan_in = init_layer("convolution", "fan_out")
+  np.testing.assert_allclose(kernel.std(), np.sqrt(2 / 9216), rtol=0.02)
+  np.testing.assert_allclose(kernel.mean(), 0, atol=0.02 * kernel.std())
+  within = np.abs(kernel) < kernel.std()  # 68 % of normal numbers, 58 % of uniform ones
+  np.testing.assert_allclose(within.mean(), 0.6827, atol=0.01)
+  assert 0.98 * fan_in**-0.5 < np.abs(bias).max() <= fan_in**-0.5
+  for values, expected in zip(
+    init_layer("linear", "fan_out"), init_layer("linear", "torch"), strict=True
+  ):
+    np.testing.assert_array_equal(values, expected)
+
+
 # --- Norms ---------------------------------------------------------------------------------
 
 IMAGES = np.float32(3 * random(5, 4, 6, 8) + 2 * random(8, seed=1))

@@ -196,6 +196,11 @@ def test_networks_and_protocols_of_idc():
   for network in ("resnet-10", "densenet-121"):
     found = trial("idc/1", f"10-{network}", "idc")
     assert found.network["norm"] == "batch" and found.condensation.network.name == "convnet"
+    assert found.network["init"] == ("fan_out" if network == "resnet-10" else "torch")
+    assert found.condensation.network.init == "torch"
+  for network, init in (("resnetap-10", "fan_out"), ("efficientnet-b0", "torch")):
+    found = trial("idc/3", f"10-10-{network}", "idc")
+    assert (found.network["init"], found.condensation.network.init) == (init, "fan_out")
   assert trial("idc/3", "10-10-resnetap-10", "idc").network["norm"] == "instance"
   protocols = {c: trial("idc/1", "10-convnet-3", c).config.evaluation for c in ("dsa", "dm", "idc")}
   assert {c: p.protocol for c, p in protocols.items()} == {"dsa": "dsa", "dm": "idc", "idc": "idc"}
