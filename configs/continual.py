@@ -15,8 +15,8 @@ class, a network from scratch on the memory at each. Accuracy in IDM at the end,
 random 24.8 / 25.2, DSA 31.0 / 29.8, DM 33.8 / 33.7, IDM 39.3 / 39.3.
 
 `growing` (IDC, section 5.3): the same, but ConvNet-3 and ResNet-10, of 32 to 256 filters as in the
-authors' code (`--config.network.filters=64` for more), go on learning from stage to stage, held by
-distillation. IDC-I: `--config.formation.factor=1`.
+authors' code (`--config.network.filters=64` for more) and initialised as there, go on learning from
+stage to stage, held by distillation. IDC-I: `--config.formation.factor=1`.
 
 All are means over five runs, `--config.continual.runs=5`.
 """

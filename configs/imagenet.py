@@ -14,6 +14,11 @@ says something else, or nothing:
 - networks are evaluated on crops of half the image or more, with lighting noise; the text has
   "random resize-crop" (Appendix C.2), by torchvision's default of 0.08 of the image or more:
   `--config.evaluation.augmentation=imagenet`;
+- convolutions of ResNets begin as normal numbers of variance 2 / fan_out; the text does not say so:
+  `--config.network.init=torch`;
+- a hundred classes: networks are evaluated with a learning rate of 0.1, a weight decay of 1e-4 and
+  batches of 128; the text has a rate of 0.01 (Appendix C.2), and no word on the others:
+  `--config.evaluation.protocol=idc`, which is that of ten classes with batches of 64;
 - from 20 images per class on, no more than 128 images that are decoded are matched, some at a lower
   factor or whole, and a set is evaluated with all its tiles; the text does not say so:
   `--config.formation.name=uniform`, which draws 128 of all of them;
@@ -67,6 +72,7 @@ def _fill_idm(config: ConfigDict) -> None:
 
 def _fill_idc(config: ConfigDict, classes: str) -> None:
   config.network.name = "resnet10_ap"
+  config.network.init = "fan_out"  # (authors' code)
   config.formation.factor = 3  # (IDC, section 5)
   # formation.name: 'bounded' from 20 images a class on, else 'uniform' (authors' code)
   # lr_image: 0.003 x ipc / 10 for ten classes, 0.001 x ipc / 10 for a hundred (Appendix C.1,
@@ -80,6 +86,7 @@ def _fill_idc(config: ConfigDict, classes: str) -> None:
     config.training.steps = 4  # on 500 images
     config.training.networks, config.training.pretraining = 10, 5
     config.batch_real = 128
+    config.evaluation.protocol = "idc_hundred"  # (authors' code); 'idc' in the text
 
 
 def _smoke(config: ConfigDict) -> ConfigDict:

@@ -13,7 +13,9 @@ Mini Speech Commands is downloaded; `--config.dataset.data_dir=FOLDER` takes the
 
 `dcjax select` takes `configs/speech.py:herding,ipc=10`, and `dcjax table --table idc/4` runs all.
 Herding is greedy, and 'random' are the first spectrograms of each word (authors' code);
-`--config.selection.random=drawn` draws them.
+`--config.selection.random=drawn` draws them. Whenever a network of IDC begins, values below the
+least of the real spectrograms are brought up to it (authors' code); the text does not say so:
+`--config.clamp=False`.
 """
 
 from ml_collections import ConfigDict

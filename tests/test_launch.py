@@ -13,7 +13,7 @@ import pytest
 from dcjax.launch import evaluate as command
 from dcjax.launch import main
 
-from dcjax import SyntheticSet
+from dcjax import SyntheticSet, UserError
 from dcjax.commands import evaluate
 from dcjax.common.errors import Interrupted
 from dcjax.run.experiment import Evaluation
@@ -99,6 +99,8 @@ def test_evaluate_by_another_protocol(run, monkeypatch):
   assert changed("--augmentation=crop") == ("dc", "crop", 0, 1000)
   strategy = "sequence:color,one:crop_scale_rotate"
   assert changed("--protocol=idc", "--same_steps") == ("idc", strategy, 0.5, 1000)
+  with pytest.raises(UserError, match=r"evaluation.same_steps: True makes 300 epochs .* is 7;"):
+    changed("--same_steps", "--epochs=7")
   assert changed("--protocol=idc", "--cutmix=0", "--epochs=7") == (
     "idc",
     f"{strategy},sequence:cutout",

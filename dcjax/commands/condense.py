@@ -55,6 +55,7 @@ def condense(
     Interrupted: SIGTERM or Ctrl-C, after a checkpoint was saved.
   """
   config = config_lib.resolve(config)
+  config_lib.check_steps(config)
   if config_lib.selects(config.method):
     raise UserError(f"method: {config.method} selects real images; use dcjax select")
   fields = config.to_dict()

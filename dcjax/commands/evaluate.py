@@ -200,7 +200,10 @@ def _config(
   config.evaluation.update(changes)
   if seed is not None:
     config.seed = seed
-  return config_lib.resolve(config)
+  config = config_lib.resolve(config)
+  if {"same_steps", "epochs"} <= changes.keys():
+    config_lib.check_steps(config)
+  return config
 
 
 def load(

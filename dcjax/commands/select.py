@@ -60,6 +60,7 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
   if isinstance(config, ConfigDict):
     check_name("method", str(config.get("method")), coreset.SELECTIONS)
   config = config_lib.resolve(config)
+  config_lib.check_steps(config)
   if config.compute.streaming:
     raise UserError("compute.streaming: a selection looks at all images in memory; leave it out")
   with held(Workdir(workdir)) as folder:

@@ -16,6 +16,7 @@ from dcjax.common.errors import UserError, nearest
 from dcjax.common.files import LOCK, expand
 from dcjax.data import Dataset
 from dcjax.devices import compilation
+from dcjax.methods.setup import decoder
 from dcjax.run import experiment
 from dcjax.run.experiment import Evaluation, Keys
 from dcjax.run.interrupt import Interrupts
@@ -251,14 +252,16 @@ class Filling:
     return self._loaded[1]
 
   def _check(self, trials: Sequence[Trial]) -> None:
-    """Builds all datasets and networks, which checks them; nothing is computed."""
+    """Builds datasets, networks and formations, which checks them; nothing is computed."""
     for trial in sorted(trials, key=lambda trial: trial.config.dataset.name):
       config = trial.config
       try:
         dataset = self._dataset(config)
       except UserError as error:
         raise UserError(f"{error}; or choose rows of other data with --rows") from None
-      experiment.network(config, dataset, experiment.strategy(config, dataset))
+      layout = experiment.strategy(config, dataset)
+      experiment.network(config, dataset, layout)
+      decoder(config, dataset)
       _evaluation(config, dataset)
 
   def _run(self, trial: Trial) -> None:

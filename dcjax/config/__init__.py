@@ -13,7 +13,12 @@ from dcjax.common.registry import NETWORKS
 from dcjax.config import numbers
 from dcjax.config.datasets import class_names, names
 from dcjax.config.defaults import default, definition, selects
-from dcjax.config.evaluation_fields import evaluation_settings, fill_evaluation
+from dcjax.config.evaluation_fields import (
+  check_steps,
+  evaluation_settings,
+  fewer_epochs,
+  fill_evaluation,
+)
 from dcjax.data import check_fields, originals
 from dcjax.data.pixels import as_range
 from dcjax.devices.strategy import LONGEST_CHUNK
@@ -23,10 +28,12 @@ from dcjax.nn.definition import find
 
 __all__ = [
   "INDIFFERENT",
+  "check_steps",
   "complete",
   "default",
   "definition",
   "evaluation_settings",
+  "fewer_epochs",
   "flatten",
   "names",
   "of_any_method",
@@ -138,6 +145,8 @@ def of_earlier(fields: dict[str, Any]) -> dict[str, Any]:
   for name in networks & NETWORKS.own.keys():  # no file of code is run
     sizes = find("network.name", name).earlier.items()
     older |= {f"network.{field}": value for field, value in sizes}
+  spoken = flat.get("dataset.name") in ("speech", originals.SPEECH)
+  older |= {"clamp": False} if method == "idc" and spoken else {}
   older |= {"selection.herding": "greedy"} if method in ("herding", "nas") else {}
   completed = dict(fields)
   for name, value in older.items():

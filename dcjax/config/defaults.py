@@ -100,7 +100,8 @@ def _network() -> ConfigDict:
   fields.growth = placeholder(int)
   # 'none', 'batch', 'layer', 'instance' or 'group'; None: no norm in AlexNet, else 'instance'
   fields.norm = placeholder(str)
-  fields.init = "torch"  # 'torch' (what published numbers rest on) or 'kaiming'
+  # 'torch' (what published numbers rest on), 'kaiming', or 'fan_out' (IDC's ResNets, authors' code)
+  fields.init = "torch"
   # 'float32', or 'bfloat16' for images and activations; evaluations are in float32
   fields.precision = "float32"
   return fields
@@ -108,11 +109,11 @@ def _network() -> ConfigDict:
 
 def _evaluation(protocol: str) -> ConfigDict:
   fields = ConfigDict()
-  fields.protocol = protocol  # 'dc', 'dsa', 'dm', 'idc', 'idm' or 'idc_continual'
+  fields.protocol = protocol  # 'dc', 'dsa', 'dm', 'idc', 'idc_hundred', 'idm' or 'idc_continual'
   fields.networks = 20  # trained from scratch on each set (DC, section 3.1); 0: none
   fields.epochs = placeholder(int)  # None: the protocol's
   # Where the network sees more images than are stored, fewer of the protocol's epochs, so that
-  # training costs as many steps as on the stored images (IDC, Table 2)
+  # training costs as many steps as on the stored images (IDC, Table 2); not with `epochs` given
   fields.same_steps = False
   # 'none', 'dc', 'dc_batch_norm', 'imagenet', 'idc_imagenet', or transforms as in dsa.strategy;
   # None: the protocol's

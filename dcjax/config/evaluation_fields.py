@@ -24,10 +24,41 @@ def fill_evaluation(config: ConfigDict) -> None:
       f"evaluation.cutmix: {fields.cutmix} needs two classes, but dataset.classes names one; "
       "name more"
     )
+  if fields.whole and not fields.networks:
+    raise UserError(
+      "evaluation.whole: True, but evaluation.networks=0 trains none; raise that, or leave it out"
+    )
   if fields.epochs is None:
-    seen = kind._replace(decoded=kind.ipc) if fields.same_steps else kind
-    epochs = protocol.epochs(seen, fields.augmentation)
-    fields.epochs = same_steps(epochs, stored=seen.decoded, decoded=kind.decoded)
+    fields.epochs = _epochs(fields, kind)
+
+
+def check_steps(config: ConfigDict) -> None:
+  """Raises `UserError` if a user has asked for `same_steps`, and for epochs, too.
+
+  Files of runs are not checked: in those that were made before, the epochs stand.
+
+  Args:
+    config: as `resolve` returns it.
+  """
+  fields = config.evaluation
+  by_protocol = _epochs(fields, _kind(config))
+  if fields.same_steps and fields.epochs != by_protocol:
+    raise UserError(
+      f"evaluation.same_steps: True makes {by_protocol} epochs of the protocol's, but "
+      f"evaluation.epochs is {fields.epochs}; leave one of them out"
+    )
+
+
+def fewer_epochs(config: ConfigDict, epochs: int) -> int:
+  """Passes over the images of a set that take the steps of so many over those stored."""
+  return same_steps(epochs, stored=config.ipc, decoded=_decoded_ipc(config))
+
+
+def _epochs(fields: ConfigDict, kind: Kind) -> int:
+  """What the protocol says of epochs."""
+  seen = kind._replace(decoded=kind.ipc) if fields.same_steps else kind
+  epochs = PROTOCOLS[fields.protocol].epochs(seen, fields.augmentation)
+  return same_steps(epochs, stored=seen.decoded, decoded=kind.decoded)
 
 
 def _kind(config: ConfigDict) -> Kind:

@@ -56,7 +56,8 @@ def loss(setup: Setup, settings: dc.DCSettings) -> Callable[[Array, Dataset, Key
     params = bound.network.init(network_key)
     batches = matching.draw(dataset, match_key)
     stored = Stored(images, {})
-    return jnp.mean(matching.match(params, stored, dataset, batches, match_key, distance))
+    found = matching.match(params, stored, dataset, batches, match_key, compare=distance)
+    return jnp.mean(found)
 
   return measure
 

@@ -64,12 +64,22 @@ class DCSettings(NamedTuple):
   distance: str = "ours"  # D: 'ours' (DC, Eq. 10), 'mse', 'cos' (Table T11) or 'l1'
   inner_loop: int = by_rule(int)  # T, matchings with one network; None: by ipc (authors' code)
   network_epochs: int = by_rule(int)  # passes over S between two matchings; None: by ipc
-  # What a network with batch norm is frozen with while gradients match: 'running' averages after
-  # one batch of real images (authors' code), or the moments of that 'batch' (DC, Appendix A)
+  # What a network with batch norm is frozen with while gradients match: 'running' averages, which
+  # a batch of real images has moved before, and those that trained it (authors' code), or the
+  # moments of that 'batch' (DC, Appendix A)
   batch_norm: str = "running"
   batch_real: int = 256  # real images of each class in one matching (authors' code)
   lr_image: float = 0.1  # eta_S (authors' code)
   lr_network: float = 0.01  # eta_theta (authors' code)
+
+
+class Averaged(NamedTuple):
+  """A network between two matchings."""
+
+  params: Params  # theta_t
+  # Running averages of batch norm, which every pass in training mode moves (authors' code); empty
+  # without, or with `batch_norm` 'batch'
+  averages: Params
 
 
 def dc(setup: Setup, settings: DCSettings) -> Method:
@@ -95,9 +105,9 @@ def dc(setup: Setup, settings: DCSettings) -> Method:
       losses, gradients = found
       return step_images(optimizer, state, gradients), losses.mean()
 
-    step, params = _inner_loop(setup, settings, dataset, matching.match, move, key)
+    step, network = _inner_loop(matching, settings, dataset, matching.match, move, key)
     steps = jnp.arange(settings.inner_loop), batches
-    (state, _), losses = jax.lax.scan(step, (state, params), steps)  # line 4
+    (state, _), losses = jax.lax.scan(step, (state, network), steps)  # line 4
     return state, {"loss": losses.mean()}
 
   return Method(
@@ -139,9 +149,9 @@ def gradient_norms(
     return optax.tree.norm(target), optax.tree.norm(ours(stored))
 
   match = partial(matching.match, compare=norms)  # in place of D and its gradient
-  step, params = _inner_loop(setup, settings, dataset, match, lambda *each: each, key)
+  step, network = _inner_loop(matching, settings, dataset, match, lambda *each: each, key)
   steps = jnp.arange(settings.inner_loop), _draw(matching, settings.inner_loop, dataset, key)
-  return jax.lax.scan(step, (State(stored, optimizer=()), params), steps)[1]
+  return jax.lax.scan(step, (State(stored, optimizer=()), network), steps)[1]
 
 
 def _draw(matching: GradientMatching, inner_loop: int, dataset: Dataset, key: Key) -> Batches:
@@ -152,12 +162,17 @@ def _draw(matching: GradientMatching, inner_loop: int, dataset: Dataset, key: Ke
 
 
 def _inner_loop(
-  setup: Setup, settings: DCSettings, dataset: Dataset, match: Any, move: Any, key: Key
-) -> tuple[Callable[..., Any], Params]:
+  matching: GradientMatching,
+  settings: DCSettings,
+  dataset: Dataset,
+  match: Any,
+  move: Any,
+  key: Key,
+) -> tuple[Callable[..., Any], Averaged]:
   """The inner loop of an outer iteration, for `jax.lax.scan`: lines 3 to 9 of Algorithm 1.
 
   Args:
-    setup: as of `dc`.
+    matching: lines 5 to 8, as of `gradient_matching`.
     settings: hyper-parameters.
     dataset: the real images.
     match: as `GradientMatching.match`; lines 5 to 8, all classes at once, since they do not depend
@@ -166,24 +181,27 @@ def _inner_loop(
     key: of the outer iteration.
 
   Returns:
-    `step((state, params), (t, batches)) -> ((state, params), results)`, and theta_0.
+    `step((state, network), (t, batches)) -> ((state, network), results)`, and theta_0.
   """
   network_key, steps_key = jax.random.split(key)
 
   def step(carry, each):
-    (state, params), (t, batches) = carry, each
+    (state, (params, averages)), (t, batches) = carry, each
     match_key, train_key = _step_keys(steps_key, t)
-    found = match(params, state.stored, dataset, batches, match_key)  # lines 5 to 7
+    stats = matching.freeze(params, dataset, batches, averages)
+    found = match(params, state.stored, dataset, batches, match_key, stats=stats)  # lines 5 to 7
     state, results = move(state, found)  # line 8
+    network = Averaged(params, stats if averages else {})
     # Line 9. The last network would not be used: line 3 draws a new one (DC, Appendix A).
-    params = jax.lax.cond(
+    network = jax.lax.cond(
       t < settings.inner_loop - 1,
-      lambda: _train(setup, settings, dataset, params, state.stored, train_key),
-      lambda: params,
+      lambda: _train(matching.setup, settings, dataset, network, state.stored, train_key),
+      lambda: network,
     )
-    return (state, params), results
+    return (state, network), results
 
-  return step, setup.network.init(network_key)  # line 3: theta_0 ~ P
+  params = matching.setup.network.init(network_key)  # line 3: theta_0 ~ P
+  return step, Averaged(params, matching.averages(params, dataset))
 
 
 def _step_keys(key: Key, t: Array) -> tuple[Key, Key]:
@@ -193,25 +211,29 @@ def _step_keys(key: Key, t: Array) -> tuple[Key, Key]:
 
 
 def _train(
-  setup: Setup, settings: DCSettings, dataset: Dataset, params: Params, stored: Stored, key: Key
-) -> Params:
+  setup: Setup, settings: DCSettings, dataset: Dataset, before: Averaged, stored: Stored, key: Key
+) -> Averaged:
   """Line 9 of Algorithm 1: trains a network on all of S."""
   network, strategy, augmentations, formation = setup
   optimizer = optax.sgd(settings.lr_network)
+  state = optimizer.init(before.params)
+  if before.averages:
+    optimizer = training.with_averages(optimizer, network.statistics)
+    state = state, before.averages
   # All classes in one set, in batches of at most 256 (DSA, hyper-parameters).
   images, labels = data.as_batch(formation.decode_classes(stored, dataset.whitening))
   batch = min(BATCH_SYNTHETIC, len(labels))
   batching = training.Batching(batch, strategy.blocks(batch), augment=augmentations.network)
-  carry, _ = training.epochs(
+  params, state = training.epochs(
     training.Learner(network, optimizer, batching),
-    (params, optimizer.init(params)),
+    (before.params, state),
     images,
     labels,
     key,
     start=0,
     stop=settings.network_epochs,
   )
-  return carry
+  return Averaged(params, state[1] if before.averages else {})
 
 
 # --- As configs and commands know it -----------------------------------------------------------

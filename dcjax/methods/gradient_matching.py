@@ -13,13 +13,14 @@ from dcjax.data import Dataset
 from dcjax.devices.sharding import map_classes, share_batch, sum_batch
 from dcjax.methods.setup import Setup
 from dcjax.nn import training
-from dcjax.nn.layers import running_statistics
+from dcjax.nn.layers import initial_statistics, running_statistics
 from dcjax.sets.formation import Stored, over_classes
 
 STATISTICS_BATCH = 16  # real images a class that freeze batch norm's statistics
-STATISTICS: dict[str, Callable[[Params], Params]] = {
+# From the moments of the batch, and the running averages before it.
+STATISTICS: dict[str, Callable[[Params, Params], Params]] = {
   "running": running_statistics,
-  "batch": lambda stats: stats,
+  "batch": lambda stats, before: stats,
 }
 
 
@@ -39,7 +40,7 @@ class GradientMatching(NamedTuple):
     batch_real: real images of each class.
     batch_synthetic: most synthetic images of a class, drawn at random; None: all.
     statistics: what batch norm is frozen with, an entry of `STATISTICS`: the moments of a batch of
-      real images, or the running averages that PyTorch's has after one pass of it.
+      real images, or the running averages that PyTorch's has after a pass of it.
   """
 
   setup: Setup
@@ -63,6 +64,8 @@ class GradientMatching(NamedTuple):
     dataset: Dataset,
     batches: Batches,
     key: Key,
+    *,
+    stats: Params | None = None,
     compare: Callable[[Stored, Callable[[Stored], Params], Params], Any] | None = None,
   ) -> Any:
     """The distances of all classes and the gradient of their sum to what is stored.
@@ -73,6 +76,7 @@ class GradientMatching(NamedTuple):
       dataset: the real images T.
       batches: those that `draw` has drawn, with the same key.
       key: of their augmentation; each class draws its own.
+      stats: what batch norm is frozen with; None: what `freeze` returns of a new network.
       compare: `compare(stored, ours, target)`, what is computed of a class in place of that, from
         what is stored of it, `ours(stored)`, which is the gradient of its synthetic images after
         augmentation, and the gradient of its real batch.
@@ -83,7 +87,8 @@ class GradientMatching(NamedTuple):
     """
     network, strategy, augmentations, formation = self.setup
     augment_key = jax.random.split(key, 3)[2]
-    stats = self._frozen_statistics(params, dataset, batches.statistics)
+    if stats is None:
+      stats = self.freeze(params, dataset, batches, self.averages(params, dataset))
 
     def one_class(shared, each):
       params, stats, weights, dataset, augment_key = shared
@@ -123,10 +128,28 @@ class GradientMatching(NamedTuple):
     order = jax.random.permutation(jax.random.fold_in(key, 1), len(images))
     return images[order[: self.batch_synthetic]]
 
-  def _frozen_statistics(self, params: Params, dataset: Dataset, indices: Array | None) -> Params:
-    """Statistics of batch norm from real images of all classes, frozen while gradients match."""
-    if indices is None:
+  def freeze(self, params: Params, dataset: Dataset, batches: Batches, before: Params) -> Params:
+    """Statistics of batch norm from real images of all classes, frozen while gradients match.
+
+    Args:
+      params: theta.
+      dataset: the real images.
+      batches: those that `draw` has drawn.
+      before: running averages before this pass, as `averages` has them.
+
+    Returns:
+      The statistics; empty without batch norm.
+    """
+    if batches.statistics is None:
       return {}
-    images = dataset.normalise(dataset.images[indices])
+    images = dataset.normalise(dataset.images[batches.statistics])
     seen = self.setup.network.statistics(params, images.reshape(-1, *dataset.image_shape))
-    return STATISTICS[self.statistics](seen)
+    return STATISTICS[self.statistics](seen, before)
+
+  def averages(self, params: Params, dataset: Dataset) -> Params:
+    """Running averages of batch norm before any pass; empty where nothing is frozen with them."""
+    network = self.setup.network
+    if not (network.batch_norm and self.statistics == "running"):
+      return {}
+    image = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
+    return initial_statistics(jax.eval_shape(network.statistics, params, image))

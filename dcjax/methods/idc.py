@@ -71,6 +71,7 @@ MANY = 20  # images a class of ImageNet, from which on too many tiles would be m
 # By dataset, matchings of all classes: 100 with each of 500, 1000 or 2000 networks (authors' code).
 ITERATIONS = {"folder": 50_000, "imagenet*": 50_000, "speech": 100_000, "*": 200_000}
 SQUARED = ("cifar10", "cifar100", "svhn_cropped")  # matched by squared distances
+CHUNK = 1000  # images whose values are looked at together
 DATA = ("real", "synthetic")  # what networks are trained on (Table 5)
 
 
@@ -108,6 +109,10 @@ class IDCSettings(NamedTuple):
   batch_real: int = 64  # real images of each class in one matching (authors' code)
   batch_synthetic: int = 128  # most decoded images of each class in one (authors' code)
   lr_image: float = by_rule(float)  # lambda; None: `rate`
+  # Whether stored values are brought back to where real ones are whenever a network begins: pixels
+  # into [0, 1], those of a spectrogram up to the least of the training data (authors' code); the
+  # text does not
+  clamp: bool = True
   training: TrainingSettings = TrainingSettings()  # of the networks that gradients are taken of
 
 
@@ -120,13 +125,14 @@ class IDCState(NamedTuple):
   pool: Params  # pretrained networks, each leaf with a leading axis [networks]; or empty
 
 
-def idc(setup: Setup, settings: IDCSettings) -> Method:
+def idc(setup: Setup, settings: IDCSettings, *, least: float | None = None) -> Method:
   """IDC (Algorithm 1); IDC-I with a formation that leaves images as they are.
 
   Args:
     setup: the network theta, which has convolutions; layout, augmentations a_omega of what is
       matched and a_omega' of what networks are trained on, and the formation f.
     settings: hyper-parameters; the pretraining of networks is in steps.
+    least: that stored values can be, where they are not pixels in [0, 1]; None: any.
 
   Returns:
     The method; its metrics are `loss`, the distance averaged over classes.
@@ -169,8 +175,9 @@ def idc(setup: Setup, settings: IDCSettings) -> Method:
 
   def renew(state: IDCState, dataset: Dataset, indices: Any, key: Key, number: Array):
     stored = state.stored
-    if formation.unit:  # only here are pixels brought back into [0, 1]
-      stored = stored._replace(images=jnp.clip(stored.images, 0, 1))
+    if settings.clamp:  # here alone
+      bounds = (0.0, 1.0) if formation.unit else (least, None)
+      stored = stored._replace(images=jnp.clip(stored.images, *bounds))
     network = networks.choose(state.pool, jax.random.split(key, 3)[0])
     return state._replace(stored=stored, network=network), {}
 
@@ -222,7 +229,14 @@ def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   )
   bound = bound._replace(augmentations=bound.augmentations._replace(network=network))
   settings = from_fields(IDCSettings(), config)
-  return idc(bound, settings._replace(training=in_steps(settings.training, dataset)))
+  settings = settings._replace(training=in_steps(settings.training, dataset))
+  return idc(bound, settings, least=None if bound.formation.unit else _least(dataset))
+
+
+def _least(dataset: Dataset) -> float:
+  """The least value of the training images, as networks see them."""
+  chunks = range(0, len(dataset.images), CHUNK)
+  return min(float(dataset.normalise(dataset.images[k : k + CHUNK]).min()) for k in chunks)
 
 
 def _check_convolutions(config: ConfigDict, phi: Network) -> None:

@@ -270,6 +270,11 @@ def _resolve_queue(queue: ConfigDict, dataset: str) -> None:
       f"queue.networks: {queue.networks} cannot serve where there are queue.initial="
       f"{queue.initial} at first; lower it, or raise queue.initial"
     )
+  if queue.schedule == "paper" and queue.train_every != queue.interval:
+    raise UserError(
+      f"queue.train_every: {queue.train_every}, but queue.schedule=paper trains when it pushes, "
+      f"every queue.interval={queue.interval}; leave one out, or set queue.schedule=program"
+    )
   if not 0 < queue.classes <= 1:
     raise UserError(f"queue.classes: {queue.classes} is no share; give one above 0, 1 at most")
   if queue.pretrained:

@@ -36,9 +36,14 @@ SETS: dict[str, tuple[str, ...]] = {
   "activations": _convnets("activation", ("sigmoid", "relu", "leaky_relu")),
   "norms": _convnets("norm", layers.NORMS),
   "poolings": _convnets("pooling", ("none", "max", "average")),
-  # IDC, Tables 1 to 3: those that are trained only have batch norm (authors' code)
-  "idc": ("convnet", "resnet10:norm=batch", "densenet121:norm=batch"),
-  "idc_imagenet": ("resnet10_ap", "resnet18:norm=batch", "efficientnet_b0:norm=batch"),
+  # IDC, Tables 1 to 3: those that are trained only have batch norm, and ResNets an initialisation
+  # of their own (authors' code)
+  "idc": ("convnet", "resnet10:norm=batch:init=fan_out", "densenet121:norm=batch"),
+  "idc_imagenet": (
+    "resnet10_ap:init=fan_out",
+    "resnet18:norm=batch:init=fan_out",
+    "efficientnet_b0:norm=batch:init=torch",
+  ),
 }
 
 

@@ -31,15 +31,25 @@ def _torch_uniform(fan_in: int) -> Callable[..., Array]:
   return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
-def _initialisers(init: str, fan_in: int) -> tuple[Callable[..., Array], Callable[..., Array]]:
-  """Initialisers of weight and bias, by the name of an entry of `INITIALISERS`."""
-  if init == "torch":
+def _initialisers(
+  init: str, fan_in: int, fan_out: int | None = None
+) -> tuple[Callable[..., Array], Callable[..., Array]]:
+  """Initialisers of weight and bias, by the name of an entry of `INITIALISERS`.
+
+  Args:
+    init: the name.
+    fan_in: values that an output is computed from.
+    fan_out: of a convolution, values that an input goes to; None: it is none.
+  """
+  if init == "fan_out" and fan_out:
+    return nn.initializers.normal((2 / fan_out) ** 0.5), _torch_uniform(fan_in)
+  if init in ("torch", "fan_out"):
     return _torch_uniform(fan_in), _torch_uniform(fan_in)
   # Flax's own kaiming_normal is cut off at two deviations, which PyTorch's is not.
   return nn.initializers.variance_scaling(2.0, "fan_in", "normal"), nn.initializers.zeros
 
 
-INITIALISERS = ("torch", "kaiming")
+INITIALISERS = ("torch", "kaiming", "fan_out")
 
 # --- Layers --------------------------------------------------------------------------------
 
@@ -78,7 +88,8 @@ class Convolution(nn.Module):
   @nn.compact
   def __call__(self, images: Array) -> Array:
     channels = images.shape[-1]
-    kernel_init, bias_init = _initialisers(self.initializer, self.size**2 * channels)
+    fans = self.size**2 * channels, self.size**2 * self.filters
+    kernel_init, bias_init = _initialisers(self.initializer, *fans)
     shape = (self.size, self.size, channels, self.filters)
     kernel = self.param("kernel", kernel_init, shape, jnp.float32)
     convolve = CONVOLUTIONS[self.convolution]
@@ -102,7 +113,8 @@ class DepthwiseConvolution(nn.Module):
 
   @nn.compact
   def __call__(self, images: Array) -> Array:
-    kernel_init, _ = _initialisers(self.initializer, self.size**2)
+    fans = self.size**2, self.size**2 * images.shape[-1]  # as PyTorch counts them
+    kernel_init, _ = _initialisers(self.initializer, *fans)
     shape = (self.size, self.size, 1, images.shape[-1])
     return depthwise_conv(
       images, self.param("kernel", kernel_init, shape, jnp.float32), self.stride
@@ -171,33 +183,59 @@ def _moments(images: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
   return mean, jnp.maximum(square - mean * mean, 0.0)
 
 
-def running_statistics(stats: Params) -> Params:
-  """The running averages of PyTorch's batch norm after one pass in training mode.
+def initial_statistics(stats: Params) -> Params:
+  """The running averages of PyTorch's batch norm before any pass: mean 0 and variance 1.
 
-  They start at mean 0 and variance 1, and go a tenth of the way to the moments of the batch, whose
-  variance is divided by one less than the number of values. In that pass each norm normalises by
-  the moments of the batch.
+  Args:
+    stats: as `Network.statistics` returns them, or their shapes.
+  """
+
+  def one(layer):
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), layer)
+    return zero | {"variance": jnp.ones_like(zero["variance"])}
+
+  return _map_norms(one, stats)
+
+
+def running_statistics(stats: Params, before: Params) -> Params:
+  """The running averages of PyTorch's batch norm after one more pass in training mode.
+
+  They go a tenth of the way to the moments of the batch, whose variance is divided by one less than
+  the number of values. In that pass each norm normalises by the moments of the batch.
 
   Args:
     stats: of the batch, as `Network.statistics` returns them.
+    before: the averages before that pass; the same tree.
 
   Returns:
     The same tree, to freeze a network with.
   """
 
-  def one(layer):
+  def one(layer, before):
+    count = layer["count"]
+    variance = layer["variance"] * count / jnp.maximum(count - 1, 1)
+    return layer | {
+      "mean": (1 - MOMENTUM) * before["mean"] + MOMENTUM * layer["mean"],
+      "variance": (1 - MOMENTUM) * before["variance"] + MOMENTUM * variance,
+    }
+
+  return _map_norms(one, stats, before)
+
+
+def _map_norms(function: Callable[..., Params], stats: Params, *others: Params) -> Params:
+  """Applies a function to what is known of each batch norm."""
+
+  def one(layer, *others):
     if not isinstance(layer, dict):
       raise UserError(
         "batch_norm: 'running' is for layers.Norm('batch') alone; set batch_norm=batch"
       )
-    count = layer["count"]
-    variance = layer["variance"] * count / jnp.maximum(count - 1, 1)
-    return layer | {
-      "mean": MOMENTUM * layer["mean"],
-      "variance": 1 - MOMENTUM + MOMENTUM * variance,
-    }
+    return function(layer, *others)
 
-  return jax.tree.map(one, stats, is_leaf=lambda tree: isinstance(tree, dict) and "count" in tree)
+  def is_norm(tree):
+    return isinstance(tree, dict) and "count" in tree
+
+  return jax.tree.map(one, stats, *others, is_leaf=is_norm)
 
 
 def _group_moments(images: Array) -> tuple[Array, Array]:

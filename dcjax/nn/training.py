@@ -11,6 +11,7 @@ import optax
 from dcjax.augment import cutmix
 from dcjax.common.types import Array, Key, Params
 from dcjax.nn import Network
+from dcjax.nn.layers import running_statistics
 
 CHUNK = 16  # steps on real images whose batches are in memory at the same time
 
@@ -79,7 +80,10 @@ def squared_error(logits: Array, targets: Array) -> Array:
 
 
 class Learner(NamedTuple):
-  """A network with all that its training takes beside images."""
+  """A network with all that its training takes beside images.
+
+  An optimiser with extra arguments is given `images`, those that the network has seen in a step.
+  """
 
   network: Network
   optimizer: optax.GradientTransformation
@@ -92,6 +96,27 @@ def sgd(
 ) -> optax.GradientTransformation:
   """PyTorch's SGD: the decay is added to the gradient, hence goes through the momentum."""
   return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(rate, momentum=momentum))
+
+
+def with_averages(
+  optimizer: optax.GradientTransformation, moments: Callable[[Params, Array], Params]
+) -> optax.GradientTransformationExtraArgs:
+  """An optimiser that keeps the running averages of batch norm, too, as PyTorch's networks do.
+
+  Args:
+    optimizer: what the network learns by.
+    moments: `moments(params, images)`, see `Network.statistics`.
+
+  Returns:
+    The optimiser; its state is `(state of the other, averages)`, and has to be made by hand.
+  """
+
+  def update(gradients, state, params=None, *, images, **extra):
+    inner, before = state
+    updates, inner = optimizer.update(gradients, inner, params)
+    return updates, (inner, running_statistics(moments(params, images), before))
+
+  return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
 def in_blocks(function: Callable[[Array], Any], images: Array, *, block: int) -> Any:
@@ -320,7 +345,8 @@ def _step(
   gradients, right = gradient_and_right(
     network, params, images, targets, weights, block=batching.block, key=drop_key, loss=loss
   )
-  updates, state = optimizer.update(gradients, state, params)
+  update = optax.with_extra_args_support(optimizer).update
+  updates, state = update(gradients, state, params, images=images)
   return (optax.apply_updates(params, updates), state), right
 
 

@@ -148,8 +148,8 @@ TABLES = (
       _by("CN"),
       _by("CN-W", width=256),
       _by("CN-D", depth=4),
-      _by("RN", name="resnet10"),
-      _by("RNAP", name="resnet10_ap"),
+      _by("RN", name="resnet10", init="fan_out"),
+      _by("RNAP", name="resnet10_ap", init="fan_out"),
     ),
     figures=figures("""
       58.3 58.8 56.6 51.4 53.5

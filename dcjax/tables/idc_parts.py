@@ -17,20 +17,20 @@ CORESETS: dict[str, dict[str, Any]] = {
   for label, name in {"Random": "random", "Herding": "herding"}.items()
 }
 
-# The networks that are trained on a set. Those that do not condense have batch norm (authors'
-# code).
+# The networks that are trained on a set. Those that do not condense have batch norm, and ResNets an
+# initialisation of their own (authors' code).
 CONVNET: dict[str, Any] = {"evaluation.architectures": ("convnet",)}
 TESTED: dict[str, dict[str, Any]] = {
   "ConvNet-3": CONVNET,
-  "ResNetAP-10": {"evaluation.architectures": ("resnet10_ap",)},
+  "ResNetAP-10": {"evaluation.architectures": ("resnet10_ap:init=fan_out",)},
   **{
-    label: {"evaluation.architectures": (f"{name}:norm=batch",)}
-    for label, name in {
-      "ResNet-10": "resnet10",
-      "DenseNet-121": "densenet121",
-      "ResNet-18": "resnet18",
-      "EfficientNet-B0": "efficientnet_b0",
-    }.items()
+    label: {"evaluation.architectures": (f"{name}:norm=batch:init={init}",)}
+    for label, name, init in (
+      ("ResNet-10", "resnet10", "fan_out"),
+      ("DenseNet-121", "densenet121", "torch"),
+      ("ResNet-18", "resnet18", "fan_out"),
+      ("EfficientNet-B0", "efficientnet_b0", "torch"),
+    )
   },
 }
 SHORT = {"CN": "ConvNet-3", "RN": "ResNet-10", "DN": "DenseNet-121"}  # names of Tables 2 and 9

@@ -131,7 +131,7 @@ def _legend(cells: Sequence[Cell], results: Results) -> str:
       "Top n: the n best of as many random subsets as selection.candidates says, of one seed, "
       "ranked by the accuracy that is shown."
     )
-  if any(cell.fields["method"] == WHOLE for cell in cells):
+  if any(cell.fields.get("method") == WHOLE for cell in cells):
     sentences.append("Whole Dataset: one set, so one seed.")
   return " ".join(sentences)
 

@@ -118,7 +118,8 @@ def trials(cell: Cell, changes: Mapping[str, Any], seeds: Sequence[int]) -> list
 
   Args:
     cell: which.
-    changes: config fields that replace the paper's, where the cell's method has them.
+    changes: config fields that replace the paper's, where the cell's method has them; epochs are
+      passes over the stored images where a cell has `evaluation.same_steps`.
     seeds: one for each set; the whole training set is one set, and has the first seed only, as
       have random subsets of each network's own.
 
@@ -141,6 +142,8 @@ def _trial(cell: Cell, changes: Mapping[str, Any], seed: int) -> Trial:
     config.evaluation.networks = config.selection.candidates
     return Trial(config_lib.resolve(config), None, RANDOM, top, shrink)
   config = config_lib.resolve(config)
+  if config.evaluation.same_steps and changes.get("evaluation.epochs") is not None:
+    config.evaluation.epochs = config_lib.fewer_epochs(config, config.evaluation.epochs)
   return Trial(config, condensation(config), SYNTHETIC, top, shrink)
 
 

@@ -318,7 +318,7 @@ def test_presets_have_the_papers_values():
   assert resolved.epochs == 1000 and "flip" in resolved.augmentation and resolved.cutmix == 0
   config = preset.get_config("growing,memory=idc,cifar10,ipc=5")
   assert (config.dataset.name, config.ipc, config.formation.factor) == ("cifar10", 5, 2)
-  assert config.evaluation.architectures == ("convnet", "resnet10")
+  assert config.evaluation.architectures == ("convnet", "resnet10:init=fan_out")
   assert continual_config.memory(config, seed=0).evaluation.epochs == 1000
 
 

@@ -376,6 +376,13 @@ def test_other_config_is_refused_by_field(finished):
     condense(tiny(seed=7), folder)
 
 
+def test_epochs_and_same_steps_are_refused_before_any_work(tmp_path):
+  config = tiny(evaluation__same_steps=True, formation__factor=2)  # which has 2 epochs
+  with pytest.raises(UserError, match=r"evaluation.same_steps: True makes .* is 2; leave one"):
+    condense(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
 def test_folder_of_something_else_is_refused(tmp_path):
   (tmp_path / "synthetic.npz").write_bytes(b"precious")
   with pytest.raises(UserError, match=r"holds synthetic.npz but no config.json"):

@@ -280,13 +280,16 @@ def test_a_budget_may_replace_what_single_cells_have(tmp_path):
     ({"changes": {"network.name": "mpl"}}, "network.name: unknown 'mpl'; did you mean 'mlp'?"),
     ({"changes": {"dataset.name": "digit"}}, "did you mean 'digits'?; or choose rows of other"),
     ({"changes": {"network.name": "vgg11"}}, "vgg11 takes images of 32 pixels or more"),
+    ({"changes": {"formation.factor": "9"}}, "formation.factor: 9 tiles do not fit the 8 pixels"),
+    ({"changes": {"evaluation.networks": "1e999"}}, "evaluation.networks: inf is not of the right"),
+    ({"changes": {"lr_image": "1e999"}}, "lr_image: inf is too large; give 1000000 at most"),
   ],
 )
 def test_mistakes_are_found_before_any_work(work, tmp_path, monkeypatch, options, message):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(UserError) as caught:
     table.fill(SMALL, "w", **options)
-  assert message in str(caught.value) and work == []
+  assert message in str(caught.value) and "\n" not in str(caught.value) and work == []
   assert not list(tmp_path.glob("w/*.md"))
 
 

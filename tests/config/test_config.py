@@ -50,6 +50,9 @@ EARLIER = [  # fields of an earlier version's file, and what is set where it lac
     {"network.growth": 32, "network.filters": None},
   ),
   ({"network": {"name": "resnet10", "filters": None}}, {"network.filters": None}),
+  ({"method": "idc", "dataset": {"name": "speech"}}, {"clamp": False}),
+  ({"method": "idc", "dataset": {"name": "speech"}, "clamp": True}, {"clamp": True}),
+  ({"method": "idc", "dataset": {"name": "mnist"}}, {"clamp": True}),
   ({"method": "herding", "selection": {"herding": "nearest"}}, {"selection.herding": "nearest"}),
 ]
 
@@ -265,6 +268,38 @@ def test_epochs_count_the_images_that_a_network_sees(same_steps, epochs):
 
 def test_same_steps_changes_nothing_where_nothing_is_decoded():
   assert evaluated("folder", evaluation__same_steps=True).epochs == 3000
+
+
+def test_same_steps_and_epochs_contradict_each_other():
+  """But not in a config that was resolved before, nor where the epochs are the protocol's."""
+  config = idc.get_config("cifar10,ipc=10")
+  config.evaluation.same_steps = True
+  resolved = dcjax.config.resolve(config)
+  assert resolved.evaluation.epochs == 250  # 1000, of images that are decoded to four
+  for fine in (config, resolved):
+    dcjax.config.check_steps(dcjax.config.resolve(fine))
+  config.evaluation.epochs = 1000
+  message = r"evaluation.same_steps: True makes 250 epochs .* evaluation.epochs is 1000; leave one"
+  with pytest.raises(UserError, match=message):
+    dcjax.config.check_steps(dcjax.config.resolve(config))
+  config.evaluation.same_steps = False
+  dcjax.config.check_steps(dcjax.config.resolve(config))
+
+
+def test_no_network_is_none_for_the_whole_dataset_too():
+  message = "evaluation.whole: True, but evaluation.networks=0 trains none"
+  with pytest.raises(UserError, match=message):
+    evaluated("cifar10", evaluation__whole=True, evaluation__networks=0)
+
+
+def test_the_paper_s_schedule_of_idm_trains_when_it_pushes():
+  config = idm.get_config("cifar10,ipc=10")
+  config.queue.schedule, config.queue.train_every = "paper", 7
+  message = "queue.train_every: 7, but queue.schedule=paper trains when .* queue.interval=30; leave"
+  with pytest.raises(UserError, match=message):
+    dcjax.config.resolve(config)
+  config.queue.train_every = 30
+  assert dcjax.config.resolve(dcjax.config.resolve(config)).queue.train_every == 30
 
 
 def test_cutmix_needs_two_classes():
@@ -494,7 +529,8 @@ def test_idm_follows_the_images_per_class(preset, real, regularisation, interval
     ({}, (2, 1, "running")),
     ({"schedule": "paper"}, (1, 30, "measured")),
     ({"schedule": "paper", "interval": 7}, (1, 7, "measured")),
-    ({"schedule": "paper", "train_every": 2, "networks": 3}, (3, 2, "measured")),
+    ({"schedule": "paper", "networks": 3, "accuracy": "running"}, (3, 30, "running")),
+    ({"train_every": 2, "networks": 3}, (3, 2, "running")),
     ({"accuracy": "measured"}, (2, 1, "measured")),
   ],
 )
@@ -522,6 +558,8 @@ def test_a_schedule_of_idm_fills_in_what_is_not_given(given, found):
     ("idm", "queue.networks", 4, "queue.networks: 4 cannot serve where there are queue.initial=3"),
     ("idm", "queue.networks", 0, "queue.networks: 0 is too small"),
     ("idm", "queue.train_every", 0, "queue.train_every: 0 is too small"),
+    ("idm", "queue.size", 2, "queue.initial: 3 networks do not fit a queue.size of 2"),
+    ("idm", "queue.networks", 200, "queue.networks: 200 cannot serve .* raise queue.initial"),
     ("idm", "queue.schedule", "papers", "queue.schedule: unknown 'papers'; did you mean 'paper'"),
     ("idm", "queue.accuracy", "best", "queue.accuracy: unknown 'best'; choose one of"),
     ("idm", "queue.augmentation", "crops", "queue.augmentation: unknown transform 'crops'"),
@@ -555,6 +593,7 @@ def test_imagenet_with_its_classes():
   assert (hundred.lr_image, hundred.training.lr) == (1e-3, 0.1)
   assert (ten.evaluation.augmentation, ten.evaluation.cutmix) == ("idc_imagenet", 1.0)
   assert (ten.network.name, ten.formation.factor) == ("resnet10_ap", 3)
+  assert ten.network.init == hundred.network.init == "fan_out"
   # The authors' code
   assert (ten.batch_real, ten.training.pretraining, ten.training.networks) == (64, 10, 0)
   assert (hundred.batch_real, hundred.training.batch, hundred.training.weight_decay) == (
@@ -562,6 +601,8 @@ def test_imagenet_with_its_classes():
   )  # fmt: skip
   assert (hundred.training.pretraining, hundred.training.networks) == (5, 10)
   assert (ten.evaluation.epochs, hundred.evaluation.epochs) == (1000, 600)  # of 90 images
+  assert (ten.evaluation.protocol, hundred.evaluation.protocol) == ("idc", "idc_hundred")
+  assert hundred.evaluation.augmentation == "idc_imagenet" and hundred.evaluation.cutmix == 1
   idm_hundred = dcjax.config.resolve(imagenet.get_config("idm100"))
   assert (idm_hundred.network.name, idm_hundred.network.depth) == ("convnet", 6)
   assert (idm_hundred.batch_real, idm_hundred.queue.batch) == (128, 128)

@@ -219,6 +219,10 @@ def two_cuts(epochs):
   return {0: 0.01, 2 * epochs // 3: 0.002, 5 * epochs // 6: 0.0004}
 
 
+def two_cuts_of_a_hundred_classes(epochs):
+  return {0: 0.1, 2 * epochs // 3: 0.02, 5 * epochs // 6: 0.004}
+
+
 def earlier_cuts(epochs):
   return {0: 0.01, 3 * epochs // 5: 0.002, 4 * epochs // 5: 0.0004}
 
@@ -231,6 +235,7 @@ def earlier_cuts(epochs):
     ("idc", two_cuts, 12, 2),
     ("idc", two_cuts, 8, 1),
     ("idc_continual", earlier_cuts, 10, 1),
+    ("idc_hundred", two_cuts_of_a_hundred_classes, 12, 2),
   ],
 )
 def test_sgd_equals_pytorchs_and_its_rate_drops_as_the_paper_says(protocol, rates, epochs, steps):
@@ -244,9 +249,17 @@ def test_sgd_equals_pytorchs_and_its_rate_drops_as_the_paper_says(protocol, rate
     updates, state = update(gradient, state, params)
     params = params + updates
     rate = next(rate for start, rate in reversed(rates(epochs).items()) if step // steps >= start)
-    velocity = 0.9 * velocity + np.asarray(gradient) + 5e-4 * expected
+    decay = 1e-4 if protocol == "idc_hundred" else 5e-4
+    velocity = 0.9 * velocity + np.asarray(gradient) + decay * expected
     expected = expected - rate * velocity
     np.testing.assert_allclose(params, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("protocol", "batch"), [("dc", 256), ("idc", 64), ("idc_hundred", 128)])
+def test_batches_of_a_protocol_and_of_what_there_is(protocol, batch):
+  settings = SETTINGS._replace(protocol=protocol)
+  assert evaluation.batches(settings, 1000) == (batch, -(-1000 // batch))
+  assert evaluation.batches(settings, 30) == (30, 1)
 
 
 STRATEGY = "color_crop_cutout_scale_rotate"

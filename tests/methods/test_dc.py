@@ -137,19 +137,28 @@ def real_batch(dataset, key, label):
   return dataset.normalise(dataset.images[index])
 
 
-def naive_statistics(phi, params, dataset, key, frozen):
-  """What batch norm freezes, from 16 real images of every class, of the only norm."""
-  if not phi.batch_norm:
-    return None
-  images = jax.jit(data.random_subset, static_argnames="ipc")(dataset, key, ipc=16)
+def naive_moments(params, images):
+  """What the only norm sees of images: mean, variance, and number of values of a channel."""
   seen = params["Convolution_0"]
   seen = lax_conv(images.reshape(-1, 8, 8, 1), seen["kernel"], 1) + seen["bias"][None, None, None]
   seen = np.asarray(seen, np.float64)
-  mean, variance = seen.mean((0, 1, 2), keepdims=True), seen.var((0, 1, 2), keepdims=True)
-  if frozen == "running":  # PyTorch's, which starts at 0 and 1
-    values = CLASSES * 16 * 8 * 8
-    mean, variance = 0.1 * mean, 0.9 + 0.1 * variance * values / (values - 1)
-  return {"Norm_0": {"mean": jnp.float32(mean), "variance": jnp.float32(variance)}}
+  axes = {"axis": (0, 1, 2), "keepdims": True}
+  return seen.mean(**axes), seen.var(**axes), seen[..., 0].size
+
+
+def naive_pass(averages, mean, variance, count):
+  """PyTorch's running mean and variance after a pass in training mode."""
+  return 0.9 * averages[0] + 0.1 * mean, 0.9 * averages[1] + 0.1 * variance * count / (count - 1)
+
+
+def naive_statistics(params, dataset, key, frozen, averages):
+  """What batch norm freezes, from 16 real images of every class, and the averages after it."""
+  images = jax.jit(data.random_subset, static_argnames="ipc")(dataset, key, ipc=16)
+  moments = naive_moments(params, images)
+  assert moments[2] == CLASSES * 16 * 8 * 8
+  averages = naive_pass(averages, *moments)
+  mean, variance = averages if frozen == "running" else moments[:2]
+  return {"Norm_0": {"mean": jnp.float32(mean), "variance": jnp.float32(variance)}}, averages
 
 
 def naive_update(phi, state, dataset, key, frozen):
@@ -158,10 +167,12 @@ def naive_update(phi, state, dataset, key, frozen):
   network_key, steps_key = jax.random.split(key)
   params, losses = jax.jit(phi.init)(network_key), []
   images, momentum = np.array(state.stored.images), np.array(trace_of(state))
+  stats, averages = None, (0.0, 1.0)  # of batch norm: PyTorch's start at mean 0 and variance 1
   for t in range(SETTINGS.inner_loop):
     match_key, _ = jax.random.split(jax.random.fold_in(steps_key, t))
     batch_key, statistics_key = jax.random.split(match_key)
-    stats = naive_statistics(phi, params, dataset, statistics_key, frozen)
+    if phi.batch_norm:
+      stats, averages = naive_statistics(params, dataset, statistics_key, frozen, averages)
     for c in range(CLASSES):
       real = real_batch(dataset, batch_key, c)
       loss, gradient = image_gradient(params, images[c], real, c, stats)
@@ -170,6 +181,8 @@ def naive_update(phi, state, dataset, key, frozen):
       losses.append(loss)
     if t < SETTINGS.inner_loop - 1:
       for _ in range(SETTINGS.network_epochs):
+        if phi.batch_norm:  # each pass in training mode moves the averages
+          averages = naive_pass(averages, *naive_moments(params, images))
         params = network_step(params, images)
   return images, momentum, np.mean(losses)
 

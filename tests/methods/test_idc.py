@@ -156,6 +156,28 @@ def test_pixels_are_clipped_where_a_network_begins(method, start, dataset):
   assert second.stored.images.max() > 2
 
 
+def test_spectrograms_are_brought_up_to_the_least_real_value_and_nothing_down(dataset):
+  """They are stored as normalised, of which any value is that of a sound, however loud."""
+  silence, loud = (idc._least(dataset) + shift for shift in (-2, 9))
+  pixels = np.asarray(dataset.images, np.float64) / 255
+  lowest = ((pixels - np.asarray(dataset.mean)) / np.asarray(dataset.std)).min()
+  assert idc._least(dataset) == pytest.approx(lowest, abs=1e-6)
+  setup = Setup(network(), STRATEGY, augment.NOTHING, formation.IDENTITY)
+  settings = SETTINGS._replace(training=TRAINING, init="real", lr_image=1e-9)
+  for clamp, expected in ((True, lowest), (False, silence)):
+    method = idc.idc(setup, settings._replace(clamp=clamp), least=idc._least(dataset))
+    state = jit(method.init)(jax.random.key(0), dataset)
+    images = state.stored.images.at[:, 0].set(silence).at[:, 1].set(loud)
+    update = jit(method.update)
+    moved = state._replace(stored=state.stored._replace(images=images))
+    after, _ = update(moved, dataset, jax.random.key(0), 0)
+    np.testing.assert_allclose(after.stored.images[:, 0], expected, atol=1e-4)
+    np.testing.assert_allclose(after.stored.images[:, 1], loud, atol=1e-4)
+    if clamp:  # between networks values are free
+      later, _ = update(moved, dataset, jax.random.key(0), 1)
+      np.testing.assert_allclose(later.stored.images[:, 0], silence, atol=1e-4)
+
+
 def test_networks_are_trained_on_what_is_asked_for(forming, start, dataset):
   """Other stored images change the network if, and only if, it is trained on them."""
   other = start._replace(stored=start.stored._replace(images=1 - start.stored.images))

@@ -108,8 +108,15 @@ def test_sizes_that_cannot_be_are_refused(text, message):
     nn.create(image_shape=(32, 32, 3), num_classes=10, **architectures.parse(text))
 
 
-def test_the_networks_of_idc_keep_their_batch_norm_at_evaluation():
-  network = {"name": "convnet", "norm": None, "precision": "float32", "filters": None}
-  assert architectures.SETS["idc"] == ("convnet", "resnet10:norm=batch", "densenet121:norm=batch")
-  norms = [architectures.at_evaluation(network, each)["norm"] for each in architectures.SETS["idc"]]
-  assert norms == [None, "batch", "batch"]
+@pytest.mark.parametrize(
+  ("name", "init", "expected"),
+  [
+    ("idc", "torch", [(None, "torch"), ("batch", "fan_out"), ("batch", "torch")]),
+    ("idc_imagenet", "fan_out", [(None, "fan_out"), ("batch", "fan_out"), ("batch", "torch")]),
+    ("idc_imagenet", "torch", [(None, "fan_out"), ("batch", "fan_out"), ("batch", "torch")]),
+  ],
+)
+def test_the_networks_of_idc_keep_their_batch_norm_and_begin_as_its_authors(name, init, expected):
+  network = {"name": "x", "norm": None, "precision": "float32", "filters": None, "init": init}
+  made = [architectures.at_evaluation(network, text) for text in architectures.SETS[name]]
+  assert [(each["norm"], each["init"]) for each in made] == expected

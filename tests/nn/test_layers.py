@@ -54,6 +54,20 @@ def test_kaiming_initialisation_keeps_the_variance_behind_a_relu(kind):
   np.testing.assert_array_equal(bias, 0)
 
 
+def test_fan_out_initialisation_is_of_convolutions_alone():
+  """The variance is 2 over 9 x 1024 outputs; biases and linear layers are PyTorch's."""
+  kernel, bias, fan_in = init_layer("convolution", "fan_out")
+  np.testing.assert_allclose(kernel.std(), np.sqrt(2 / 9216), rtol=0.02)
+  np.testing.assert_allclose(kernel.mean(), 0, atol=0.02 * kernel.std())
+  within = np.abs(kernel) < kernel.std()  # 68 % of normal numbers, 58 % of uniform ones
+  np.testing.assert_allclose(within.mean(), 0.6827, atol=0.01)
+  assert 0.98 * fan_in**-0.5 < np.abs(bias).max() <= fan_in**-0.5
+  for values, expected in zip(
+    init_layer("linear", "fan_out"), init_layer("linear", "torch"), strict=True
+  ):
+    np.testing.assert_array_equal(values, expected)
+
+
 # --- Norms ---------------------------------------------------------------------------------
 
 IMAGES = np.float32(3 * random(5, 4, 6, 8) + 2 * random(8, seed=1))
@@ -155,7 +169,8 @@ def test_running_statistics_are_pytorchs_after_one_pass(batch_network):
   """Each norm of that pass normalises by the moments of the batch, not by running ones."""
   network, params = batch_network
   images = random(6, 8, 8, 1)
-  stats = layers.running_statistics(network.statistics(params, jnp.float32(images)))
+  seen = network.statistics(params, jnp.float32(images))
+  stats = layers.running_statistics(seen, layers.initial_statistics(seen))
   for block in (0, 1):
     kernel, bias = (np.asarray(params[f"Convolution_{block}"][name]) for name in ("kernel", "bias"))
     seen = np.asarray(lax_conv(jnp.float32(images), kernel, 1)) + bias
@@ -170,9 +185,27 @@ def test_running_statistics_are_pytorchs_after_one_pass(batch_network):
 
 
 def test_running_statistics_are_of_norms_of_dcjax_alone():
-  assert layers.running_statistics({}) == {}
+  assert layers.running_statistics({}, {}) == layers.initial_statistics({}) == {}
   with pytest.raises(UserError, match=r"'running' is for layers.Norm.* set batch_norm=batch"):
-    layers.running_statistics({"mine": jnp.ones(3)})
+    layers.initial_statistics({"mine": jnp.ones(3)})
+
+
+def test_running_statistics_go_on_from_those_before():
+  def moments(mean, variance, count):
+    return {"Norm_0": {"mean": mean, "variance": variance, "count": jnp.float32(count)}}
+
+  averages = layers.initial_statistics(moments(jnp.zeros(2), jnp.zeros(2), 0))
+  averages = layers.running_statistics(
+    moments(jnp.float32([1, -2]), jnp.float32([3, 0]), 4), averages
+  )
+  averages = layers.running_statistics(
+    moments(jnp.float32([5, 0]), jnp.float32([8, 9]), 9), averages
+  )
+  # 0.9 (0.9 (0, 1) + 0.1 of the first) + 0.1 of the second; 3 * 4/3 = 4, 8 * 9/8 = 9, 9 * 9/8
+  found = averages["Norm_0"]
+  np.testing.assert_allclose(found["mean"], [0.09 * 1 + 0.1 * 5, 0.09 * -2], rtol=1e-6)
+  expected = [0.81 + 0.09 * 4 + 0.1 * 9, 0.81 + 0.1 * 10.125]
+  np.testing.assert_allclose(found["variance"], expected, rtol=1e-6)
 
 
 def test_frozen_statistics_free_an_image_from_its_batch(batch_network):

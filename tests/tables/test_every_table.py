@@ -8,7 +8,7 @@ import pytest
 from dcjax import config as config_lib
 from dcjax.commands import table
 from dcjax.common.registry import NETWORKS
-from dcjax.tables import TABLES, Cell, plan
+from dcjax.tables import TABLES, Cell, comma_separated, markdown, plan
 from dcjax.tables.definition import SHRINK, TOP, WHOLE
 
 SHAPES = {
@@ -43,6 +43,16 @@ def test_a_table_has_a_figure_for_each_cell(name):
     assert len({each.name for each in lines}) == len(lines)
   assert set(found.special) <= {(cell.row, cell.column) for cell in found.cells()}
   assert any(cell.runnable for cell in found.cells())
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_without_results_can_be_written(name):
+  found = TABLES[name]
+  text = markdown(found, {}, "")
+  assert text.startswith(f"# {found.title}\n")
+  whole = any(cell.fields.get("method") == WHOLE for cell in found.cells())
+  assert ("one set, so one seed" in text) == whole
+  assert comma_separated(found, {}).count("\n") == len(found.rows) * len(found.columns) + 1
 
 
 @pytest.mark.parametrize("name", TABLES)

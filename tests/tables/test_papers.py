@@ -196,6 +196,11 @@ def test_networks_and_protocols_of_idc():
   for network in ("resnet-10", "densenet-121"):
     found = trial("idc/1", f"10-{network}", "idc")
     assert found.network["norm"] == "batch" and found.condensation.network.name == "convnet"
+    assert found.network["init"] == ("fan_out" if network == "resnet-10" else "torch")
+    assert found.condensation.network.init == "torch"
+  for network, init in (("resnetap-10", "fan_out"), ("efficientnet-b0", "torch")):
+    found = trial("idc/3", f"10-10-{network}", "idc")
+    assert (found.network["init"], found.condensation.network.init) == (init, "fan_out")
   assert trial("idc/3", "10-10-resnetap-10", "idc").network["norm"] == "instance"
   protocols = {c: trial("idc/1", "10-convnet-3", c).config.evaluation for c in ("dsa", "dm", "idc")}
   assert {c: p.protocol for c, p in protocols.items()} == {"dsa": "dsa", "dm": "idc", "idc": "idc"}
@@ -205,6 +210,14 @@ def test_networks_and_protocols_of_idc():
     for table, row in (("idc/2", "50-cn"), ("idc/1", "50-convnet-3"))
   )
   assert fewer < all_epochs
+
+
+def test_a_budget_of_epochs_is_of_the_stored_images_where_steps_are_the_same():
+  for column, epochs in (("idc", 25), ("idc-i", 100), ("dm", 100)):
+    (cell,) = (c for c in TABLES["idc/2"].cells() if (c.row, c.column) == ("50-cn", column))
+    (found,) = plan.trials(cell, {"evaluation.epochs": 100}, [0])
+    assert found.config.evaluation.epochs == epochs  # 50 stored images are decoded to 200
+    assert found.experiment["epochs"] == epochs
 
 
 def test_one_experiment_in_many_tables_of_idc():

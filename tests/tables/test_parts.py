@@ -26,5 +26,7 @@ def test_imagenet_s_fields_are_those_of_all_methods_and_of_one():
   for method in ("dm", "herding"):
     config = dcjax.config.complete({"method": method, **shared})
     assert (config.dataset.side, config.network.name) == (224, "resnet10_ap")
+  assert "evaluation.protocol" not in shared
+  assert parts.imagenet("idc100", 10)[0]["evaluation.protocol"] == "idc_hundred"
   assert own["formation.factor"] == 3 and not own.keys() & shared.keys()
   assert "ipc" not in own and "ipc" not in shared

@@ -76,7 +76,7 @@ def _growing(config: ConfigDict) -> ConfigDict:
   """Classes in steps, and networks that go on learning (IDC, Appendix C.3)."""
   _hundred_classes(config)
   config.evaluation.protocol = "idc_continual"
-  config.evaluation.architectures = ("convnet", "resnet10")
+  config.evaluation.architectures = ("convnet", "resnet10:init=fan_out")  # (authors' code)
   fields = _section("growing")
   fields.steps = 5
   fields.update(_distillation())
