@@ -206,7 +206,7 @@ class Idc(Matching):
 
 
 class Idm(Idc):
-  """IDM: one iteration, with the training of the networks that serve in it."""
+  """IDM: one iteration, with the training of networks of its queue."""
 
   def _match(self, real, augmentations, params, stored, dataset, key):
     matching = FeatureMatching(self._setup(augmentations), real)
@@ -227,7 +227,7 @@ class Idm(Idc):
     queue = idm.QueueSettings(
       initial=problem.IDM_INITIAL,
       size=problem.IDM_SIZE,
-      networks=problem.IDM_NETWORKS,
+      trained=problem.IDM_TRAINED,
       interval=problem.IDM_INTERVAL,
       train_every=1,
       accuracy="running",

@@ -25,8 +25,8 @@ NETWORKS, EPOCHS = 5, 10  # trained in one step of the problem 'training'
 IDC_STEPS, IDC_BATCH, IDC_CUTMIX = 32, 64, 0.5
 IDC_MATCHING, IDC_TRAINING = "color_crop_cutout", "color_crop"  # transforms, in sequence
 # IDM (authors' code): networks in the queue, every how many iterations one is pushed, how many
-# serve in an iteration, and how each of these is then trained.
-IDM_INITIAL, IDM_SIZE, IDM_INTERVAL, IDM_NETWORKS = 3, 100, 30, 2
+# are trained in an iteration, and how each of these is.
+IDM_INITIAL, IDM_SIZE, IDM_INTERVAL, IDM_TRAINED = 3, 100, 30, 2
 IDM_STEPS, IDM_BATCH = 10, 256
 IDM_REGULARISATION = 0.5  # lambda_reg of Eq. 5, of an accuracy in per cent
 CHECK_ACCURACY = 0.3  # of a network, where the frameworks are compared
@@ -237,7 +237,7 @@ def arithmetic(setting: Setting) -> float:
   are constants here); the forward pass costs F more, to its inputs: 7F, in the first layer, which
   has no gradient to its inputs to go back through, 5F. DM does without the linear layer: F for a
   real image; 2F for a synthetic one, whose gradient goes to the inputs alone. IDC is DSA with more
-  synthetic images, and trains a network; IDM is DM with two networks, and trains both.
+  synthetic images, and trains a network; IDM is DM, and trains two.
   """
   first, *others = products(setting)
   trained = 2 * first + 3 * sum(others)
@@ -247,7 +247,7 @@ def arithmetic(setting: Setting) -> float:
     matched = setting.classes * (setting.real + 2 * setting.synthetic) * (first + sum(others[:-1]))
     if setting.problem == "dm":
       return float(matched)
-    return float(IDM_NETWORKS * (matched + IDM_STEPS * IDM_BATCH * trained))
+    return float(matched + IDM_TRAINED * IDM_STEPS * IDM_BATCH * trained)
   twice = 5 * first + 7 * sum(others)
   steps = IDC_STEPS * IDC_BATCH * trained if setting.problem == "idc" else 0
   return float(setting.classes * (setting.real * trained + setting.synthetic * twice) + steps)
@@ -268,6 +268,6 @@ def traffic(setting: Setting) -> float:
     matched = setting.classes * (setting.real + 2 * setting.synthetic) * output
     if setting.problem == "dm":
       return float(matched)
-    return float(IDM_NETWORKS * (matched + IDM_STEPS * IDM_BATCH * 2 * output))
+    return float(matched + IDM_TRAINED * IDM_STEPS * IDM_BATCH * 2 * output)
   steps = IDC_STEPS * IDC_BATCH * 2 if setting.problem == "idc" else 0
   return float((setting.classes * (2 * setting.real + 4 * setting.synthetic) + steps) * output)

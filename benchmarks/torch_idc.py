@@ -65,7 +65,7 @@ class Idm(Dm):
 
   def __init__(self, setting: Setting, device: torch.device, block: int, compiled: bool):
     super().__init__(setting, device, block, compiled)
-    self._serving = [Trained(self.network, problem.CHECK_ACCURACY)]
+    self._serving = Trained(self.network, problem.CHECK_ACCURACY)
     self._iterations = 0
     self._queue: list[Trained] = []
 
@@ -73,9 +73,9 @@ class Idm(Dm):
     """One matching of all classes, one image step, the networks' training; a new one if due."""
     if not self._queue:
       self._queue = [self._fresh() for _ in range(problem.IDM_INITIAL)]
-    self._serving = random.sample(self._queue, problem.IDM_NETWORKS)
+    self._serving = random.choice(self._queue)
     loss = self._image_step()
-    for trained in self._serving:
+    for trained in random.sample(self._queue, problem.IDM_TRAINED):
       for _ in range(problem.IDM_STEPS):
         images, labels = self._batch(problem.IDM_BATCH)
         right = _step(self._apply, trained.network, trained.sgd, images, labels)
@@ -87,15 +87,12 @@ class Idm(Dm):
 
   def _distance(self, label: int, real: Tensor, synthetic: Tensor) -> Tensor:
     labels = torch.full((len(synthetic),), label, device=self._device)
-    total = torch.zeros((), device=self._device)
-    for trained in self._serving:
-      self.network = trained.network
-      *embedding, classifier = self.network
-      features = self._apply(nn.Sequential(*embedding), synthetic)
-      distance = ((features.mean(0) - self._mean_features(real)) ** 2).sum()
-      weight = problem.IDM_REGULARISATION * 100 * trained.accuracy
-      total = total + distance + weight * functional.cross_entropy(classifier(features), labels)
-    return total
+    self.network = self._serving.network
+    *embedding, classifier = self.network
+    features = self._apply(nn.Sequential(*embedding), synthetic)
+    distance = ((features.mean(0) - self._mean_features(real)) ** 2).sum()
+    weight = problem.IDM_REGULARISATION * 100 * self._serving.accuracy
+    return distance + weight * functional.cross_entropy(classifier(features), labels)
 
   def _fresh(self) -> Trained:
     return Trained(torch_network.convnet(self._setting, self._device))

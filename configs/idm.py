@@ -9,7 +9,7 @@ reported, and with `--config.evaluate_every=N` the best one beside it.
   dcjax condense --config configs/idm.py:cifar10,ipc=10 --workdir runs/idm-cifar10-10
 
 The defaults are those of the authors' program, which made these numbers. What the text says where
-it differs: `--config.queue.schedule=paper`, one network in an iteration, which is trained whenever
+it differs: `--config.queue.schedule=paper`, where the network that has served is trained, whenever
 a new one is pushed; `--config.init=real`, whose quarters are those of one real image;
 `--config.regularisation=0.5` also for CIFAR-100 with ten images. The accuracy in Eq. 5 is in per
 cent; were it a fraction, the weight would be a hundredth, `--config.regularisation=0.005`.
@@ -32,7 +32,7 @@ STATED = {
   "formation.name": "partition",
   "formation.factor": 2,  # (section 5.1)
   "init": "mix",  # (authors' code)
-  "queue.schedule": "program",  # two networks, both trained 10 steps in every iteration
+  "queue.schedule": "program",  # two networks are trained 10 steps in every iteration
   "queue.initial": 3,  # N (authors' code)
   "queue.size": 100,  # N_max
   # queue.interval, of pushes: 5 at one image per class, else 30

@@ -5,16 +5,16 @@ images of those stored (section 4.1), and what stands behind the bars:
 
   1  Q: N random networks                          | `queue.initial` (section 4.2)
   2  for m = 0 .. M-1:
-  3    phi: one of Q, and its accuracy             | two of Q, lines 4 to 6 sum over them
+  3    phi: one of Q, and its accuracy             | (section 4.2)
   4    loss of DM with phi
   5    cross-entropy of S at phi                   | (section 4.3, Eq. 4)
   6    move S against the gradient of both         | lambda_reg * accuracy * line 5 (Eq. 5)
-  7    train phi for K steps, put it back          | `queue.steps`
+  7    train phi for K steps, put it back          | two of Q that are drawn for it, `queue.steps`
   8    push a new network                          | lines 8 and 9 every `queue.interval` iterations
   9    pop the oldest if there are more than N_max | `queue.size`
 
 The accuracy is in per cent: as a fraction, line 5 would have a gradient of no weight beside line 4.
-`queue.schedule=paper` is lines 3 to 9 as they are printed (see `idm_queue`).
+`queue.schedule=paper` is line 7 as it is printed (see `idm_queue`).
 """
 
 from collections.abc import Callable
@@ -66,6 +66,7 @@ from dcjax.sets.formation import Stored
 REGULARISATION = {("cifar100", 10): 0.1, ("tiny_imagenet", 50): 0.8}
 STEPS = {("cifar100", 10): 50, ("tiny_imagenet", 50): 50}
 PER_CENT = 100
+_LOTS = 10**6  # the stream of keys by which networks are drawn to be trained
 
 
 class IDMSettings(NamedTuple):
@@ -151,7 +152,7 @@ def idm(setup: Setup, settings: IDMSettings) -> Method:
 
   def match(state: IDMState, dataset: Dataset, indices: Array, key: Key, number: Array):
     sample_key, match_key, _, _ = jax.random.split(key, 4)
-    serving = networks.sample(state.queue, sample_key)  # line 3
+    serving = networks.sample(state.queue, sample_key, settings.queue.networks)  # line 3
     phis = slots.at(state.queue.slots, serving)
 
     def one(phi):  # lines 4 and 5; all see the same real images under the same augmentation
@@ -169,14 +170,18 @@ def idm(setup: Setup, settings: IDMSettings) -> Method:
   # Line 7 ...
 
   def phis(state: IDMState, key: Key) -> tuple[Trained, Callable[[Trained], IDMState]]:
-    queue, serving = state.queue, state.serving
-    return slots.at(queue.slots, serving), lambda phis: state._replace(
-      queue=queue._replace(slots=slots.put(queue.slots, serving, phis))
+    queue, which = state.queue, state.serving
+    if settings.queue.trained:
+      lot_key = jax.random.fold_in(jax.random.split(key, 4)[2], _LOTS)
+      which = networks.sample(queue, lot_key, settings.queue.trained)
+    return slots.at(queue.slots, which), lambda phis: state._replace(
+      queue=queue._replace(slots=slots.put(queue.slots, which, phis))
     )
 
   def train_keys(key: Key) -> Key:
     """One for each network."""
-    return jax.random.split(jax.random.split(key, 4)[2], settings.queue.networks)
+    count = settings.queue.trained or settings.queue.networks
+    return jax.random.split(jax.random.split(key, 4)[2], count)
 
   def draw_to_train(dataset: Dataset, key: Key, number: Array) -> tuple[Array, Array | None]:
     classes = jnp.ones(dataset.num_classes, bool)
@@ -246,9 +251,9 @@ def _resolve(config: ConfigDict) -> None:
 
 def _resolve_queue(queue: ConfigDict, dataset: str) -> None:
   check_name("queue.schedule", queue.schedule, SCHEDULES)
-  networks, train_every, accuracy = SCHEDULES[queue.schedule]
+  trained, train_every, accuracy = SCHEDULES[queue.schedule]
   by_schedule = {
-    "networks": networks, "train_every": train_every or queue.interval, "accuracy": accuracy
+    "trained": trained, "train_every": train_every or queue.interval, "accuracy": accuracy
   }  # fmt: skip
   for field, value in by_schedule.items():
     if queue[field] is None:
@@ -256,7 +261,7 @@ def _resolve_queue(queue: ConfigDict, dataset: str) -> None:
   check_rate("queue.lr", queue.lr, "0.01")
   check_name("queue.accuracy", queue.accuracy, ACCURACIES)
   least = dict.fromkeys(("initial", "size", "interval", "train_every", "steps", "batch"), 1)
-  for field, value in (least | {"networks": 1, "pretrained": 0}).items():
+  for field, value in (least | {"networks": 1, "trained": 0, "pretrained": 0}).items():
     check_least(f"queue.{field}", queue[field], value)
   if queue.augmentation != "none":
     augment.check_strategy("queue.augmentation", queue.augmentation)
@@ -265,11 +270,12 @@ def _resolve_queue(queue: ConfigDict, dataset: str) -> None:
     raise UserError(
       f"queue.initial: {queue.initial} networks do not fit a queue.size of {queue.size}; lower it"
     )
-  if queue.networks > queue.initial:
-    raise UserError(
-      f"queue.networks: {queue.networks} cannot serve where there are queue.initial="
-      f"{queue.initial} at first; lower it, or raise queue.initial"
-    )
+  for field, use in (("networks", "serve"), ("trained", "be trained")):
+    if queue[field] > queue.initial:
+      raise UserError(
+        f"queue.{field}: {queue[field]} cannot {use} where there are queue.initial="
+        f"{queue.initial} at first; lower it, or raise queue.initial"
+      )
   if queue.schedule == "paper" and queue.train_every != queue.interval:
     raise UserError(
       f"queue.train_every: {queue.train_every}, but queue.schedule=paper trains when it pushes, "

@@ -1,9 +1,10 @@
 """IDM's queue of networks (section 4.2), which real images train for various lengths.
 
-Two schedules have been published. In the authors' program, which made the numbers, `networks` of
-the queue serve in every iteration and are all trained in it; only a new network is pushed every
-`interval` iterations. In the paper, one network serves, and by the supplement (section 1) it is
-trained when a new one is pushed, so that most that serve have never been.
+Two schedules have been published, in both of which one network of the queue serves in an iteration.
+In the authors' program, which made the numbers, two are then drawn to be trained, in every
+iteration; only a new network is pushed every `interval` iterations. In the paper, the one that has
+served is trained, and by the supplement (section 1) only when a new one is pushed, so that most
+that serve have never been.
 """
 
 from typing import Any, NamedTuple
@@ -23,10 +24,10 @@ from dcjax.nn import training
 RATE_NOISE = 0.1  # of pretrained networks: how far their rates differ (supplement, Eq. 6)
 
 
-# What a schedule says of `networks`, `train_every` (None: the `interval`) and `accuracy`.
+# What a schedule says of `trained`, `train_every` (None: the `interval`) and `accuracy`.
 SCHEDULES: dict[str, tuple[int, int | None, str]] = {
   "program": (2, 1, "running"),
-  "paper": (1, None, "measured"),
+  "paper": (0, None, "measured"),
 }
 ACCURACIES = ("running", "measured")
 
@@ -37,10 +38,11 @@ class QueueSettings(NamedTuple):
   schedule: str = "program"  # an entry of `SCHEDULES`, which fills in what it says if that is None
   initial: int = 3  # N, networks that it starts with (authors' code)
   size: int = 100  # N_max, most networks in it
-  networks: int = by_rule(int)  # of the queue that serve in one iteration, no two the same
+  networks: int = 1  # of the queue that serve in one iteration, no two the same (line 3)
+  trained: int = by_rule(int)  # drawn to be trained, no two the same; 0: those that serve
   # Iterations from one new network to the next; None: 5 at one image per class, else 30
   interval: int = by_rule(int)
-  train_every: int = by_rule(int)  # iterations from one training of those that serve to the next
+  train_every: int = by_rule(int)  # iterations from one training to the next
   # K, of SGD in one training; None: 10, but 50 for CIFAR-100 with ten images per class and for
   # Tiny ImageNet with fifty (authors' code)
   steps: int = by_rule(int)
@@ -89,11 +91,11 @@ class NetworkQueue(NamedTuple):
     pretrained = slots.zeros(one.params, settings.pretrained) if settings.pretrained else {}
     return Queue(slots.zeros(one, settings.size), jnp.int32(0), pretrained)
 
-  def sample(self, queue: Queue, key: Key) -> Array:
-    """The slots of the networks that serve, int32 `[networks]`: any of them, no two the same."""
+  def sample(self, queue: Queue, key: Key, count: int) -> Array:
+    """The slots of some networks, int32 `[count]`: any of them, no two the same."""
     size = self.settings.size
     lots = jnp.where(jnp.arange(size) < queue.pushed, jax.random.uniform(key, (size,)), -1)
-    return jax.lax.top_k(lots, self.settings.networks)[1]
+    return jax.lax.top_k(lots, count)[1]
 
   def draw_to_train(self, dataset: Dataset, key: Key, classes: Array) -> tuple[Array, Array | None]:
     """Draws the real images of K steps on some classes, and those that measure the accuracy.

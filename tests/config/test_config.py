@@ -527,10 +527,10 @@ def test_idm_follows_the_images_per_class(preset, real, regularisation, interval
   ("given", "found"),
   [
     ({}, (2, 1, "running")),
-    ({"schedule": "paper"}, (1, 30, "measured")),
-    ({"schedule": "paper", "interval": 7}, (1, 7, "measured")),
-    ({"schedule": "paper", "networks": 3, "accuracy": "running"}, (3, 30, "running")),
-    ({"train_every": 2, "networks": 3}, (3, 2, "running")),
+    ({"schedule": "paper"}, (0, 30, "measured")),
+    ({"schedule": "paper", "interval": 7}, (0, 7, "measured")),
+    ({"schedule": "paper", "trained": 3, "accuracy": "running"}, (3, 30, "running")),
+    ({"train_every": 2, "trained": 1}, (1, 2, "running")),
     ({"accuracy": "measured"}, (2, 1, "measured")),
   ],
 )
@@ -538,7 +538,8 @@ def test_a_schedule_of_idm_fills_in_what_is_not_given(given, found):
   config = idm.get_config("cifar10,ipc=10")
   config.queue.update(given)
   queue = dcjax.config.resolve(config).queue
-  assert (queue.networks, queue.train_every, queue.accuracy) == found
+  assert (queue.trained, queue.train_every, queue.accuracy) == found
+  assert queue.networks == 1
 
 
 @pytest.mark.parametrize(
@@ -557,6 +558,8 @@ def test_a_schedule_of_idm_fills_in_what_is_not_given(given, found):
     ("idm", "queue.initial", 101, "queue.initial: 101 networks do not fit a queue.size of 100"),
     ("idm", "queue.networks", 4, "queue.networks: 4 cannot serve where there are queue.initial=3"),
     ("idm", "queue.networks", 0, "queue.networks: 0 is too small"),
+    ("idm", "queue.trained", 4, "queue.trained: 4 cannot be trained where there are queue.init"),
+    ("idm", "queue.trained", -1, "queue.trained: -1 is too small"),
     ("idm", "queue.train_every", 0, "queue.train_every: 0 is too small"),
     ("idm", "queue.size", 2, "queue.initial: 3 networks do not fit a queue.size of 2"),
     ("idm", "queue.networks", 200, "queue.networks: 200 cannot serve .* raise queue.initial"),

@@ -22,9 +22,9 @@ SETTINGS = idm.IDMSettings(ipc=2, init="real", batch_real=6, lr_image=0.5, regul
 # Of the paper's schedule, and of the authors' program.
 QUEUE = idm.QueueSettings(
   initial=2, size=4, interval=3, steps=5, batch=32, lr=0.05, pretrained=0,
-  pretraining=0, classes=1.0, networks=1, train_every=3, accuracy="measured",
+  pretraining=0, classes=1.0, networks=1, trained=0, train_every=3, accuracy="measured",
 )  # fmt: skip
-PROGRAM = QUEUE._replace(networks=2, train_every=1, accuracy="running")
+PROGRAM = QUEUE._replace(trained=2, train_every=1, accuracy="running")
 STRATEGY = Strategy(image_block=0)
 # Compiling is what takes the time of programs that run a few times only.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -99,7 +99,7 @@ def test_a_network_is_trained_and_one_pushed_every_interval_only(states):
 def test_networks_get_better_in_the_queue(program, dataset):
   queue = program[0][-1].queue.slots
   steps, running = np.asarray(queue.steps), np.asarray(queue.accuracy)
-  assert steps.max() >= 20 and running[steps.argmax()] > 0.3 > 0.01 > running[steps.argmin()]
+  assert steps.max() >= 20 and running[steps.argmax()] > 0.3 > running[steps.argmin()]
 
   def share(slot):
     params = jax.tree.map(lambda leaf: leaf[slot], queue.params)
@@ -156,64 +156,76 @@ def trained_by_hand(params, dataset, key):
   return params, np.mean(shares)
 
 
-def test_in_the_authors_schedule_two_networks_serve_and_are_trained_each_time(program):
+def trained_between(before, after):
+  """The slots of the networks that an iteration of the authors' schedule has trained."""
+  return set(np.flatnonzero(after.queue.slots.steps - before.queue.slots.steps > 0).tolist())
+
+
+def test_in_the_authors_schedule_one_network_serves_and_two_others_may_be_trained(program):
+  apart = 0
   for number, (before, after) in enumerate(pairwise(program[0])):
     due = number % PROGRAM.interval == 0
     assert int(after.queue.pushed - before.queue.pushed) == due
-    serving = {int(slot) for slot in after.serving}
-    assert len(serving) == 2 and max(serving) < int(before.queue.pushed)
+    (serving,) = map(int, after.serving)
     new = {int(before.queue.pushed) % PROGRAM.size} if due else set()
+    trained = trained_between(before, after)
+    assert max(serving, *trained) < int(before.queue.pushed)
+    assert 2 - due <= len(trained) <= 2  # the new one may be in the place of one just trained
     changed = set(np.flatnonzero((kernels(before) != kernels(after)).any((1, 2))))
-    assert changed == serving | new
+    assert changed == trained | new
     steps = np.array(before.queue.slots.steps)
-    steps[list(serving)] += PROGRAM.steps
+    steps[list(trained)] += PROGRAM.steps
     steps[list(new)] = 0
     np.testing.assert_array_equal(after.queue.slots.steps, steps)
     if new:  # it has no accuracy yet, hence no cross-entropy
       assert not np.asarray(after.queue.slots.accuracy)[list(new)].any()
+    apart += serving not in trained
+  assert apart
 
 
 def test_the_running_accuracy_is_that_of_all_batches_that_trained_a_network(program, dataset):
   states, metrics, _ = program
-  serving = [[int(slot) for slot in state.serving] for state in states]
+  trained = [set(), *(trained_between(*pair) for pair in pairwise(states))]
   slot, (first, second) = next(
     (slot, times[:2])
     for slot in range(2)
-    if len(times := [t for t in range(1, 7) if slot in serving[t]]) > 1  # before it is popped
+    if len(times := [t for t in range(1, 7) if slot in trained[t]]) > 1  # before it is popped
   )
-  found = []
-  for t in (first, second):
+
+  def by_hand(t):
+    """By the one of the two keys that the network had; only at first has it no momentum."""
     params = jax.tree.map(lambda leaf: leaf[slot], states[t - 1].queue.slots.params)
     keys = jax.random.split(train_key(jax.random.key(t - 1)), 2)
-    # Only in its first training has a network no momentum.
-    trained, share = trained_by_hand(params, dataset, keys[serving[t].index(slot)])
-    found.append(share)
-    if t == first:
-      after = jax.tree.map(lambda leaf: leaf[slot], states[t].queue.slots.params)
-      jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), after, trained)
-      np.testing.assert_allclose(states[t].queue.slots.accuracy[slot], share, rtol=1e-5)
-  # The share of a second training depends on the momentum: only its bounds are known.
-  second_share = 2 * float(states[second].queue.slots.accuracy[slot]) - found[0]
-  assert 0 <= second_share <= 1 and abs(second_share - found[1]) < 0.2
-  before = states[second - 1].queue.slots
-  mean = np.asarray(before.accuracy)[serving[second]].mean()
-  np.testing.assert_allclose(metrics[second - 1]["accuracy"], mean, rtol=1e-6)
-  steps = np.asarray(before.steps)[serving[second]].mean()
-  np.testing.assert_allclose(metrics[second - 1]["steps"], steps)
+    expected = states[t].queue.slots.accuracy[slot]
+    found = [trained_by_hand(params, dataset, key) for key in keys]
+    return min(found, key=lambda each: abs(each[1] - expected))
+
+  params, share = by_hand(first)
+  after = jax.tree.map(lambda leaf: leaf[slot], states[first].queue.slots.params)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), after, params)
+  np.testing.assert_allclose(states[first].queue.slots.accuracy[slot], share, rtol=1e-5)
+  second_share = 2 * float(states[second].queue.slots.accuracy[slot]) - share
+  assert 0 <= second_share <= 1
+  for t in (first, second):  # what is logged is of the network that served
+    before, (serving,) = states[t - 1].queue.slots, map(int, states[t].serving)
+    np.testing.assert_allclose(metrics[t - 1]["accuracy"], before.accuracy[serving], rtol=1e-6)
+    np.testing.assert_allclose(metrics[t - 1]["steps"], before.steps[serving])
 
 
-@pytest.mark.parametrize("schedule", ["paper", "program"])
+@pytest.mark.parametrize("schedule", ["paper", "two at once"])
 def test_the_loss_is_that_of_equation_5(schedule, method, states, program, dataset):
   """With the accuracy in per cent, and added up over the networks that serve."""
-  paper, key = schedule == "paper", jax.random.key(6)
-  update, state = (method.update, states[-1]) if paper else (program[2], program[0][-1])
+  key = jax.random.key(6)
+  two = SimpleNamespace(update=jit(make(PROGRAM._replace(networks=2)).update))
+  update = {"paper": method, "two at once": two}[schedule].update
+  state = states[-1] if schedule == "paper" else program[0][-1]
   after, metrics = update(state, dataset, key, 20)
   match_key = jax.random.split(key, 4)[1]
   serving = [
     (slots.at(state.queue.slots.params, slot), float(state.queue.slots.accuracy[slot]))
     for slot in after.serving
   ]
-  assert len(serving) == (1 if paper else 2) and serving[0][1] > 0
+  assert len(serving) == (1 if schedule == "paper" else 2) and serving[0][1] > 0
 
   def by_hand(images):
     losses = []
