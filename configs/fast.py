@@ -1,8 +1,8 @@
 """A good set within minutes on two CPU cores: IDM with the work of an iteration cut to a quarter.
 
-An iteration matches 64 real images of each class in place of 256, and trains one network 10 steps on
-64 images in place of two on 256; all else is IDM (Zhao et al., CVPR 2023; `configs/idm.py`). A stored
-image is four smaller ones, so N images have the bytes of N.
+An iteration matches 64 real images of each class in place of 256, and trains one network 10 steps
+on 64 images in place of two on 256; all else is IDM (Zhao et al., CVPR 2023; `configs/idm.py`). A
+stored image is four smaller ones, so N images have the bytes of N.
 
   dcjax condense --config configs/fast.py:cifar10,ipc=10 --workdir runs/fast
   dcjax condense --config configs/fast.py:ipc=10 --workdir runs/mine \\
