@@ -20,6 +20,10 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
       Chooses real images instead: random, herding, k_center, forgetting or optimal_random.
   dcjax evaluate --synthetic W/synthetic.npz [--architectures convnet,mlp,lenet ...]
       Trains networks on a saved set and tests them on real images.
+  dcjax import FILE --dataset cifar10 --output set.npz [--range unit --factor 2 ...]
+      Makes a set of the file of another program: DC's line, IDC, MTT, KIP, folders of images ...
+  dcjax export --synthetic W/synthetic.npz --format png --output FOLDER
+      Writes a set as PNG files, tensors for PyTorch, a table for Hugging Face, or a data card.
   dcjax status W [W2 ...]
       Shows the progress of runs: iterations, speed, accuracies. W may be a folder of runs.
   dcjax plot KIND --workdirs W[,W2 ...] --output FILE
@@ -47,6 +51,8 @@ COMMANDS = (
   "condense",
   "select",
   "evaluate",
+  "import",
+  "export",
   "status",
   "plot",
   "table",
@@ -105,7 +111,7 @@ def run(arguments: list[str]) -> None:
 
 def main_of(command: str) -> Callable[[list[str]], None]:
   """The main function of a command, whose module is loaded first; with most, jax as well."""
-  name = f"dcjax.launch.{command}"
+  name = f"dcjax.launch.{'import_' if command == 'import' else command}"
   if name in sys.modules:
     return sys.modules[name].main
   with working("loading jax and the rest"):

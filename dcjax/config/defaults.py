@@ -109,7 +109,8 @@ def _network() -> ConfigDict:
 
 def _evaluation(protocol: str) -> ConfigDict:
   fields = ConfigDict()
-  fields.protocol = protocol  # 'dc', 'dsa', 'dm', 'idc', 'idc_hundred', 'idm' or 'idc_continual'
+  # 'dc', 'dsa', 'dm', 'idc', 'idc_hundred', 'idm', 'tm' or 'idc_continual'
+  fields.protocol = protocol
   fields.networks = 20  # trained from scratch on each set (DC, section 3.1); 0: none
   fields.epochs = placeholder(int)  # None: the protocol's
   # Where the network sees more images than are stored, fewer of the protocol's epochs, so that

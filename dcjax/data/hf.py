@@ -28,7 +28,7 @@ _TEST = ("test", "validation", "valid", "val")  # the first whose labels are kno
 _IMAGE_NAMES = ("image", "img", "images", "picture", "jpg", "png")
 _LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "y", "category")
 _HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
-_FILES = {".parquet": "parquet", ".arrow": "arrow"}
+FILES = {".parquet": "parquet", ".arrow": "arrow"}
 _REACH_SECONDS = 10  # to wait for the hub
 
 
@@ -91,6 +91,29 @@ def load(
     raise UserError(f"dataset.data_dir: {name}: {error}") from error
 
 
+def rows(source: str | os.PathLike[str]) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
+  """All images of a table for training: uint8 `[H, W, 3]` each, labels int32 `[N]`, class names.
+
+  Args:
+    source: as `load` takes it, on a disk.
+
+  Raises:
+    UserError: as `load`.
+  """
+  library = _library()
+  name, tables = _read(library, source, None)
+  train, _ = _splits(name, tables)
+  columns = _find_columns(library, name, train, Columns())
+  classes = sorted(set(_values(name, train, columns.label).tolist()))
+  part = _part(library, name, train, columns, classes)
+  images = [pixels.read_image(_open(image)) for image in part.images]
+  return (
+    images,
+    part.labels,
+    _class_names(library, name, train.rows.features[columns.label], classes),
+  )
+
+
 def _library() -> Any:
   try:
     import datasets
@@ -139,7 +162,7 @@ def _read_path(library: Any, path: Path, cache_dir: Path) -> Any:
     return library.load_from_disk(str(path))
   if path.is_dir():
     return library.load_dataset(str(path), cache_dir=str(cache_dir))
-  kind = _FILES.get(path.suffix.lower())
+  kind = FILES.get(path.suffix.lower())
   if kind is None:
     raise UserError(f"dataset.data_dir: {path} is no parquet or arrow file; give one, or a folder")
   return library.load_dataset(kind, data_files=str(path), cache_dir=str(cache_dir))

@@ -140,6 +140,7 @@ PROTOCOLS = {
   "idc": IDC,
   "idc_hundred": IDC_HUNDRED,
   "idm": DSA,
+  "tm": DSA,  # of MTT, TESLA, FTD and DATM, whose sets bring a learning rate
   "idc_continual": IDC_CONTINUAL,
 }
 

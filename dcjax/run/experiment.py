@@ -214,6 +214,7 @@ def synthetic_set(
     "class_names": list(dataset.class_names),
     "range": image_range(forming, dataset),
     "zca": dataset.whitening is not None,
+    **({"zca_variant": config.dataset.zca_variant} if dataset.whitening is not None else {}),
     "mean": np.asarray(dataset.mean).tolist(),
     "std": np.asarray(dataset.std).tolist(),
     "formation": forming.metadata(),

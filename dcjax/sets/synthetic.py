@@ -95,10 +95,14 @@ class SyntheticSet(NamedTuple):
 
   def pixels(self) -> np.ndarray:
     """The stored images as a person sees them: uint8 `[classes, ipc, H, W, C]`."""
-    unit = self._unwhitened()
-    if self.metadata["range"] != "unit":
-      unit = unit * np.float32(self.metadata["std"]) + np.float32(self.metadata["mean"])
-    return np.round(np.clip(unit, 0, 1) * 255).astype(np.uint8)
+    return np.round(np.clip(self.unit_pixels(), 0, 1) * 255).astype(np.uint8)
+
+  def unit_pixels(self) -> np.ndarray:
+    """The stored images with black at 0 and white at 1, float32, which some numbers are beyond."""
+    images = self._unwhitened()
+    if self.metadata["range"] == "unit":
+      return images
+    return images * np.float32(self.metadata["std"]) + np.float32(self.metadata["mean"])
 
   def _unwhitened(self) -> np.ndarray:
     """The stored images; where these are whitened, normalised ones."""
@@ -143,6 +147,18 @@ class SyntheticSet(NamedTuple):
     assert self.soft_labels is not None
     kind, temperature = self.metadata["label_kind"], self.metadata.get("temperature")
     return soft.targets(self.soft_labels, kind, temperature)
+
+  def to_torch(self) -> tuple[Any, Any]:
+    """What a network in PyTorch trains on: images `[N, C, H, W]` and labels, as `flat` has them.
+
+    Raises:
+      ImportError: PyTorch is not installed.
+    """
+    import torch
+
+    images, labels = self.flat()
+    labels = labels.astype(np.int64) if labels.ndim == 1 else labels
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
 
   def training(self) -> dict[str, Any]:
     """What labels and step size ask of a training: arguments of `evaluation.train`."""

@@ -1,0 +1,166 @@
+"""The driver of `dcjax import`: a set of another program's file, and a short check of it."""
+
+import hashlib
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dcjax import config as config_lib
+from dcjax import data
+from dcjax.commands.evaluate import bind
+from dcjax.commands.exchange.adopt import Meaning, adopt, settle
+from dcjax.commands.exchange.readers import Found, read
+from dcjax.common.errors import UserError, check_least
+from dcjax.common.files import expand
+from dcjax.config import presets
+from dcjax.data.whitened import whiten
+from dcjax.run.interrupt import Interrupts
+from dcjax.run.progress import logger, working
+from dcjax.sets.synthetic import SyntheticSet
+
+# By layout: who writes it, unless the user or the file's name says so; and how they evaluate.
+_METHODS = {"pair": "idc", "parts": "mtt"}
+_PROTOCOLS = {"pair": "idc", "parts": "tm"}
+_RESULTS = re.compile(r"res_([A-Za-z]+)_")  # res_DM_CIFAR10_ConvNet_10ipc.pt
+_NEAR_CHANCE = 1.3  # times it
+_FAR_BEHIND = 0.7  # of what as many random images give
+
+
+def import_set(
+  source: str,
+  output: str,
+  *,
+  dataset: str,
+  data_dir: str = "",
+  cache_dir: str = "",
+  experiment: int = 0,
+  method: str = "",
+  licence: str = "",
+  check_epochs: int = 100,
+  **meaning: Any,
+) -> SyntheticSet:
+  """Reads a file of another program, writes it as a set, and trains one network on it.
+
+  Args:
+    source: the file or folder, of one of `readers.LAYOUTS`.
+    output: the `.npz` file to write, not there yet.
+    dataset: that the set was made of: as in presets, or a `dataset.name`.
+    data_dir: where that is on this machine.
+    cache_dir: where it is kept once it is decoded.
+    experiment: which, of a file of several.
+    method: what made it, for tables; by default as the layout or the file's name says.
+    licence: of the file, for the data card.
+    check_epochs: of the network that is trained to see whether the set teaches anything; 0: none.
+    **meaning: fields of `Meaning`.
+
+  Returns:
+    The set.
+
+  Raises:
+    UserError: the file or the dataset cannot be read, or they contradict what is said of them.
+  """
+  check_least("--check_epochs", check_epochs, 0)
+  file = _new(output)
+  found = read(source, experiment)
+  config = _config(dataset, data_dir, cache_dir, _PROTOCOLS.get(found.layout, "dsa"))
+  loaded = data.load(config.dataset)
+  if dataset not in presets.DATASETS:
+    config.network.depth = _depth(min(loaded.image_shape[:2]))
+  settled = settle(Meaning(**meaning), found, loaded)
+  whitening = None
+  if settled.whitening:
+    whitening = whiten(loaded, cache_dir, settled.whitening).whitening
+  method = method or _method(found, Path(source).name)
+  fields = config.to_dict() | {"method": method, "ipc": len(found.images) // loaded.num_classes}
+  about = {
+    "method": method,
+    "config": fields,
+    "seed": config.seed,
+    "source": {
+      "file": Path(source).name,
+      "sha256": _digest(expand("import", source)),
+      "layout": found.layout,
+      "licence": licence,
+    },
+  }
+  synthetic = adopt(found, settled, loaded, whitening, about)
+  synthetic.save(file)
+  if check_epochs:
+    _check(file, data_dir, cache_dir, check_epochs)
+  return synthetic
+
+
+def _new(output: str) -> Path:
+  file = expand("--output", output)
+  if file.exists() or file.is_symlink():
+    raise UserError(f"--output: {file} is there already; give a new name")
+  if not file.parent.is_dir():
+    raise UserError(f"--output: no folder {file.parent}; make it first")
+  if file.suffix != ".npz":
+    raise UserError(f"--output: {file} is no .npz file by its name; give one that is")
+  return file
+
+
+def _config(dataset: str, data_dir: str, cache_dir: str, protocol: str) -> ConfigDict:
+  """A config of the dataset, as that of a selection of real images."""
+  config = config_lib.default("random")
+  if dataset in presets.DATASETS:
+    presets.take_dataset(config, dataset)
+  else:
+    config.dataset.name = dataset
+  config.dataset.update({"data_dir": data_dir, "cache_dir": cache_dir})
+  config.evaluation.protocol = protocol
+  return config_lib.resolve(config)
+
+
+def _depth(side: int) -> int:
+  """Blocks of a ConvNet for images of so many pixels: 3 for 32, one more each time they double."""
+  return max(1, round(math.log2(side / 4)))
+
+
+def _method(found: Found, name: str) -> str:
+  named = _RESULTS.match(name)
+  return named.group(1).lower() if named else _METHODS.get(found.layout, "imported")
+
+
+def _digest(path: Path) -> str:
+  """Of a file; of a folder, of all files in it and their names."""
+  digest = hashlib.sha256()
+  files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+  for file in files:
+    if path.is_dir():
+      digest.update(str(file.relative_to(path)).encode())
+    digest.update(file.read_bytes())
+  return digest.hexdigest()
+
+
+def _check(file: Path, data_dir: str, cache_dir: str, epochs: int) -> None:
+  """Trains a network on the set and one on random images, and warns where the set teaches little.
+
+  So does a set whose range, whitening or labels were named wrongly.
+  """
+  evaluation, examples, iteration = bind(
+    file, data_dir=data_dir, cache_dir=cache_dir, networks=1, epochs=epochs, checks=1
+  )
+  accuracies = []
+  with Interrupts(f"the set is in {file}, unchecked") as interrupts:
+    for task in evaluation.tasks():
+      with working(f"checking: training on the {task[0]} set"):
+        *_, (_, record) = evaluation.run(task, examples, iteration, interrupts.wait)
+      accuracies.append(record["last_mean"])
+  ours, random = accuracies
+  chance = 1 / len(SyntheticSet.load(file).images)
+  text = (
+    f"one network of {epochs} epochs on it is right for {100 * ours:.1f} % of the test images, on "
+    f"as many random real ones {100 * random:.1f}"
+  )
+  if ours < _NEAR_CHANCE * chance or ours < _FAR_BEHIND * random:
+    logger.warning(
+      "%s: chance is %.1f; are --range, --whitening, --factor and the dataset right?",
+      text, 100 * chance,
+    )  # fmt: skip
+  else:
+    logger.info("%s", text)

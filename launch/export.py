@@ -1,0 +1,44 @@
+"""`dcjax export`: the flags of a set for other programs."""
+
+from absl import flags
+from dcjax.launch import command_line
+
+from dcjax.commands.exchange import exports
+from dcjax.common.errors import UserError, check_name
+from dcjax.common.files import expand
+from dcjax.sets.synthetic import SyntheticSet
+
+
+def main(arguments: list[str]) -> None:
+  """Runs `dcjax export` with its arguments, and says what it wrote."""
+  values = command_line.parse(_flags, arguments, required=("synthetic", "format", "output"))
+  check_name("--format", values.format, exports.FORMATS)
+  synthetic, output = SyntheticSet.load(values.synthetic), expand("--output", values.output)
+  if output.exists() or output.is_symlink():
+    raise UserError(f"--output: {output} is there already; give a new name")
+  if not output.parent.is_dir():
+    raise UserError(f"--output: no folder {output.parent}; make it first")
+  try:
+    exports.FORMATS[values.format](synthetic, output)
+  except OSError as error:
+    raise UserError(
+      f"--output: cannot write {output} ({error.strerror}); mend that and start again"
+    ) from None
+  print(f"Wrote {output}")
+  if values.format in exports.LOSSY and (share := exports.clipped_share(synthetic)):
+    print(
+      f"{100 * share:.2f} % of the numbers are darker than black or brighter than white, and were "
+      "clipped; --format=pt and safetensors keep them"
+    )
+
+
+def _flags() -> flags.FlagValues:
+  values = flags.FlagValues()
+  text = {
+    "synthetic": "File of the set: a run's synthetic.npz.",
+    "format": f"One of {', '.join(exports.FORMATS)}.",
+    "output": "What to write: a folder for png and hf, else a file; not there yet.",
+  }
+  for name, meaning in text.items():
+    flags.DEFINE_string(name, None, meaning, flag_values=values)
+  return values

@@ -1,0 +1,77 @@
+"""`dcjax import`: the flags of a set of another program."""
+
+from absl import flags
+from dcjax.launch import command_line
+
+from dcjax.commands.exchange.importing import import_set
+from dcjax.commands.exchange.readers import LAYOUTS
+from dcjax.common.errors import UserError
+from dcjax.config.presets import DATASETS
+from dcjax.data.zca import VARIANTS
+from dcjax.sets import formation, labels
+
+HELP = "\n".join([
+  "dcjax import FILE takes",
+  *(f"  {name:8} {what}" for name, what in LAYOUTS.items()),
+])  # fmt: skip
+
+
+def main(arguments: list[str]) -> None:
+  """Runs `dcjax import` with its arguments, and says what it wrote."""
+  command, *rest = arguments
+  sources = [word for word in rest if not word.startswith("-")]
+  flagged = [word for word in rest if word.startswith("-")]
+  values = command_line.parse(
+    _flags, [command, *flagged], required=("dataset", "output"), more=HELP
+  )
+  if len(sources) != 1:
+    raise UserError(f"import: {len(sources)} files; name one, and write flags as --name=value")
+  options = {name: value for name, value in values.flag_values_dict().items() if value is not None}
+  for name in ("mean", "std"):
+    if name in options:
+      options[name] = _numbers(name, options[name])
+  output = options.pop("output")
+  synthetic = import_set(sources[0], output, **options)
+  shape = "x".join(map(str, synthetic.images.shape[2:]))
+  kind = synthetic.metadata.get("label_kind", "hard")
+  print(
+    f"Wrote {output}: {synthetic.images.shape[0]} classes of {synthetic.images.shape[1]} images of "
+    f"{shape}, {synthetic.metadata['range']}, labels {kind}, {synthetic.stored_bytes():,} bytes"
+  )
+
+
+def _numbers(name: str, texts: list[str]) -> tuple[float, ...]:
+  try:
+    return tuple(map(float, texts))
+  except ValueError:
+    raise UserError(f"--{name}: {','.join(texts)} are not numbers; give one a channel") from None
+
+
+def _flags() -> flags.FlagValues:
+  """The flags; those that are not given leave what the layout says."""
+  values = flags.FlagValues()
+  text = {
+    "dataset": f"What it was made of: {', '.join(DATASETS)}, or a dataset.name.",
+    "output": "File to write, .npz, not there yet.",
+    "data_dir": "Where the dataset is on this machine.",
+    "cache_dir": "Where the decoded dataset is kept; by default ~/.cache/dcjax.",
+    "range": "What the numbers are: unit (pixels in [0, 1]), normalised or whitened.",
+    "whitening": f"Whose whitening it is: {', '.join(VARIANTS)}.",
+    "labels": f"What labels are that are no integers: {', '.join(labels.KINDS[1:])}.",
+    "formation": f"How stored images are cut: {', '.join(formation.NAMES)}; uniform by default.",
+    "method": "What made it, for tables.",
+    "licence": "Of the file, for the data card.",
+  }
+  for name, meaning in text.items():
+    flags.DEFINE_string(name, None, meaning, flag_values=values)
+  number = {
+    "factor": "Tiles along a side of a stored image: 2 of IDC, NCFM, DREAM and IDM.",
+    "experiment": "Which of the sets in a res_*.pt, counted from 0.",
+    "check_epochs": "Of the network that checks the set, 100 by default; 0: no check.",
+  }
+  for name, meaning in number.items():
+    flags.DEFINE_integer(name, None, meaning, flag_values=values)
+  for name in ("mean", "std"):
+    meaning = f"The {name} that pixels were normalised with, one a channel, with commas between."
+    flags.DEFINE_list(name, None, meaning, flag_values=values)
+  return values

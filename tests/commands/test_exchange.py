@@ -1,0 +1,446 @@
+"""Sets of other programs: each layout is read, wrong words about it are refused, and back again."""
+
+import json
+import logging
+import os
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from dcjax.launch import main
+from PIL import Image
+
+import dcjax.config
+from dcjax import SyntheticSet, UserError, data
+from dcjax.commands.evaluate import evaluate
+from dcjax.commands.exchange import exports, readers
+from dcjax.commands.exchange.adopt import Meaning, adopt, settle
+from dcjax.commands.exchange.importing import import_set
+from dcjax.commands.exchange.readers import Found
+from dcjax.data import zca
+from dcjax.data.dataset import from_arrays
+from tests.runs import tiny
+
+SHAPE = (3, 5, 3)
+NAMES = ["ant", "bee"]
+
+
+def torch():
+  return pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
+@pytest.fixture(scope="module")
+def toy():
+  """Two classes of small colour images: dark ones and bright ones."""
+  rng = np.random.default_rng(0)
+  labels = np.arange(40) % 2
+  images = (labels[:, None, None, None] * 120 + rng.integers(0, 120, (40, *SHAPE))).astype(np.uint8)
+  return from_arrays(images, labels, images, labels, name="toy", class_names=NAMES)
+
+
+@pytest.fixture(scope="module")
+def toy_file(toy, tmp_path_factory):
+  """The same as a file that `dataset.name=npz` reads."""
+  path = tmp_path_factory.mktemp("data") / "toy.npz"
+  images, labels = np.asarray(toy.images), np.asarray(toy.labels)
+  np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels, class_names=NAMES)
+  return path
+
+
+def of(toy, found, **meaning):
+  """The set that is made of arrays."""
+  settled = settle(Meaning(**meaning), found, toy)
+  whitening = None
+  if settled.whitening:
+    parts = (np.asarray(part) for part in (toy.images, toy.mean, toy.std))
+    whitening = zca.fit(*parts, settled.whitening)
+  about = {"method": "other", "config": {}, "seed": 0}
+  return adopt(found, settled, toy, whitening, about)
+
+
+def chosen(toy, ipc=2):
+  """Bytes of some images, sorted by class, and their labels."""
+  labels = np.asarray(toy.labels)
+  index = np.concatenate([np.flatnonzero(labels == k)[:ipc] for k in range(2)])
+  return np.asarray(toy.images)[index], labels[index]
+
+
+def error_of(function, *arguments, **options):
+  with pytest.raises(UserError) as caught:
+    function(*arguments, **options)
+  message = str(caught.value)
+  assert "\n" not in message and len(message) < 500
+  return message
+
+
+# --- What numbers mean ---------------------------------------------------------------------
+
+
+def test_normalised_images_become_ours(toy):
+  """By hand: (pixel - mean) / std with their mean and std, which are not those measured here."""
+  images, labels = chosen(toy)
+  theirs = ((images / 255 - 0.3) / 0.1).astype(np.float32)
+  found = Found(theirs.transpose(0, 3, 1, 2), labels, None, "results")
+  synthetic = of(toy, found, mean=(0.3,) * 3, std=(0.1,) * 3)
+  expected = (images / 255 - np.asarray(toy.mean)) / np.asarray(toy.std)
+  np.testing.assert_allclose(synthetic.images.reshape(-1, *SHAPE), expected, atol=1e-4)
+  np.testing.assert_array_equal(synthetic.pixels().reshape(-1, *SHAPE), images)
+  assert synthetic.metadata["range"] == "normalised"
+
+
+def test_the_programs_of_dcs_line_have_statistics_of_their_own(toy):
+  cifar = from_arrays(
+    toy.images, toy.labels, toy.images, toy.labels, name="cifar10", class_names=NAMES
+  )
+  images, labels = chosen(toy)
+  settled = settle(Meaning(), Found(images / 255 - 0.5, labels, None, "results"), cifar)
+  assert settled.mean == (0.4914, 0.4822, 0.4465) and settled.std == (0.2023, 0.1994, 0.2010)
+  measured = settle(Meaning(range="normalised"), Found(images - 0.5, labels, None, "npz"), cifar)
+  np.testing.assert_allclose(measured.mean, cifar.mean)
+
+
+def test_bytes_and_pixels_are_stored_as_pixels(toy):
+  images, labels = chosen(toy)
+  for array in (images, images.astype(np.float64) / 255, images.reshape(4, -1)):
+    synthetic = of(toy, Found(array, labels, None, "pair"))
+    np.testing.assert_array_equal(synthetic.pixels().reshape(-1, *SHAPE), images)
+    expected = (images / 255 - np.asarray(toy.mean)) / np.asarray(toy.std)
+    np.testing.assert_allclose(synthetic.flat()[0], expected, atol=1e-5)
+
+
+def test_mosaics_are_decoded_by_the_factor(toy):
+  images, labels = chosen(toy, ipc=1)
+  synthetic = of(toy, Found(images, labels, None, "pair"), factor=2)
+  assert synthetic.decoded().shape == (2, 4, *SHAPE)
+  part = of(toy, Found(images, labels, None, "pair"), factor=2, formation="partition")
+  assert part.metadata["formation"]["name"] == "partition"
+
+
+def test_images_are_sorted_by_class(toy):
+  images, labels = chosen(toy)
+  order = [3, 0, 2, 1]
+  soft = np.eye(2, dtype=np.float32)[labels] * 8
+  for given in (labels, soft):
+    found = Found(images[order], given[order], 0.02, "npz")
+    synthetic = of(toy, found, labels="logit" if given is soft else "")
+    assert (synthetic.pixels().reshape(-1, *SHAPE)[[0, 3]] == images[[1, 2]][[1, 0]][::-1]).any()
+    assert sorted(synthetic.pixels()[0].sum((1, 2, 3))) == sorted(images[:2].sum((1, 2, 3)))
+    assert synthetic.training()["lr"] == 0.02
+  np.testing.assert_allclose(synthetic.targets()[0, 0], [1, 0], atol=1e-3)
+
+
+def test_folders_are_classes_by_name_or_number(toy):
+  images, labels = chosen(toy)
+  swapped = of(toy, Found(images, labels, None, "folder", ("bee", "ant")))
+  np.testing.assert_array_equal(swapped.pixels()[0], images[2:])
+  numbered = of(toy, Found(images, labels, None, "folder", ("00", "01")))
+  np.testing.assert_array_equal(numbered.pixels()[0], images[:2])
+
+
+@pytest.mark.parametrize(
+  ("change", "meaning", "words"),
+  [
+    ({"images": lambda x: x / 255 * 4 - 2}, {"range": "unit"}, "in [-2, "),
+    ({"images": lambda x: x / 255}, {"range": "normalised"}, "without a number below 0"),
+    ({"images": lambda x: x * 1.0 - 100}, {"range": "normalised"}, "which no normalised"),
+    ({"images": lambda x: x / 255 - 0.5}, {}, "--range: nothing in the file says"),
+    ({"images": lambda x: x / 255 - 0.5}, {"range": "whitened"}, "--whitening is not given"),
+    ({"images": lambda x: x - 0.5}, {"range": "unit", "whitening": "kip"}, "--range: unit, and"),
+    ({"images": lambda x: x - 0.5}, {"whitening": "zca"}, "--whitening: unknown 'zca'"),
+    ({"images": lambda x: x - 0.5}, {"range": "byte"}, "--range: unknown 'byte'"),
+    ({}, {"range": "normalised"}, "whole pixels"),
+    ({}, {"factor": 0}, "--factor: 0 is too small"),
+    ({}, {"labels": "prob"}, "has hard labels"),
+    ({"images": lambda x: x[:, :2]}, {}, "which are not those of the dataset"),
+    ({"images": lambda x: x[:3]}, {}, "not as many of each of 2 classes"),
+    ({"images": lambda x: np.where(x > 9, np.nan, x)}, {"range": "unit"}, "not finite"),
+    ({"images": lambda x: 0 * x + 7}, {}, "all numbers of the images are"),
+    ({"labels": lambda y: y[:3]}, {}, "4 images, but 3 labels"),
+    ({"labels": lambda y: y + 1}, {}, "labels are not 2 of each"),
+    ({"labels": lambda y: 0 * y}, {}, "labels are not 2 of each"),
+    ({"labels": lambda y: np.eye(3)[y]}, {"labels": "prob"}, "labels of 3 classes"),
+    ({"labels": lambda y: 5 * np.eye(2)[y]}, {}, "may be logits or centred"),
+    ({"labels": lambda y: 5 * np.eye(2)[y]}, {"labels": "prob"}, "no probabilities"),
+    ({"labels": lambda y: np.eye(2)[y]}, {"labels": "hard"}, "the file has soft ones"),
+    ({"labels": lambda y: np.eye(2)[y]}, {"labels": "soft"}, "--labels: unknown 'soft'"),
+    ({"rate": -0.1}, {}, "its learned step size is -0.1"),
+    ({"names": ("ant", "cat")}, {}, "'cat' is no class"),
+    ({}, {"mean": (0.5,)}, "--mean: (0.5,) are not 3 numbers"),
+    ({}, {"std": (0.5, 0.0, 0.5)}, "--std: (0.5, 0.0, 0.5) are not all above 0"),
+  ],
+)
+def test_what_contradicts_the_values_is_refused(toy, change, meaning, words):
+  images, labels = chosen(toy)
+  parts = {"images": images, "labels": labels, "rate": None, "layout": "npz"}
+  for name, value in change.items():
+    parts[name] = value(parts[name]) if callable(value) else value
+  assert words in error_of(of, toy, Found(**parts), **meaning)
+
+
+# --- Layouts -------------------------------------------------------------------------------
+
+
+def test_arrays_of_numpy_by_their_usual_names(tmp_path):
+  np.savez(tmp_path / "a.npz", X_syn=np.zeros((2, 3)), y_syn=np.eye(2), lr=np.array([0.03]))
+  found = readers.read(str(tmp_path / "a.npz"))
+  assert found.images.shape == (2, 3) and found.labels.shape == (2, 2) and found.rate == 0.03
+  np.savez(tmp_path / "b.npz", pictures=np.zeros(3))
+  assert "the arrays pictures, none" in error_of(readers.read, str(tmp_path / "b.npz"))
+
+
+def test_results_of_dcs_line(tmp_path):
+  tensor = torch().tensor
+  sets = [[tensor(np.full((2, 1), k)), tensor([0, 1])] for k in (3.0, 4.0)]
+  content = {"data": sets, "accs_all_exps": {"ConvNet": [np.float64(0.5), np.float32(0.25)]}}
+  torch().save(content, tmp_path / "res_DM_CIFAR10_ConvNet_1ipc.pt")
+  file = str(tmp_path / "res_DM_CIFAR10_ConvNet_1ipc.pt")
+  assert readers.read(file).images.max() == 3 and readers.read(file, 1).images.max() == 4
+  assert readers.read(file).layout == "results"
+  assert "has 2 experiments" in error_of(readers.read, file, 2)
+
+
+def test_pairs_and_parts(tmp_path):
+  save, tensor = torch().save, torch().tensor
+  save([tensor([[0.5]]), tensor([0])], tmp_path / "data.pt")
+  assert readers.read(str(tmp_path / "data.pt")).layout == "pair"
+  save(tensor([[0.5], [0.25]], requires_grad=True), tmp_path / "images_best.pt")
+  assert readers.read(str(tmp_path)).labels is None
+  save(tensor([[2.0, 0.0], [0.0, 1.0]]), tmp_path / "labels_best.pt")
+  save(tensor(0.0123), tmp_path / "lr_best.pt")
+  for source in (tmp_path, tmp_path / "images_best.pt"):
+    found = readers.read(str(source))
+    assert found.layout == "parts" and found.labels.shape == (2, 2)
+    assert found.rate == pytest.approx(0.0123)
+  save([tensor([0.5])] * 3, tmp_path / "three.pt")
+  assert "a list of 3" in error_of(readers.read, str(tmp_path / "three.pt"))
+
+
+def test_arrays_in_hdf5(tmp_path):
+  h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+  with h5py.File(tmp_path / "a.h5", "w") as file:
+    file["data"], file["target"] = np.ones((2, 3)), np.eye(2)
+  found = readers.read(str(tmp_path / "a.h5"))
+  assert found.images.shape == (2, 3) and found.labels.shape == (2, 2) and found.layout == "h5"
+
+
+class Hostile:
+  """What makes a folder when it is unpickled."""
+
+  def __init__(self, folder):
+    self.folder = str(folder)
+
+  def __reduce__(self):
+    return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize("where", ["npz", "pt", "images", "zip"])
+def test_nothing_in_a_file_is_run(tmp_path, where):
+  trap = tmp_path / "trap"
+  file = tmp_path / f"a.{'npz' if where == 'npz' else 'pt'}"
+  if where == "npz":
+    np.savez(file, images=np.array([Hostile(trap)], dtype=object))
+  else:
+    torch()
+    if where == "zip":
+      torch().save({"data": Hostile(trap)}, file)
+    else:
+      content = Hostile(trap) if where == "pt" else {"data": [[Hostile(trap), 0]]}
+      file.write_bytes(pickle.dumps(content))
+  assert "cannot be read" in error_of(readers.read, str(file))
+  assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "words"),
+  [
+    ("gone.pt", None, "no file or folder"),
+    ("a.txt", b"x", "has another ending"),
+    ("a.npz", b"PK\x03\x04damaged", "cannot be read"),
+    ("a.npz", b"", "cannot be read"),
+    ("a.parquet", b"damaged", "cannot read"),
+  ],
+)
+def test_files_that_are_none(tmp_path, name, content, words):
+  if content is not None:
+    (tmp_path / name).write_bytes(content)
+  if name.endswith("parquet"):
+    pytest.importorskip("datasets", reason="datasets is not installed")
+  assert words in error_of(readers.read, str(tmp_path / name))
+
+
+def test_folders_of_images(tmp_path):
+  assert "has no images" in error_of(readers.read, str(tmp_path))
+  for name, value in (("bee", 200), ("ant", 20)):
+    (tmp_path / name).mkdir()
+    Image.fromarray(np.full(SHAPE, value, np.uint8)).save(tmp_path / name / "0.png")
+  found = readers.read(str(tmp_path))
+  assert found.names == ("ant", "bee") and found.labels.tolist() == [0, 1]
+  assert found.images.shape == (2, *SHAPE) and found.images[0].max() == 20
+  Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "ant" / "1.png")
+  assert "images of 2 sizes" in error_of(readers.read, str(tmp_path))
+
+
+# --- The command, and back -------------------------------------------------------------------
+
+
+def imported(toy_file, source, output, *flags):
+  main.run([
+    "import", str(source), "--dataset=npz", f"--data_dir={toy_file}", f"--output={output}", *flags
+  ])  # fmt: skip
+  return SyntheticSet.load(output)
+
+
+def test_an_imported_set_is_evaluated(toy, toy_file, tmp_path, capsys, caplog):
+  images, labels = chosen(toy, ipc=4)
+  np.savez(tmp_path / "other.npz", images=images, labels=labels)
+  caplog.set_level(logging.INFO)
+  logging.getLogger("dcjax").propagate = True
+  synthetic = imported(
+    toy_file, tmp_path / "other.npz", tmp_path / "set.npz", "--method=kip", "--licence=MIT",
+    "--check_epochs=20",
+  )  # fmt: skip
+  assert "2 classes of 4 images of 3x5x3, unit, labels hard" in capsys.readouterr().out
+  assert "one network of 20 epochs on it is right for" in caplog.text
+  assert synthetic.metadata["method"] == "kip"
+  source = synthetic.metadata["source"]
+  assert (
+    source["file"] == "other.npz" and source["licence"] == "MIT" and len(source["sha256"]) == 64
+  )
+  (ours, _) = evaluate(tmp_path / "set.npz", data_dir=str(toy_file), networks=1, epochs=50)
+  assert ours["last_mean"] > 0.9 and ours["protocol"] == "dsa"
+
+
+@pytest.mark.parametrize("as_parts", [False, True])
+def test_a_set_whitened_as_mtt_does_is_evaluated_as_our_own(
+  toy, toy_file, tmp_path, caplog, as_parts
+):
+  """The right variant gives the images back; with a wrong one networks are lost, and it is said."""
+  images, labels = chosen(toy, ipc=4)
+  parts = (np.asarray(part) for part in (toy.images, toy.mean, toy.std))
+  whitening = zca.fit(*parts, "kornia")
+  theirs = np.asarray(whitening.whiten(np.asarray(toy.normalise(images))))
+  if as_parts:
+    save, tensor = torch().save, torch().tensor
+    save(tensor(theirs.transpose(0, 3, 1, 2)), tmp_path / "images_best.pt")
+    save(tensor(labels), tmp_path / "labels_best.pt")
+    save(tensor(0.02), tmp_path / "lr_best.pt")
+  else:
+    np.savez(tmp_path / "other.npz", images=theirs, labels=labels, lr=0.02)
+  source = tmp_path if as_parts else tmp_path / "other.npz"
+  flags = ["--check_epochs=0", f"--cache_dir={tmp_path / 'cache'}"]
+  synthetic = imported(toy_file, source, tmp_path / "set.npz", "--whitening=kornia", *flags)
+  np.testing.assert_array_equal(synthetic.pixels().reshape(-1, *SHAPE), images)
+  assert synthetic.training() == {"lr": pytest.approx(0.02)}
+  assert synthetic.metadata["config"]["evaluation"]["protocol"] == ("tm" if as_parts else "dsa")
+  other = -synthetic.images  # which no variant makes of these images
+  np.savez(tmp_path / "wrong.npz", images=other.reshape(-1, *SHAPE), labels=labels)
+  caplog.set_level(logging.WARNING)
+  logging.getLogger("dcjax").propagate = True
+  imported(
+    toy_file, tmp_path / "wrong.npz", tmp_path / "wrong-set.npz", "--whitening=kornia",
+    "--check_epochs=40", f"--cache_dir={tmp_path / 'cache'}",
+  )  # fmt: skip
+  assert "are --range, --whitening" in caplog.text
+
+
+@pytest.fixture
+def soft_set(toy):
+  """A set with soft labels, a step size and numbers beyond black and white."""
+  images, _ = chosen(toy)
+  soft = np.float32([[3, 1], [2, 0], [0, 1], [1, 4]])
+  found = Found(images / 255 * 1.5 - 0.2, soft, 0.05, "results")
+  return of(toy, found, labels="logit", mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+def test_png_files_and_back(toy_file, soft_set, tmp_path):
+  exports.png(soft_set, tmp_path / "png")
+  rows = (tmp_path / "png" / "labels.csv").read_text().splitlines()
+  assert rows[0] == "file,label,soft_ant,soft_bee" and rows[1] == "ant/000.png,0,3.0,1.0"
+  share = exports.clipped_share(soft_set)
+  unit = soft_set.unit_pixels()
+  assert 0 < share == ((unit < 0) | (unit > 1)).mean()
+  back = imported(toy_file, tmp_path / "png", tmp_path / "back.npz", "--check_epochs=0")
+  np.testing.assert_array_equal(back.pixels(), soft_set.pixels())
+  assert "# toy, condensed by other" in (tmp_path / "png" / "README.md").read_text()
+
+
+def test_a_table_of_hugging_face_and_back(toy_file, soft_set, tmp_path):
+  datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+  exports.hf(soft_set, tmp_path / "hf")
+  rows = datasets.load_dataset(str(tmp_path / "hf"), cache_dir=str(tmp_path / "cache"))["train"]
+  assert rows.features["label"].names == NAMES
+  np.testing.assert_allclose(rows["soft_label"][0], [3, 1])
+  back = imported(toy_file, tmp_path / "hf", tmp_path / "back.npz", "--check_epochs=0")
+  np.testing.assert_array_equal(back.pixels(), soft_set.pixels())
+
+
+def test_tensors_and_back(toy_file, soft_set, tmp_path):
+  torch()
+  exports.pt(soft_set, tmp_path / "a.pt")
+  content = torch().load(tmp_path / "a.pt", weights_only=True)
+  images, labels = soft_set.to_torch()
+  assert images.shape == (4, 3, *SHAPE[:2])
+  assert (content["images"] == images).all() and (content["labels"] == labels).all()
+  assert json.loads(content["metadata"])["training"] == {"lr": 0.05}
+  flags = "--range=normalised", "--labels=prob", "--check_epochs=0"
+  back = imported(toy_file, tmp_path / "a.pt", tmp_path / "back.npz", *flags)
+  np.testing.assert_allclose(back.flat()[0], soft_set.flat()[0], atol=1e-5)
+  np.testing.assert_allclose(back.flat()[1], soft_set.flat()[1], atol=1e-6)
+
+
+def test_safetensors(soft_set, tmp_path):
+  library = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+  exports.safetensors(soft_set, tmp_path / "a.safetensors")
+  found = library.load_file(tmp_path / "a.safetensors")
+  np.testing.assert_array_equal(found["images"], soft_set.flat()[0].transpose(0, 3, 1, 2))
+  np.testing.assert_array_equal(found["labels"], soft_set.flat()[1])
+
+
+def test_the_card_says_what_it_is_and_how_to_train(soft_set, tmp_path):
+  exports.data_card(soft_set, tmp_path / "card.md")
+  text = (tmp_path / "card.md").read_text()
+  assert "| labels" in text and "logit" in text and "lr=0.05" in text and "not stated" in text
+  centred = soft_set._replace(metadata=soft_set.metadata | {"label_kind": "centred"})
+  assert "mse_loss" in exports.card(centred)
+
+
+def test_the_command_exports(soft_set, tmp_path, capsys):
+  soft_set.save(tmp_path / "set.npz")
+  arguments = ["export", f"--synthetic={tmp_path / 'set.npz'}", f"--output={tmp_path / 'out'}"]
+  main.run([*arguments, "--format=png"])
+  assert "% of the numbers are darker than black" in capsys.readouterr().out
+  assert "is there already" in error_of(main.run, [*arguments, "--format=png"])
+  assert "--format: unknown 'gif'" in error_of(main.run, [*arguments, "--format=gif"])
+  assert "no folder" in error_of(main.run, [*arguments[:2], "--format=card", "--output=/gone/x"])
+
+
+@pytest.mark.parametrize(
+  ("arguments", "words"),
+  [
+    ([], "--dataset: missing"),
+    (["--dataset=cifar10", "--output=a.npz"], "import: 0 files"),
+    (["a.pt", "b.pt", "--dataset=cifar10", "--output=a.npz"], "import: 2 files"),
+    (["a.pt", "--dataset=cifar10", "--output=a.txt"], "is no .npz file"),
+    (["a.pt", "--dataset=cifar10", "--output=a.npz", "--check_epochs=-1"], "--check_epochs: -1"),
+    (["a.pt", "--dataset=cifar10", "--output=a.npz", "--mean=a,b,c"], "--mean: a,b,c are not"),
+  ],
+)
+def test_mistakes_on_the_command_line(arguments, words, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert words in error_of(main.run, ["import", *arguments])
+
+
+def test_without_pytorch_one_line_says_what_to_install(tmp_path, monkeypatch):
+  (tmp_path / "data.pt").write_bytes(b"x")
+  monkeypatch.setitem(sys.modules, "torch", None)
+  assert "pip install 'dcjax[torch]'" in error_of(readers.read, str(tmp_path / "data.pt"))
+
+
+def test_a_set_of_dcjax_need_not_be_imported(toy_file, tmp_path):
+  """What `dcjax condense` writes has images and labels, too; its own reader knows more of them."""
+  config = dcjax.config.resolve(tiny("dm", dataset__name="npz", dataset__data_dir=str(toy_file)))
+  assert data.load(config.dataset).num_classes == 2
+  assert "no file or folder" in error_of(
+    import_set, str(tmp_path / "gone"), str(tmp_path / "a.npz"), dataset="cifar10"
+  )
