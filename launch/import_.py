@@ -19,19 +19,16 @@ HELP = "\n".join([
 def main(arguments: list[str]) -> None:
   """Runs `dcjax import` with its arguments, and says what it wrote."""
   command, *rest = arguments
-  sources = [word for word in rest if not word.startswith("-")]
-  flagged = [word for word in rest if word.startswith("-")]
-  values = command_line.parse(
-    _flags, [command, *flagged], required=("dataset", "output"), more=HELP
-  )
-  if len(sources) != 1:
-    raise UserError(f"import: {len(sources)} files; name one, and write flags as --name=value")
+  source = rest.pop(0) if rest and not rest[0].startswith("-") else None
+  values = command_line.parse(_flags, [command, *rest], required=("dataset", "output"), more=HELP)
+  if source is None:
+    raise UserError("import: no file; begin with one: dcjax import FILE --dataset=... --output=...")
   options = {name: value for name, value in values.flag_values_dict().items() if value is not None}
   for name in ("mean", "std"):
     if name in options:
       options[name] = _numbers(name, options[name])
   output = options.pop("output")
-  synthetic = import_set(sources[0], output, **options)
+  synthetic = import_set(source, output, **options)
   shape = "x".join(map(str, synthetic.images.shape[2:]))
   kind = synthetic.metadata.get("label_kind", "hard")
   print(

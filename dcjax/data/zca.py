@@ -2,8 +2,8 @@
 
 Images that are normalised channel by channel are taken as vectors and multiplied by the inverse
 square root of their regularised covariance: pixels lose their correlation and keep their places.
-Three variants have been published. They differ, and a network that was trained on images of one
-recognises hardly anything in those of another:
+Three variants have been published. A set that was optimised for one may teach nothing about real
+images of another, though real images look much alike under all three:
 
 - `frepo` (FRePo, RCIG): images about their mean; a tenth of the mean eigenvalue is added to all of
   the covariance X^T X / N. The default, and what IDC is tested with here (Appendix E.6).

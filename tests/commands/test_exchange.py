@@ -419,8 +419,9 @@ def test_the_command_exports(soft_set, tmp_path, capsys):
   ("arguments", "words"),
   [
     ([], "--dataset: missing"),
-    (["--dataset=cifar10", "--output=a.npz"], "import: 0 files"),
-    (["a.pt", "b.pt", "--dataset=cifar10", "--output=a.npz"], "import: 2 files"),
+    (["--dataset=cifar10", "--output=a.npz"], "import: no file; begin with one"),
+    (["a.pt", "b.pt", "--dataset=cifar10", "--output=a.npz"], "'b.pt' is not a flag"),
+    (["a.pt", "--dataset", "cifar10", "--output", "a.txt"], "is no .npz file"),
     (["a.pt", "--dataset=cifar10", "--output=a.txt"], "is no .npz file"),
     (["a.pt", "--dataset=cifar10", "--output=a.npz", "--check_epochs=-1"], "--check_epochs: -1"),
     (["a.pt", "--dataset=cifar10", "--output=a.npz", "--mean=a,b,c"], "--mean: a,b,c are not"),
