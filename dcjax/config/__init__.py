@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from dcjax import evaluation
 from dcjax.common.errors import UserError, check_least, check_name, nearest
-from dcjax.common.registry import NETWORKS
+from dcjax.common.registry import METHODS, NETWORKS
 from dcjax.config import numbers
 from dcjax.config.datasets import class_names, names
 from dcjax.config.defaults import default, definition, selects
@@ -138,16 +138,14 @@ def of_earlier(fields: dict[str, Any]) -> dict[str, Any]:
   Returns:
     The same with those fields, where they tell what the run is.
   """
-  flat = dict(flatten(fields))
-  method, networks = flat.get("method"), _networks(flat)
-  frozen = method in ("dc", "dsa") and flat.get("network.norm") == "batch"
-  older: dict[str, Any] = {"batch_norm": "batch"} if frozen else {}
-  for name in networks & NETWORKS.own.keys():  # no file of code is run
+  flat, older = dict(flatten(fields)), {}
+  for name in _networks(flat) & NETWORKS.own.keys():  # no file of code is run
     sizes = find("network.name", name).earlier.items()
     older |= {f"network.{field}": value for field, value in sizes}
-  spoken = flat.get("dataset.name") in ("speech", originals.SPEECH)
-  older |= {"clamp": False} if method == "idc" and spoken else {}
-  older |= {"selection.herding": "greedy"} if method in ("herding", "nas") else {}
+  if (method := flat.get("method")) in METHODS.own:
+    older |= definition(method).earlier(flat)
+  elif method == "nas":  # whose coresets are no method of its config
+    older |= {"selection.herding": "greedy"}
   completed = dict(fields)
   for name, value in older.items():
     section, _, field = name.rpartition(".")

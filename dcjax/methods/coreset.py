@@ -315,4 +315,5 @@ SELECTION = Definition(
   resolve=_resolve,
   smoke={"training.epochs": 1, "selection.candidates": 2, "selection.validation": 100},
   protocol="dc",  # whose baselines they are
+  earlier=lambda fields: {"selection.herding": "greedy"} if fields["method"] == "herding" else {},
 )

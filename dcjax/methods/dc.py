@@ -288,6 +288,7 @@ DC = Definition(
   ),
   smoke=SMOKE | {"inner_loop": 2, "network_epochs": 1},
   protocol="dc",
+  earlier=lambda fields: {"batch_norm": "batch"} if fields.get("network.norm") == "batch" else {},
 )
 DSA = DC._replace(
   fields=partial(_fields, "real", Augmenting()),

@@ -37,6 +37,8 @@ class Definition(NamedTuple):
     smoke: fields of a run that takes seconds, by their dotted names.
     protocol: by which networks are trained on its sets, an entry of `evaluation.PROTOCOLS`.
     unit: `unit(config)`, whether its sets store pixels in [0, 1] and not normalised ones.
+    earlier: `earlier(fields)`, what newer fields of it were in a run of an earlier version, whose
+      config lacks them, where the default is another now; both by their dotted names.
   """
 
   fields: Callable[[], ConfigDict]
@@ -45,6 +47,7 @@ class Definition(NamedTuple):
   smoke: Mapping[str, Any] = SMOKE
   protocol: str = "dsa"
   unit: Callable[[ConfigDict], bool] = lambda config: False
+  earlier: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda fields: {}
 
 
 def of_user(name: str, found: Any) -> Definition:

@@ -301,6 +301,8 @@ def _resolve_training(fields: ConfigDict, dataset: str, *, tiles: bool) -> None:
     )
 
 
+_SPOKEN = ("speech", "mini_speech_commands")  # datasets
+
 IDC = Definition(
   fields=lambda: condensation(
     IDCSettings(),
@@ -318,4 +320,5 @@ IDC = Definition(
   protocol="idc",
   # The authors' code optimises normalised spectrograms.
   unit=lambda config: config.dataset.name != "speech",
+  earlier=lambda fields: {"clamp": False} if fields.get("dataset.name") in _SPOKEN else {},
 )
