@@ -138,7 +138,8 @@ def of_earlier(fields: dict[str, Any]) -> dict[str, Any]:
   Returns:
     The same with those fields, where they tell what the run is.
   """
-  flat, older = dict(flatten(fields)), {}
+  flat = dict(flatten(fields))
+  older: dict[str, Any] = {}
   for name in _networks(flat) & NETWORKS.own.keys():  # no file of code is run
     sizes = find("network.name", name).earlier.items()
     older |= {f"network.{field}": value for field, value in sizes}
