@@ -55,11 +55,14 @@ def _flags() -> flags.FlagValues:
     "cache_dir": "Where the decoded dataset is kept; by default ~/.cache/dcjax.",
     "protocol": f"Protocol of the evaluation: {', '.join(PROTOCOLS)}.",
     "augmentation": "What networks are trained with: none, dc, imagenet, or transforms: crop_flip.",
+    "teacher": "Network that is trained on all real images and labels each batch; '': none.",
     "output": "JSON file for the results, not there yet; until all are done it is FILE.unfinished.",
   }
   number = {
     "networks": "How many networks to train on each set.",
     "epochs": "Passes over the set.",
+    "batch": "Images of a step.",
+    "teacher_epochs": "Passes of the teacher over the real images.",
     "checks": "How often each network is tested, for the best accuracy.",
     "seed": "Seed of the networks and of the random subsets.",
   }
@@ -74,6 +77,8 @@ def _flags() -> flags.FlagValues:
   flags.DEFINE_list("architectures", None, networks, flag_values=values)
   rate = "Learning rate at first; by default that of the set if it has one, else the protocol's."
   flags.DEFINE_float("lr", None, rate, flag_values=values)
+  temperature = "What logits are divided by in the loss; by default the set's or the protocol's."
+  flags.DEFINE_float("temperature", None, temperature, flag_values=values)
   cutmix = "Probability of CutMix for each batch; 0: never."
   flags.DEFINE_float("cutmix", None, cutmix, flag_values=values)
   same_steps = "No more training steps than on the stored images, where a set decodes to more."

@@ -28,6 +28,7 @@ _FLAGS = {
   "dataset.name": "--dataset",
   "evaluation.architectures": "--architectures",
   "evaluation.augmentation": "--augmentation",
+  "evaluation.teacher": "--teacher",
   "network.name": "--architectures",
 }
 # What a set was matched with is not run: here no image is.
@@ -196,7 +197,8 @@ def _config(
   if {"protocol", "augmentation", "same_steps"} & changes.keys():
     config.evaluation.epochs = None
   if "protocol" in changes:
-    config.evaluation.augmentation = config.evaluation.cutmix = None
+    for field in ("augmentation", "cutmix", "batch", "teacher"):
+      config.evaluation[field] = None
   config.evaluation.update(changes)
   if seed is not None:
     config.seed = seed

@@ -109,7 +109,8 @@ def _network() -> ConfigDict:
 
 def _evaluation(protocol: str) -> ConfigDict:
   fields = ConfigDict()
-  # 'dc', 'dsa', 'dm', 'idc', 'idc_hundred', 'idm', 'tm' or 'idc_continual'
+  # 'dc', 'dsa', 'dm', 'idc', 'idc_hundred', 'idm', 'tm', 'soft' or
+  # 'idc_continual'
   fields.protocol = protocol
   fields.networks = 20  # trained from scratch on each set (DC, section 3.1); 0: none
   fields.epochs = placeholder(int)  # None: the protocol's
@@ -120,6 +121,13 @@ def _evaluation(protocol: str) -> ConfigDict:
   # None: the protocol's
   fields.augmentation = placeholder(str)
   fields.cutmix = placeholder(float)  # probability for each batch; None: the protocol's
+  fields.batch = placeholder(int)  # images of a step; None: the protocol's
+  # What logits are divided by in the loss; None: the set's own if it has one, else the protocol's
+  fields.temperature = placeholder(float)
+  # A network (`convnet:norm=batch`) that is trained on all real images and labels each batch as
+  # networks see it, in place of the set; None: the protocol's, of which 'soft' has one; '': none
+  fields.teacher = placeholder(str)
+  fields.teacher_epochs = 50  # passes of the teacher over the real images
   fields.lr = placeholder(float)  # at first; None: the set's own if it has one, else the protocol's
   fields.checks = 4  # tests of each network, evenly over its epochs, for 'best'
   # Networks (`mlp`, `convnet:width=64`, `FILE.py:NAME`) or sets of them (`widths`),

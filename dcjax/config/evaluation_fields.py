@@ -3,10 +3,11 @@
 from ml_collections import ConfigDict
 
 from dcjax import evaluation
-from dcjax.common.errors import UserError
+from dcjax.common.errors import UserError, check_least
 from dcjax.config.datasets import default_strategy, hundred_classes, warn_of_flips
 from dcjax.data import base_name
 from dcjax.evaluation.protocols import PROTOCOLS, Kind, same_steps
+from dcjax.nn import architectures
 from dcjax.sets import formation
 
 
@@ -30,6 +31,13 @@ def fill_evaluation(config: ConfigDict) -> None:
     )
   if fields.epochs is None:
     fields.epochs = _epochs(fields, kind)
+  if fields.batch is None:
+    fields.batch = protocol.batch_of(kind) if protocol.batch_of else protocol.batch
+  if fields.teacher is None:
+    fields.teacher = protocol.teacher
+  if fields.teacher:
+    architectures.parse(fields.teacher)
+  check_least("evaluation.teacher_epochs", fields.teacher_epochs, 1)
 
 
 def check_steps(config: ConfigDict) -> None:

@@ -34,8 +34,9 @@ class EvaluationSettings(NamedTuple):
     checks: how often each is tested, evenly over the epochs, the last one at the end.
     cutmix: the probability with which a batch is mixed, see `augment.cutmix`; 0: never.
     lr: the learning rate at first; None: the protocol's.
-    temperature: what logits are divided by in the cross-entropy.
+    temperature: what logits are divided by in the cross-entropy; None: the protocol's.
     loss: an entry of `LOSSES`.
+    batch: images of a step; None: the protocol's.
   """
 
   protocol: str
@@ -45,13 +46,19 @@ class EvaluationSettings(NamedTuple):
   checks: int
   cutmix: float = 0.0
   lr: float | None = None
-  temperature: float = 1.0
+  temperature: float | None = None
   loss: str = "cross_entropy"
+  batch: int | None = None
 
   @property
   def learning_rate(self) -> float:
     """That of the first step."""
     return PROTOCOLS[self.protocol].learning_rate if self.lr is None else self.lr
+
+  @property
+  def division(self) -> float:
+    """The temperature."""
+    return self.temperature or PROTOCOLS[self.protocol].temperature
 
 
 LOSSES = ("cross_entropy", "squared_error")
@@ -67,9 +74,9 @@ def targets(labels: Array, num_classes: int, loss: str) -> Array:
 def _loss(settings: EvaluationSettings) -> training.Loss:
   if settings.loss == "squared_error":
     return training.squared_error
-  if settings.temperature == 1:
+  if settings.division == 1:
     return training.cross_entropy
-  return lambda logits, targets: training.cross_entropy(logits / settings.temperature, targets)
+  return lambda logits, targets: training.cross_entropy(logits / settings.division, targets)
 
 
 def summarise(accuracies: np.ndarray) -> dict[str, float]:
@@ -93,8 +100,9 @@ def check_settings(settings: EvaluationSettings) -> None:
   augment.check_name("evaluation.augmentation", settings.augmentation)
   for field, least in (("epochs", 1), ("networks", 0), ("checks", 1)):
     check_least(f"evaluation.{field}", getattr(settings, field), least)
-  if settings.lr is not None:
-    check_positive("evaluation.lr", settings.lr)
+  for field in ("lr", "temperature", "batch"):
+    if (value := getattr(settings, field)) is not None:
+      check_positive(f"evaluation.{field}", value)
   check_probability("evaluation.cutmix", settings.cutmix)
 
 
@@ -102,7 +110,11 @@ Evaluator = Callable[..., Iterator[Array]]
 
 
 def evaluator(
-  network: Network, settings: EvaluationSettings, strategy: Strategy, dataset: Dataset
+  network: Network,
+  settings: EvaluationSettings,
+  strategy: Strategy,
+  dataset: Dataset,
+  teacher: Network | None = None,
 ) -> Evaluator:
   """Binds what all evaluations of a run share; compiles once for each shape of a set.
 
@@ -111,19 +123,24 @@ def evaluator(
     settings: how.
     strategy: how many networks and images go together.
     dataset: whose test split is used.
+    teacher: the network that labels each batch; None: labels are the set's own.
 
   Returns:
-    `evaluate(images, labels, key, own_sets=False, first=0)` for images `[N, H, W, C]`, float32
-    normalised or uint8 of the dataset, and labels int32 `[N]`, or soft ones `[N, classes]`. With
-    `own_sets` each network has a set of its own: images `[networks, N, H, W, C]`. From network
+    `evaluate(images, labels, key, own_sets=False, first=0, taught=())` for images `[N, H, W, C]`,
+    float32 normalised or uint8 of the dataset, and labels int32 `[N]`, or soft ones `[N, classes]`.
+    With `own_sets` each network has a set of its own: images `[networks, N, H, W, C]`. From network
     `first` on, it yields test accuracies `[n, checks]` of the n networks trained together, perhaps
-    not computed yet, until all are done. Network i is drawn and trained from `fold_in(key, i)`.
+    not computed yet, until all are done. `taught` are the teacher's parameters and its statistics
+    of batch norm. Network i is drawn and trained from `fold_in(key, i)`.
   """
   vmapped = min(strategy.network_block, settings.networks)
 
   @jax.jit
-  def train_and_test(dataset, images, labels, keys):
-    one = partial(_train_and_test, network=network, settings=settings, strategy=strategy)
+  def train_and_test(dataset, images, labels, keys, taught):
+    teach = training.no_teacher if teacher is None else _teaching(teacher, settings, *taught)
+    one = partial(
+      _train_and_test, network=network, settings=settings, strategy=strategy, teach=teach
+    )
     if vmapped == 1:
       # Under `vmap` every branch of an augmentation would be taken.
       return one(dataset, images, labels, keys[0])[None]
@@ -131,7 +148,12 @@ def evaluator(
     return jax.vmap(one, axes)(dataset, images, labels, keys)
 
   def evaluate(
-    images: Array, labels: Array, key: Key, own_sets: bool = False, first: int = 0
+    images: Array,
+    labels: Array,
+    key: Key,
+    own_sets: bool = False,
+    first: int = 0,
+    taught: tuple[Params, ...] = (),
   ) -> Iterator[Array]:
     for start in range(first, settings.networks, vmapped):
       # A last block that is not full trains copies and drops them, rather than compile again.
@@ -139,15 +161,29 @@ def evaluator(
       keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
       # What is one network's own looks like what is for all, so that the same program serves both.
       sets = images[numbers if vmapped > 1 else start] if own_sets else images
-      accuracies = train_and_test(dataset, sets, labels, keys)
+      accuracies = train_and_test(dataset, sets, labels, keys, taught)
       yield accuracies[: settings.networks - start]
 
   return evaluate
 
 
+def _teaching(
+  teacher: Network, settings: EvaluationSettings, params: Params, stats: Params
+) -> Callable[[Array, Array], Array]:
+  """What a teacher says of images, at the temperature of the loss, in place of their targets."""
+
+  def teach(images, targets):
+    del targets
+    return jax.nn.softmax(teacher.apply(params, images, stats)[0] / settings.division)
+
+  return teach
+
+
 def _optimizer(settings: EvaluationSettings, steps: int) -> optax.GradientTransformation:
-  """SGD with weight decay, its rate cut as the protocol says."""
+  """SGD with weight decay, its rate cut as the protocol says; or AdamW."""
   protocol = PROTOCOLS[settings.protocol]
+  if protocol.adamw:
+    return _adamw(settings, steps)
   fractions, factors = zip(*protocol.cuts, strict=True)
   rates = accumulate(factors, operator.mul, initial=settings.learning_rate)
   rate = optax.join_schedules(
@@ -157,9 +193,24 @@ def _optimizer(settings: EvaluationSettings, steps: int) -> optax.GradientTransf
   return training.sgd(rate, momentum=protocol.momentum, weight_decay=protocol.weight_decay)
 
 
+def _adamw(settings: EvaluationSettings, steps: int) -> optax.GradientTransformation:
+  """AdamW (RDED's code): no decay of biases and norms, and a rate that ends at half of its start.
+
+  In epoch e of E it is lr (1 + cos(pi e / 2E)) / 2.
+  """
+
+  def rate(step):
+    epoch = (step // steps).astype(jnp.float32)
+    return settings.learning_rate * (1 + jnp.cos(jnp.pi * epoch / (2 * settings.epochs))) / 2
+
+  decay = PROTOCOLS[settings.protocol].weight_decay
+  kernels = partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
+  return optax.adamw(rate, weight_decay=decay, mask=kernels)
+
+
 def batches(settings: EvaluationSettings, count: int) -> tuple[int, int]:
   """Images of a step, and steps of an epoch, for an epoch of `count` images."""
-  batch = min(PROTOCOLS[settings.protocol].batch, count)
+  batch = min(settings.batch or PROTOCOLS[settings.protocol].batch, count)
   return batch, training.steps_per_epoch(count, batch)
 
 
@@ -250,10 +301,13 @@ def _train_and_test(
   network: Network,
   settings: EvaluationSettings,
   strategy: Strategy,
+  teach: Callable[[Array, Array], Array],
 ) -> Array:
   """One network's test accuracies, `[checks]`."""
   decode = dataset.normalise if images.dtype == jnp.uint8 else training.identity
-  trainer = make_trainer(network, settings, strategy, images, labels, key=key, decode=decode)
+  trainer = make_trainer(
+    network, settings, strategy, images, labels, key=key, decode=decode, teach=teach
+  )
   stops = jnp.round(jnp.linspace(0, settings.epochs, settings.checks + 1)).astype(jnp.int32)
 
   def piece(carry, limits):
@@ -276,7 +330,7 @@ def train(
   augmentation: str = "none",
   cutmix: float = 0.0,
   lr: float | None = None,
-  temperature: float = 1.0,
+  temperature: float | None = None,
   loss: str = "cross_entropy",
 ) -> Params:
   """Trains one network from scratch on a set, as an evaluation does.
@@ -291,7 +345,7 @@ def train(
     augmentation: as `augment.by_name` takes it.
     cutmix: the probability with which a batch is mixed.
     lr: the learning rate at first; None: the protocol's.
-    temperature: what logits are divided by in the cross-entropy.
+    temperature: what logits are divided by in the cross-entropy; None: the protocol's.
     loss: an entry of `LOSSES`.
 
   Returns:

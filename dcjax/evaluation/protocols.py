@@ -45,6 +45,11 @@ class Protocol(NamedTuple):
     augmentation: `augmentation(kind, cutmix)`, as `augment.by_name` takes it, for batches that are
       mixed with that probability.
     cutmix: `cutmix(kind)`, the probability of CutMix.
+    batch_of: `batch_of(kind)`, in place of `batch` where the kind of set is known; None: `batch`.
+    adamw: whether the optimiser is AdamW, whose rate falls along the first half of a cosine.
+    temperature: what logits are divided by in the loss.
+    teacher: the network, trained on all real images, whose outputs are the labels of each batch as
+      networks see it; empty: labels are the set's own.
   """
 
   learning_rate: float
@@ -55,6 +60,10 @@ class Protocol(NamedTuple):
   epochs: Callable[[Kind, str], int]
   augmentation: Callable[[Kind, float], str]
   cutmix: Callable[[Kind], float]
+  batch_of: Callable[[Kind], int] | None = None
+  adamw: bool = False
+  temperature: float = 1.0
+  teacher: str = ""
 
 
 def _epochs_of_dc(kind: Kind, augmentation: str) -> int:
@@ -132,6 +141,29 @@ IDC_CONTINUAL = IDC._replace(
   cuts=((Fraction(3, 5), 0.2), (Fraction(4, 5), 0.2)),
   epochs=lambda kind, augmentation: 1000,
 )
+
+
+def _batch_of_soft(kind: Kind) -> int:
+  if kind.dataset == "tiny_imagenet":
+    return 100
+  batch = next((batch for most, batch in ((1, 10), (10, 50)) if kind.ipc <= most), 100)
+  return 2 * batch if kind.hundred_classes else batch
+
+
+# Of RDED (Sun et al., CVPR 2024), for images of up to 64 pixels: a teacher labels each batch.
+SOFT = DC._replace(
+  learning_rate=1e-3,
+  weight_decay=0.01,
+  batch=100,
+  batch_of=_batch_of_soft,
+  cuts=(),
+  epochs=lambda kind, augmentation: 300,
+  augmentation=lambda kind, cutmix: "flip" if "flip" in kind.strategy else "none",
+  cutmix=lambda kind: 1.0,
+  adamw=True,
+  temperature=20.0,
+  teacher="convnet:norm=batch",
+)
 # By the values of the config field `evaluation.protocol`; DM and IDM evaluate as DSA does.
 PROTOCOLS = {
   "dc": DC,
@@ -142,6 +174,7 @@ PROTOCOLS = {
   "idm": DSA,
   "tm": DSA,  # of MTT, TESLA, FTD and DATM, whose sets bring a learning rate
   "idc_continual": IDC_CONTINUAL,
+  "soft": SOFT,
 }
 
 

@@ -20,6 +20,7 @@ from dcjax.devices.strategy import Strategy, choose
 from dcjax.methods import Method
 from dcjax.methods.setup import decoder, network
 from dcjax.nn import architectures
+from dcjax.run.teacher import Teacher
 from dcjax.sets.formation import Formation, Stored
 from dcjax.sets.synthetic import SyntheticSet
 
@@ -92,17 +93,24 @@ class Evaluation:
         "raise compute.memory_limit"
       )
     settings = config_lib.evaluation_settings(config.evaluation)
-    given = {} if settings.lr is None else {"lr": settings.lr}
-    self._settings = settings._replace(**{**asked, **given})
+    # With a teacher the set's own labels do not count, nor what was learned with them.
+    asked = {} if config.evaluation.teacher else asked
+    given = [name for name in ("lr", "temperature") if getattr(settings, name) is not None]
+    self._settings = settings._replace(**{k: v for k, v in asked.items() if k not in given})
     name = self._settings.augmentation
     augment.check_images("evaluation.augmentation", name, dataset.image_shape)
+    self._teacher = None
+    if text := config.evaluation.teacher:
+      student = _evaluation_network(config, dataset, layout, text)
+      self._teacher = Teacher(text, student, config, layout, dataset, keys.init)
     names = architectures.names(config.evaluation.architectures, config.network)
     self._evaluators = {
       name: evaluation.evaluator(
-        _evaluation_network(config, dataset, layout, name), self._settings, layout, dataset
+        _evaluation_network(config, dataset, layout, name), self._settings, layout, dataset,
+        self._teacher.network if self._teacher else None,
       )
       for name in names
-    }
+    }  # fmt: skip
 
   def tasks(self) -> list[tuple[str, str]]:
     """The pairs (set, network) to evaluate, the synthetic set first."""
@@ -130,6 +138,8 @@ class Evaluation:
     name, architecture = task
     evaluate = self._evaluators[architecture]
     dataset, key = self._dataset, self._keys.evaluation
+    if self._teacher:
+      evaluate = partial(evaluate, taught=self._teacher.trained(wait))
     if name == WHOLE:
       labels = evaluation.targets(dataset.labels, dataset.num_classes, self._settings.loss)
       blocks = evaluate(dataset.images, labels, key)
@@ -168,7 +178,8 @@ class Evaluation:
       "epochs": self._settings.epochs,
       "lr": self._settings.learning_rate,
       "loss": self._settings.loss,
-      "temperature": self._settings.temperature,
+      "temperature": self._settings.division,
+      **(self._teacher.record() if self._teacher else {}),
       "networks": len(accuracies),
       "ipc": ipc,
       "decoded_ipc": decoded if name == SYNTHETIC else ipc,

@@ -123,7 +123,8 @@ def test_numbers_given_to_evaluate(saved, monkeypatch):
     lambda path, unfinished, **more: [] if evaluate.bind(path, **more) else None,
   )
   names = numeric(evaluate_command._flags())
-  assert {"networks", "epochs", "checks", "seed", "cutmix", "lr"} == set(names)
+  more = {"lr", "temperature", "batch", "teacher_epochs"}
+  assert {"networks", "epochs", "checks", "seed", "cutmix", *more} == set(names)
   assert survivors(names, ["evaluate", f"--synthetic={saved}"]) == {
     ("seed", "0"), ("seed", "2147483648"), ("cutmix", "0"),
   }  # fmt: skip
