@@ -143,7 +143,8 @@ def of_earlier(fields: dict[str, Any]) -> dict[str, Any]:
   for name in _networks(flat) & NETWORKS.own.keys():  # no file of code is run
     sizes = find("network.name", name).earlier.items()
     older |= {f"network.{field}": value for field, value in sizes}
-  if (method := flat.get("method")) in METHODS.own:
+  method = str(flat.get("method"))  # a damaged file may hold anything
+  if method in METHODS.own:
     older |= definition(method).earlier(flat)
   elif method == "nas":  # whose coresets are no method of its config
     older |= {"selection.herding": "greedy"}
