@@ -31,7 +31,7 @@ ZERO = {
   "dataset.rgb_side", "evaluation.networks", "evaluation.cutmix", "compute.image_block",
   "compute.first_block", "compute.synthetic_block", "compute.memory_limit", "compute.workers",
   "trained.low", "training.steps", "training.weight_decay", "training.pretraining",
-  "training.networks", "training.cutmix", "queue.pretrained", "regularisation",
+  "training.networks", "training.cutmix", "queue.pretrained", "queue.trained", "regularisation",
   "continual.distillation", "continual.finetuning.iterations",
 }  # fmt: skip
 # Fields whose zero is refused where they are used: by the data, a network or the layout; or that
