@@ -61,6 +61,7 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     check_name("method", str(config.get("method")), coreset.SELECTIONS)
   config = config_lib.resolve(config)
   config_lib.check_steps(config)
+  config_lib.check_untaught(config, "a selection")
   if config.compute.streaming:
     raise UserError("compute.streaming: a selection looks at all images in memory; leave it out")
   with held(Workdir(workdir)) as folder:

@@ -15,6 +15,7 @@ from dcjax.config.datasets import class_names, names
 from dcjax.config.defaults import default, definition, selects
 from dcjax.config.evaluation_fields import (
   check_steps,
+  check_untaught,
   evaluation_settings,
   fewer_epochs,
   fill_evaluation,
@@ -29,6 +30,7 @@ from dcjax.nn.definition import find
 __all__ = [
   "INDIFFERENT",
   "check_steps",
+  "check_untaught",
   "complete",
   "default",
   "definition",

@@ -57,6 +57,18 @@ def check_steps(config: ConfigDict) -> None:
     )
 
 
+def check_untaught(config: ConfigDict, command: str) -> None:
+  """Raises `UserError` if networks are to have a teacher, where a command trains them without."""
+  fields = config.evaluation
+  by_protocol = fields.protocol in PROTOCOLS and PROTOCOLS[fields.protocol].teacher
+  if fields.teacher or (fields.teacher is None and by_protocol):
+    field = "teacher" if fields.teacher else "protocol"
+    raise UserError(
+      f"evaluation.{field}: {fields[field]} brings a teacher, without which {command} trains "
+      "networks; leave it out, and give its sets to dcjax evaluate --protocol=soft"
+    )
+
+
 def fewer_epochs(config: ConfigDict, epochs: int) -> int:
   """Passes over the images of a set that take the steps of so many over those stored."""
   return same_steps(epochs, stored=config.ipc, decoded=_decoded_ipc(config))

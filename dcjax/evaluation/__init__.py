@@ -205,7 +205,13 @@ def _adamw(settings: EvaluationSettings, steps: int) -> optax.GradientTransforma
 
   decay = PROTOCOLS[settings.protocol].weight_decay
   kernels = partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
-  return optax.adamw(rate, weight_decay=decay, mask=kernels)
+  adamw = optax.adamw(rate, weight_decay=decay, mask=kernels)
+
+  def update(*arguments):
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to the number of a step
+      return adamw.update(*arguments)
+
+  return optax.GradientTransformation(adamw.init, update)
 
 
 def batches(settings: EvaluationSettings, count: int) -> tuple[int, int]:

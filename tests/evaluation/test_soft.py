@@ -7,7 +7,10 @@ import pytest
 
 import dcjax.config
 from dcjax import UserError, augment, data, evaluation, nn
+from dcjax.applications.continual import fields as continual_fields
+from dcjax.applications.nas import fields as nas_fields
 from dcjax.commands.evaluate import evaluate
+from dcjax.commands.select import select
 from dcjax.config import presets
 from dcjax.devices.strategy import Strategy
 from dcjax.evaluation import EvaluationSettings
@@ -175,3 +178,21 @@ def test_sets_and_random_images_have_the_same_teacher(tmp_path, monkeypatch):
   assert again == ours
   hard, _ = evaluate(tmp_path / "set.npz", **options | {"teacher": "", "epochs": 60})
   assert hard["last_mean"] < 0.1 and "teacher" not in hard
+
+
+@pytest.mark.parametrize("field", ["protocol", "teacher"])
+@pytest.mark.parametrize("command", ["select", "nas", "continual"])
+def test_commands_without_a_teacher_refuse_one(command, field, tmp_path):
+  config = {
+    "select": lambda: dcjax.config.default("random"),
+    "nas": nas_fields.default_search,
+    "continual": lambda: continual_fields.default("gdumb"),
+  }[command]()
+  config.evaluation[field] = {"protocol": "soft", "teacher": "mlp"}[field]
+  run = {
+    "select": lambda config: select(config, tmp_path / "run"),
+    "nas": nas_fields.resolve_search,
+    "continual": continual_fields.resolve,
+  }[command]
+  with pytest.raises(UserError, match=r"evaluation\.\w+: .* brings a teacher"):
+    run(config)

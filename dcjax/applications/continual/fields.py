@@ -125,6 +125,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
   resolved = config_lib.replace_fields(resolved, given, f"continual learning by {scenario}")
   with resolved.unlocked():
     resolved.evaluation.architectures = config_lib.names(resolved.evaluation.architectures)
+  config_lib.check_untaught(resolved, "continual learning")
   numbers.check_large(resolved)
   numbers.check_negative(resolved)
   _check(resolved, resolved.continual)

@@ -82,6 +82,7 @@ def resolve_search(config: ConfigDict) -> ConfigDict:
   numbers.check_large(config)
   search = _resolve_fields(fields.pop("search"))
   resolved = config_lib.resolve(config_lib.complete({**fields, "method": "herding"}))
+  config_lib.check_untaught(resolved, "a search")
   check_least("evaluation.networks", resolved.evaluation.networks, 1)
   with resolved.unlocked():
     resolved.method = "nas"
