@@ -8,7 +8,9 @@ stored image is four smaller ones, so N images have the bytes of N.
   dcjax condense --config configs/fast.py:ipc=10 --workdir runs/mine \\
     --config.dataset.name=folder --config.dataset.data_dir=photographs
 
-Ten minutes are for ten classes of 32x32 pixels; twice the classes take twice as long. The more
+CIFAR-10, 10 images per class: 48.6 ± 0.3 after 89 iterations, which took ten minutes on two cores
+with other work beside it (two networks of 200 epochs; random images, four in one, have 41.1). 250
+were meant for ten minutes of an idle machine; twice the classes take twice as long. The more
 `--config.iterations`, the better the set, also afterwards: the same command goes on.
 """
 
