@@ -212,6 +212,8 @@ def test_pairs_and_parts(tmp_path):
     found = readers.read(str(source))
     assert found.layout == "parts" and found.labels.shape == (2, 2)
     assert found.rate == pytest.approx(0.0123)
+  save([tensor([[0.5]], dtype=torch().bfloat16), tensor([0])], tmp_path / "data.pt")
+  assert readers.read(str(tmp_path / "data.pt")).images == 0.5
   save([tensor([0.5])] * 3, tmp_path / "three.pt")
   assert "a list of 3" in error_of(readers.read, str(tmp_path / "three.pt"))
 
@@ -430,6 +432,18 @@ def test_the_command_exports(soft_set, tmp_path, capsys):
 def test_mistakes_on_the_command_line(arguments, words, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   assert words in error_of(main.run, ["import", *arguments])
+
+
+def test_a_folder_that_cannot_be_written_is_named(toy, toy_file, tmp_path, monkeypatch):
+  images, labels = chosen(toy)
+  np.savez(tmp_path / "other.npz", images=images, labels=labels)
+
+  def fail(*_):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(SyntheticSet, "save", fail)
+  words = error_of(imported, toy_file, tmp_path / "other.npz", tmp_path / "set.npz")
+  assert "cannot write" in words and "No space left on device" in words
 
 
 def test_without_pytorch_one_line_says_what_to_install(tmp_path, monkeypatch):

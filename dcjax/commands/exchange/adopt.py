@@ -188,8 +188,7 @@ def _label_kind(meaning: Meaning, found: Found) -> str:
 def _as_images(array: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
   """Images `[N, H, W, C]` float32; of bytes pixels in [0, 1]."""
   height, width, channels = shape
-  count = len(array) if array.ndim else 0
-  images = array.reshape(count, *(array.shape[2:] if array.ndim == 5 else array.shape[1:]))
+  images, count = array, len(array) if array.ndim else 0
   if count and images.shape[1:] == (channels, height, width):
     images = images.transpose(0, 2, 3, 1)
   elif count and images.shape[1:] in ((height * width * channels,), (height, width)):

@@ -87,7 +87,12 @@ def import_set(
     },
   }
   synthetic = adopt(found, settled, loaded, whitening, about)
-  synthetic.save(file)
+  try:
+    synthetic.save(file)
+  except OSError as error:
+    raise UserError(
+      f"--output: cannot write {file} ({error.strerror}); mend that and start again"
+    ) from None
   if check_epochs:
     _check(file, data_dir, cache_dir, check_epochs)
   return synthetic

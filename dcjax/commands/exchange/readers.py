@@ -144,8 +144,10 @@ def _scalars() -> list[Any]:
 
 def _array(value: Any) -> np.ndarray:
   """A tensor, an array or a number as an array of numbers."""
-  detached = value.detach().cpu().numpy() if hasattr(value, "detach") else value
-  array = np.asarray(detached)
+  if hasattr(value, "detach"):  # a tensor; NumPy has no bfloat16
+    value = value.detach().cpu()
+    value = (value.float() if value.is_floating_point() else value).numpy()
+  array = np.asarray(value)
   if array.dtype.kind not in "fiub":
     raise ValueError(f"it holds {array.dtype}, not numbers")
   return array
