@@ -104,6 +104,8 @@ def rows(source: str | os.PathLike[str]) -> tuple[list[np.ndarray], np.ndarray, 
   name, tables = _read(library, source, None)
   train, _ = _splits(name, tables)
   columns = _find_columns(library, name, train, Columns())
+  if "soft_label" in train.rows.features:
+    logging.warning("%s: labels are from '%s'; soft ones are not read", name, columns.label)
   classes = sorted(set(_values(name, train, columns.label).tolist()))
   part = _part(library, name, train, columns, classes)
   images = [pixels.read_image(_open(image)) for image in part.images]
