@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
   command, *rest = arguments
   source = rest.pop(0) if rest and not rest[0].startswith("-") else None
   values = command_line.parse(_flags, [command, *rest], required=("dataset", "output"), more=HELP)
-  if source is None:
+  if not source:
     raise UserError("import: no file; begin with one: dcjax import FILE --dataset=... --output=...")
   options = {name: value for name, value in values.flag_values_dict().items() if value is not None}
   for name in ("mean", "std"):

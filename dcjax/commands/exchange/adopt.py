@@ -32,8 +32,13 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # of all other datas
 # What layouts hold, where their programs agree.
 _RANGES = {"results": "normalised", "pair": "unit"}
 _OF_DC = ("results", "parts")  # layouts of programs that normalise by `STATISTICS`
+_CHANNELS_FIRST = ("results", "pair", "parts", "h5")  # whose images in one row are so
+_FORMATIONS = tuple(name for name in formation.NAMES if name not in ("identity", "learnable"))
 _SLACK = 0.01  # of pixels beyond [0, 1], which rounding may bring
+# IDC's program stores pixels that it has not clipped since the last change of networks.
+_BEYOND, _FEW = 0.5, 0.2  # how far those are from [0, 1] at most, and how many
 _FARTHEST = 50.0  # of a normalised or whitened number
+_LARGEST = 1e6  # of a soft label, and of a step size
 
 
 class Meaning(NamedTuple):
@@ -78,7 +83,7 @@ def adopt(
   Raises:
     UserError: the arrays do not fit the dataset, or contradict what they are said to be.
   """
-  images = _as_images(found.images, dataset.image_shape)
+  images = _as_images(found, dataset.image_shape)
   _check_values(images, meaning.range)
   classes, soft = _classes(found, len(images), dataset)
   order = np.argsort(classes, kind="stable")
@@ -145,7 +150,16 @@ def settle(meaning: Meaning, found: Found, dataset: Dataset) -> Meaning:
   if is_bytes and kind != "unit":
     raise UserError(f"--range: {kind}, but the file holds whole pixels of 0 to 255; give unit")
   check_least("--factor", meaning.factor, 1)
+  check_name("--formation", meaning.formation, _FORMATIONS)
+  if meaning.formation != "uniform" and meaning.factor == 1:
+    raise UserError(
+      f"--formation: {meaning.formation}, but --factor is 1; give a factor of 2 or more"
+    )
+  if found.layout == "pair" and meaning.factor == 1:
+    logging.warning("import: no image is cut into more; those of IDC and NCFM are, by --factor 2")
   mean, std = _statistics(meaning, found.layout, dataset)
+  if kind != "normalised" and (meaning.mean or meaning.std):
+    raise UserError(f"--mean: the range is {kind}; leave --mean and --std out, or give normalised")
   return meaning._replace(range=kind, mean=mean, std=std, labels=_label_kind(meaning, found))
 
 
@@ -156,9 +170,19 @@ def _statistics(
   for field, values in (("--mean", meaning.mean), ("--std", meaning.std)):
     if values and (len(values) != channels or not all(map(math.isfinite, values))):
       raise UserError(f"{field}: {values} are not {channels} numbers, one for each channel")
+  if not all(0 <= value <= 1 for value in meaning.mean + meaning.std):
+    raise UserError(
+      f"--mean: {meaning.mean} and --std: {meaning.std} are not of pixels in [0, 1]; divide those "
+      "of 0 to 255 by 255"
+    )
   if any(value <= 0 for value in meaning.std):
     raise UserError(f"--std: {meaning.std} are not all above 0; give positive numbers")
-  known = STATISTICS.get(base_name(dataset.name), _IMAGENET if channels == 3 else None)
+  if bool(meaning.mean) != bool(meaning.std):
+    raise UserError("--mean: --std belongs to it; give both or neither")
+  name = base_name(dataset.name)
+  if (name, layout) == ("cifar100", "parts"):  # MTT and DATM have one pair for both
+    name = "cifar10"
+  known = STATISTICS.get(name, _IMAGENET if channels == 3 else None)
   if layout not in _OF_DC or known is None:
     known = tuple(_floats(dataset.mean)), tuple(_floats(dataset.std))
   return meaning.mean or known[0], meaning.std or known[1]
@@ -168,36 +192,54 @@ def _label_kind(meaning: Meaning, found: Found) -> str:
   """What soft labels are: as given, or as their values tell."""
   if meaning.labels:
     check_name("--labels", meaning.labels, labels.KINDS)
-  if found.labels is None or found.labels.ndim < 2 or 1 in found.labels.shape[1:]:
+  values = _rows(found.labels)
+  if values is None or values.ndim < 2:
     if meaning.labels not in ("", "hard"):
       raise UserError(f"--labels: {meaning.labels}, but the file has hard labels; leave it out")
     return "hard"
-  if meaning.labels:
-    if meaning.labels == "hard":
-      raise UserError("--labels: hard, but the file has soft ones; give prob, logit or centred")
-    return meaning.labels
-  values, sums = found.labels, found.labels.sum(-1)
-  if values.min() >= -labels.TOLERANCE and np.abs(sums - 1).max() <= labels.TOLERANCE:
-    return "prob"
+  if meaning.labels == "hard":
+    raise UserError("--labels: hard, but the file has soft ones; give prob, logit or centred")
+  values = values.astype(np.float64)
+  are_prob = not labels.problem(values, "prob")
+  if meaning.labels in ("logit", "centred") and are_prob:
+    raise UserError(
+      f"--labels: {meaning.labels}, but none is below 0 and their sums are 1; give prob"
+    )
+  if meaning.labels or are_prob:
+    return meaning.labels or "prob"
   raise UserError(
     f"--labels: the file has soft labels in [{values.min():.3g}, {values.max():.3g}], which may be "
-    "logits or centred; give logit (DATM) or centred (KIP, FRePo)"
+    "logits or centred; give logit (DATM) or centred (KIP, FRePo); those that RaT-BPTT learns are "
+    "neither, and cannot be imported"
   )
 
 
-def _as_images(array: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+def _rows(given: np.ndarray | None) -> np.ndarray | None:
+  """Labels `[N]`, or soft ones `[N, classes]`, of any shape that ends so."""
+  if given is None or given.ndim < 2 or not given.size:
+    return None if given is None else given.reshape(-1)
+  rows = given.reshape(-1, given.shape[-1])
+  return rows[:, 0] if rows.shape[1] == 1 else rows
+
+
+def _as_images(found: Found, shape: tuple[int, int, int]) -> np.ndarray:
   """Images `[N, H, W, C]` float32; of bytes pixels in [0, 1]."""
   height, width, channels = shape
+  array = found.images
+  if array.ndim == 2 and found.layout in _CHANNELS_FIRST and array.shape[1] == math.prod(shape):
+    array = array.reshape(-1, channels, height, width)
   images, count = array, len(array) if array.ndim else 0
   if count and images.shape[1:] == (channels, height, width):
     images = images.transpose(0, 2, 3, 1)
   elif count and images.shape[1:] in ((height * width * channels,), (height, width)):
     images = images.reshape(count, *shape) if images.ndim == 2 or channels == 1 else images
   elif count and channels == 1 and images.shape[1:] == (height, width, 3):
+    if (images != images[..., :1]).any():
+      raise UserError("import: the images are in colour, but the dataset is grey; name another")
     images = images[..., :1]  # a grey image in a file of three channels
   if not count or images.shape[1:] != shape:
     raise UserError(
-      f"import: images are {list(array.shape)}, which are not those of the dataset, "
+      f"import: images are {list(found.images.shape)}, which are not those of the dataset, "
       f"{list(shape)} each; name its dataset with --dataset"
     )
   if images.dtype == np.uint8:
@@ -213,7 +255,14 @@ def _check_values(images: np.ndarray, kind: str) -> None:
   least, most = float(images.min()), float(images.max())
   values = f"--range: {kind}, but the images are in [{least:.3g}, {most:.3g}]"
   if kind == "unit" and (least < -_SLACK or most > 1 + _SLACK):
-    raise UserError(f"{values}; give normalised, or --whitening")
+    share = float(((images < -_SLACK) | (images > 1 + _SLACK)).mean())
+    if least < -_BEYOND or most > 1 + _BEYOND or share > _FEW:
+      raise UserError(f"{values}; give normalised, or --whitening, or bring them to [0, 1]")
+    logging.warning(
+      "import: the images are in [%.3g, %.3g], %.2g %% of the numbers beyond black and white; "
+      "taking them for pixels that were not clipped",
+      least, most, 100 * share,
+    )  # fmt: skip
   if kind != "unit" and least >= 0:
     raise UserError(f"{values}, without a number below 0; give unit if they are pixels in [0, 1]")
   if kind != "unit" and max(-least, most) > _FARTHEST:
@@ -225,15 +274,12 @@ def _check_values(images: np.ndarray, kind: str) -> None:
 def _classes(found: Found, count: int, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
   """The class of each image, int `[N]`, and soft labels `[N, classes]` if there are any."""
   number = dataset.num_classes
-  given, soft = found.labels, None
+  given, soft = _rows(found.labels), None
   if count % number:
     raise UserError(
       f"import: {count} images are not as many of each of {number} classes; name the dataset with "
       "--dataset, or give a file with as many of each"
     )
-  if given is not None and given.ndim > 1:
-    given = given.reshape(len(given) * (given.shape[1] if given.ndim == 3 else 1), -1)
-    given = given[:, 0] if given.shape[1] == 1 else given
   if given is not None and len(given) != count:
     raise UserError(f"import: {count} images, but {len(given)} labels; use another file")
   if given is not None and given.ndim == 2:
@@ -241,6 +287,8 @@ def _classes(found: Found, count: int, dataset: Dataset) -> tuple[np.ndarray, np
       raise UserError(f"import: labels of {given.shape[1]} classes, but the dataset has {number}")
     if not np.isfinite(given).all():
       raise UserError("import: labels hold numbers that are not finite; use another file")
+    if np.abs(given.astype(np.float64)).max() > _LARGEST:
+      raise UserError(f"import: labels are up to {given.max():.3g} in size; use another file")
     soft = given.astype(np.float32)
     return _of_soft(soft, count // number), soft
   in_order = np.repeat(np.arange(number), count // number)
@@ -249,8 +297,9 @@ def _classes(found: Found, count: int, dataset: Dataset) -> tuple[np.ndarray, np
     return in_order, None
   if found.names:
     return _by_name(given, found.names, dataset.class_names), None
-  classes = given.astype(np.int64)
-  if (classes != given).any() or (np.bincount(np.clip(classes, 0, None)) != count // number).any():
+  values = given.astype(np.float64)
+  classes = np.where((values >= 0) & (values < number), values, 0).astype(np.int64)
+  if (classes != values).any() or (np.bincount(classes, minlength=number) != count // number).any():
     raise UserError(
       f"import: labels are not {count // number} of each of {number} classes, counted from 0; give "
       "a file with as many of each"
@@ -296,8 +345,8 @@ def _by_name(given: np.ndarray, names: tuple[str, ...], classes: tuple[str, ...]
 
 
 def _rate(rate: float) -> float:
-  if not (math.isfinite(rate) and rate > 0):
-    raise UserError(f"import: its learned step size is {rate}, not a positive number")
+  if not 1 / _LARGEST < rate < _LARGEST:
+    raise UserError(f"import: its learned step size is {rate}; use another file")
   return rate
 
 

@@ -13,7 +13,7 @@ from dcjax import data
 from dcjax.commands.evaluate import bind
 from dcjax.commands.exchange.adopt import Meaning, adopt, settle
 from dcjax.commands.exchange.readers import Found, read
-from dcjax.common.errors import UserError, check_least
+from dcjax.common.errors import UserError, check_least, gist
 from dcjax.common.files import expand
 from dcjax.config import presets
 from dcjax.data.whitened import whiten
@@ -91,7 +91,7 @@ def import_set(
     synthetic.save(file)
   except OSError as error:
     raise UserError(
-      f"--output: cannot write {file} ({error.strerror}); mend that and start again"
+      f"--output: cannot write {file} ({gist(error)}); mend that and start again"
     ) from None
   if check_epochs:
     _check(file, data_dir, cache_dir, check_epochs)
@@ -138,7 +138,10 @@ def _digest(path: Path) -> str:
   for file in files:
     if path.is_dir():
       digest.update(str(file.relative_to(path)).encode())
-    digest.update(file.read_bytes())
+    try:
+      digest.update(file.read_bytes())
+    except OSError as error:
+      raise UserError(f"import: cannot read {file} ({gist(error)}); mend that") from None
   return digest.hexdigest()
 
 
