@@ -4,7 +4,7 @@ from absl import flags
 from dcjax.launch import command_line
 
 from dcjax.commands.exchange import exports
-from dcjax.common.errors import UserError, check_name
+from dcjax.common.errors import UserError, check_name, gist
 from dcjax.common.files import expand
 from dcjax.sets.synthetic import SyntheticSet
 
@@ -20,9 +20,9 @@ def main(arguments: list[str]) -> None:
     raise UserError(f"--output: no folder {output.parent}; make it first")
   try:
     exports.FORMATS[values.format](synthetic, output)
-  except OSError as error:
+  except (OSError, UnicodeError) as error:  # also names of classes that no file can have
     raise UserError(
-      f"--output: cannot write {output} ({error.strerror}); mend that and start again"
+      f"--output: cannot write {output} ({gist(error)}); mend that, give a new name, start again"
     ) from None
   print(f"Wrote {output}")
   if values.format in exports.LOSSY and (share := exports.clipped_share(synthetic)):

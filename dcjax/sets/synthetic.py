@@ -59,6 +59,7 @@ TYPES: dict[str, tuple[type, str]] = {
   "iteration": (int, "a whole number"),
   "format": (int, "a whole number"),
   "label_kind": (str, "a text"),
+  "source": (dict, "a JSON object"),
 }
 MOST_METADATA = 2**25  # bytes; the indices of 50,000 real images take a twentieth of that
 MOST = 1e30  # of a mean or a deviation
@@ -158,7 +159,7 @@ class SyntheticSet(NamedTuple):
 
     images, labels = self.flat()
     labels = labels.astype(np.int64) if labels.ndim == 1 else labels
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+    return torch.tensor(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
 
   def training(self) -> dict[str, Any]:
     """What labels and step size ask of a training: arguments of `evaluation.train`."""

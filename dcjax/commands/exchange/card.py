@@ -15,6 +15,12 @@ network = nn.create("convnet", images.shape[1:], num_classes={classes})
 params = evaluation.train(network, images, labels, jax.random.key(0), **synthetic.training())
 ```"""
 
+_WHITENED = (
+  " Networks are trained on whitened images. Test images have to be whitened alike:"
+  " `(row - whitening.mean) @ whitening.matrix`, where a row is a normalised image `[H, W, C]`,"
+  " brought to mean zero and norm one first if `whitening.unit` is true. `dcjax evaluate` does so."
+)
+
 _TORCH = """```python
 import torch
 from torch.nn.functional import {loss}
@@ -42,15 +48,15 @@ def card(synthetic: SyntheticSet) -> str:
     ("whitening", metadata.get("zca_variant", "frepo") if metadata.get("zca") else "none"),
     ("stored bytes", f"{synthetic.stored_bytes():,}"),
     ("seed", str(metadata["seed"])),
-    ("from", f"{source['file']}, sha256 {source['sha256'][:16]}" if source else "dcjax"),
+    ("from", _from(source)),
     ("licence", source.get("licence") or "not stated; that of the dataset holds besides"),
     ("written by", f"dcjax {metadata['version']}"),
   ]
-  table = markdown.table([("", ""), *((name, text) for name, text in rows)], align="left")
+  table = markdown.table([("", ""), *((name, str(text)) for name, text in rows)], align="left")
   return (
     f"# {metadata['dataset']}, condensed by {metadata['method']}\n\n{table}\n\n"
     f"Pixels are normalised by the mean {_numbers(metadata['mean'])} and the deviation "
-    f"{_numbers(metadata['std'])}.\n\n"
+    f"{_numbers(metadata['std'])}.{_WHITENED if metadata.get('zca') else ''}\n\n"
     f"## Train on it\n\nIn JAX:\n\n{_JAX.format(classes=classes)}\n\n"
     f"In PyTorch, for a `network` of yours:\n\n{_torch(synthetic)}\n"
   )
@@ -79,6 +85,12 @@ def _labels(metadata: dict[str, Any]) -> str:
   kind = metadata.get("label_kind", "hard")
   temperature = metadata.get("temperature")
   return kind if temperature is None else f"{kind}, at temperature {temperature:g}"
+
+
+def _from(source: dict[str, Any]) -> str:
+  if not source:
+    return "dcjax"
+  return f"{source.get('file')}, sha256 {str(source.get('sha256'))[:16]}"
 
 
 def _numbers(values: list[float]) -> str:

@@ -41,7 +41,7 @@ def png(synthetic: SyntheticSet, folder: Path) -> None:
 def pt(synthetic: SyntheticSet, file: Path) -> None:
   """A dict of plain tensors, `images` [N, C, H, W] and what `tensors` names; `metadata` as JSON."""
   torch = _library("torch", "pip install 'dcjax[torch]'")
-  content = {name: torch.from_numpy(array) for name, array in tensors(synthetic).items()}
+  content = {name: torch.tensor(array) for name, array in tensors(synthetic).items()}
   with writing(file, "wb") as stream:
     torch.save({**content, "metadata": _metadata(synthetic)}, stream)
 
@@ -86,6 +86,7 @@ FORMATS: Mapping[str, Callable[[SyntheticSet, Path], None]] = {
   "hf": hf,
   "card": data_card,
 }
+_LONGEST = 200  # bytes of a folder's name
 LOSSY = ("png", "hf")  # those that store whole pixels
 
 
@@ -116,8 +117,15 @@ def _metadata(synthetic: SyntheticSet) -> str:
 
 def _folders(names: list[str]) -> list[str]:
   """Names of folders: those of the classes, or numbers where one cannot be a folder's name."""
-  usual = all(name and "/" not in name and not name.startswith(".") for name in names)
-  return names if usual and len(set(names)) == len(names) else [str(k) for k in range(len(names))]
+  usual = all(map(_is_folder, names)) and len(set(map(str.casefold, names))) == len(names)
+  return names if usual else [str(k) for k in range(len(names))]
+
+
+def _is_folder(name: str) -> bool:
+  """Whether a folder can be called so, also beside the other files."""
+  ours = name.casefold() in ("labels.csv", "readme.md")
+  fits = 0 < len(name.encode(errors="replace")) <= _LONGEST and name.isprintable()
+  return fits and not ours and "/" not in name and not name.startswith(".")
 
 
 def _library(name: str, remedy: str) -> Any:
