@@ -100,10 +100,55 @@ def test_the_programs_of_dcs_line_have_statistics_of_their_own(toy):
   np.testing.assert_allclose(measured.mean, cifar.mean)
 
 
+def test_mtt_has_the_statistics_of_cifar10_for_cifar100(toy):
+  cifar = from_arrays(
+    toy.images, toy.labels, toy.images, toy.labels, name="cifar100", class_names=NAMES
+  )
+  found = Found(chosen(toy)[0] / 255 - 0.5, None, None, "parts")
+  assert settle(Meaning(range="normalised"), found, cifar).std == (0.2023, 0.1994, 0.2010)
+  found = found._replace(layout="results")
+  assert settle(Meaning(), found, cifar).std == (0.2673, 0.2564, 0.2762)
+
+
+def test_pixels_that_idc_has_not_clipped_are_taken_with_a_word(toy, caplog):
+  images, labels = chosen(toy)
+  theirs = images / 255
+  theirs[0, 0] -= 0.3
+  synthetic = of(toy, Found(theirs, labels, None, "pair"), factor=2)
+  np.testing.assert_allclose(synthetic.images.reshape(-1, *SHAPE), theirs, rtol=1e-6)
+  assert "were not clipped" in caplog.text
+
+
+def test_grey_images_in_files_of_three_channels(toy):
+  grey = from_arrays(
+    toy.images[..., :1], toy.labels, toy.images[..., :1], toy.labels, name="grey", class_names=NAMES
+  )
+  images, labels = chosen(toy)
+  assert "are in colour" in error_of(of, grey, Found(images, labels, None, "folder"))
+  same = np.repeat(images[..., :1], 3, axis=-1)
+  synthetic = of(grey, Found(same, labels, None, "folder"))
+  np.testing.assert_array_equal(synthetic.pixels().reshape(same[..., :1].shape), same[..., :1])
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.bool_, np.uint8])
+def test_one_hot_labels_of_any_type(toy, kind):
+  images, labels = chosen(toy)
+  for shape in ((4, 2), (2, 2, 2)):
+    soft = np.eye(2)[labels].astype(kind).reshape(shape)
+    assert of(toy, Found(images, soft, None, "npz")).metadata["label_kind"] == "prob"
+
+
 def test_bytes_and_pixels_are_stored_as_pixels(toy):
   images, labels = chosen(toy)
-  for array in (images, images.astype(np.float64) / 255, images.reshape(4, -1)):
-    synthetic = of(toy, Found(array, labels, None, "pair"))
+  rows, planes = images.reshape(4, -1), images.transpose(0, 3, 1, 2).reshape(4, -1)
+  for array, layout in (
+    (images, "pair"),
+    (images.astype(np.float64) / 255, "pair"),
+    (rows, "npz"),
+    (planes, "h5"),  # RaT-BPTT
+    (planes, "pair"),
+  ):
+    synthetic = of(toy, Found(array, labels, None, layout))
     np.testing.assert_array_equal(synthetic.pixels().reshape(-1, *SHAPE), images)
     expected = (images / 255 - np.asarray(toy.mean)) / np.asarray(toy.std)
     np.testing.assert_allclose(synthetic.flat()[0], expected, atol=1e-5)
@@ -159,14 +204,31 @@ def test_folders_are_classes_by_name_or_number(toy):
     ({"labels": lambda y: y[:3]}, {}, "4 images, but 3 labels"),
     ({"labels": lambda y: y + 1}, {}, "labels are not 2 of each"),
     ({"labels": lambda y: 0 * y}, {}, "labels are not 2 of each"),
+    ({"labels": lambda y: np.array([-1, 0, 1, 1])}, {}, "labels are not 2 of each"),
+    ({"labels": lambda y: y * 1e12}, {}, "labels are not 2 of each"),
+    ({"labels": lambda y: y * np.nan}, {}, "labels are not 2 of each"),
+    ({"labels": lambda y: np.array(3)}, {}, "4 images, but 1 labels"),
+    ({"labels": lambda y: np.zeros((4, 0))}, {}, "4 images, but 0 labels"),
+    ({"labels": lambda y: np.eye(2)[y]}, {"labels": "logit"}, "their sums are 1"),
+    ({"labels": lambda y: np.eye(2)[y]}, {"labels": "centred"}, "their sums are 1"),
+    ({"labels": lambda y: np.ones((4, 2), bool)}, {}, "may be logits or centred"),
+    ({"images": lambda x: x / 255 - 0.5}, {"range": "unit"}, "in [-0.5"),
     ({"labels": lambda y: np.eye(3)[y]}, {"labels": "prob"}, "labels of 3 classes"),
     ({"labels": lambda y: 5 * np.eye(2)[y]}, {}, "may be logits or centred"),
     ({"labels": lambda y: 5 * np.eye(2)[y]}, {"labels": "prob"}, "no probabilities"),
     ({"labels": lambda y: np.eye(2)[y]}, {"labels": "hard"}, "the file has soft ones"),
     ({"labels": lambda y: np.eye(2)[y]}, {"labels": "soft"}, "--labels: unknown 'soft'"),
     ({"rate": -0.1}, {}, "its learned step size is -0.1"),
+    ({"rate": 1e300}, {}, "its learned step size is 1e+300"),
+    ({"rate": float("nan")}, {}, "its learned step size is nan"),
+    ({"labels": lambda y: np.eye(2)[y] * 1e300}, {"labels": "logit"}, "labels are up to 1e+300"),
+    ({}, {"mean": (125.3, 123.0, 113.9), "std": (63.0, 62.1, 66.7)}, "by 255"),
     ({"names": ("ant", "cat")}, {}, "'cat' is no class"),
     ({}, {"mean": (0.5,)}, "--mean: (0.5,) are not 3 numbers"),
+    ({}, {"mean": (0.5,) * 3}, "give both or neither"),
+    ({}, {"mean": (0.5,) * 3, "std": (0.5,) * 3}, "--mean: the range is unit"),
+    ({}, {"formation": "partition"}, "--formation: partition, but --factor is 1"),
+    ({}, {"formation": "learnable", "factor": 2}, "--formation: unknown 'learnable'"),
     ({}, {"std": (0.5, 0.0, 0.5)}, "--std: (0.5, 0.0, 0.5) are not all above 0"),
   ],
 )
@@ -198,6 +260,11 @@ def test_results_of_dcs_line(tmp_path):
   assert readers.read(file).images.max() == 3 and readers.read(file, 1).images.max() == 4
   assert readers.read(file).layout == "results"
   assert "has 2 experiments" in error_of(readers.read, file, 2)
+  assert "has 2 experiments" in error_of(readers.read, file, -1)
+  torch().save([*sets[0]], tmp_path / "data.pt")
+  assert "holds one set" in error_of(readers.read, str(tmp_path / "data.pt"), 1)
+  torch().save({"data": sets[0][0], "targets": sets[0][1]}, tmp_path / "data.pt")
+  assert readers.read(str(tmp_path / "data.pt")).labels.tolist() == [0, 1]
 
 
 def test_pairs_and_parts(tmp_path):
@@ -214,6 +281,18 @@ def test_pairs_and_parts(tmp_path):
     assert found.rate == pytest.approx(0.0123)
   save([tensor([[0.5]], dtype=torch().bfloat16), tensor([0])], tmp_path / "data.pt")
   assert readers.read(str(tmp_path / "data.pt")).images == 0.5
+  save(tensor([0.1, 0.2]), tmp_path / "lr_best.pt")
+  assert "step size is 2 numbers" in error_of(readers.read, str(tmp_path))
+  save(tensor(0.0123), tmp_path / "lr_best.pt")
+  save(tensor([[0.75], [0.25]]), tmp_path / "images_zca_best.pt")
+  assert readers.read(str(tmp_path)).images.max() == 0.5
+  assert readers.read(str(tmp_path / "images_zca_best.pt")).labels.shape == (2, 2)
+  (tmp_path / "run").mkdir()
+  for name in ("images_0.pt", "images_1000.pt"):  # the first are images before any step
+    save(tensor([[0.5]]), tmp_path / "run" / name)
+  assert "has 2 files such as images_0.pt" in error_of(readers.read, str(tmp_path / "run"))
+  save(3, tmp_path / "three.pt")
+  assert "holds a number" in error_of(readers.read, str(tmp_path / "three.pt"))
   save([tensor([0.5])] * 3, tmp_path / "three.pt")
   assert "a list of 3" in error_of(readers.read, str(tmp_path / "three.pt"))
 
@@ -224,6 +303,36 @@ def test_arrays_in_hdf5(tmp_path):
     file["data"], file["target"] = np.ones((2, 3)), np.eye(2)
   found = readers.read(str(tmp_path / "a.h5"))
   assert found.images.shape == (2, 3) and found.labels.shape == (2, 2) and found.layout == "h5"
+
+
+def test_what_would_take_more_memory_than_a_file_has_is_refused(tmp_path):
+  h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+  with h5py.File(tmp_path / "a.h5", "w") as file:
+    file.create_dataset("images", (10**6, 10**6), "f4", chunks=(100, 100))
+  torch().save([torch().zeros(1).expand(10**12), torch().zeros(1)], tmp_path / "a.pt")
+  np.savez_compressed(tmp_path / "a.npz", images=np.zeros(2**25, np.float32))
+  for name in ("a.h5", "a.pt", "a.npz"):
+    assert "bytes" in error_of(readers.read, str(tmp_path / name))
+
+
+def test_only_what_is_needed_is_read(tmp_path):
+  h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+  np.savez(tmp_path / "a.npz", images=np.ones(3), arguments=np.array([{}], dtype=object))
+  with h5py.File(tmp_path / "a.h5", "w") as file:
+    file["data"], file["notes"] = np.ones(3), "text"
+    file["label"] = h5py.ExternalLink("/etc/other.h5", "label")
+  for name in ("a.npz", "a.h5"):
+    found = readers.read(str(tmp_path / name))
+    assert found.images.tolist() == [1, 1, 1] and found.labels is None
+  np.savez(tmp_path / "a.npz", images=np.array(["text"]))
+  assert "not numbers" in error_of(readers.read, str(tmp_path / "a.npz"))
+  np.savez(tmp_path / "a.npz", images=np.ones(3) * 1j)
+  assert "not numbers" in error_of(readers.read, str(tmp_path / "a.npz"))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / "a.pt")
+  assert "is no file" in error_of(readers.read, str(tmp_path / "a.pt"))
 
 
 class Hostile:
@@ -249,7 +358,8 @@ def test_nothing_in_a_file_is_run(tmp_path, where):
     else:
       content = Hostile(trap) if where == "pt" else {"data": [[Hostile(trap), 0]]}
       file.write_bytes(pickle.dumps(content))
-  assert "cannot be read" in error_of(readers.read, str(file))
+  words = error_of(readers.read, str(file))
+  assert "cannot be read" in words and "weights_only" not in words
   assert not trap.exists()
 
 
@@ -276,6 +386,7 @@ def test_folders_of_images(tmp_path):
   for name, value in (("bee", 200), ("ant", 20)):
     (tmp_path / name).mkdir()
     Image.fromarray(np.full(SHAPE, value, np.uint8)).save(tmp_path / name / "0.png")
+  (tmp_path / "ant" / ".DS_Store").write_bytes(b"of a system")
   found = readers.read(str(tmp_path))
   assert found.names == ("ant", "bee") and found.labels.tolist() == [0, 1]
   assert found.images.shape == (2, *SHAPE) and found.images[0].max() == 20
@@ -367,6 +478,17 @@ def test_png_files_and_back(toy_file, soft_set, tmp_path):
   assert "# toy, condensed by other" in (tmp_path / "png" / "README.md").read_text()
 
 
+@pytest.mark.parametrize(
+  "names",
+  [["a/b", "c"], ["a", "A"], ["labels.csv", "b"], ["\ud800", "b"], ["x" * 300, "b"], ["", "b"]],
+)
+def test_classes_whose_names_no_folder_can_have_are_numbered(toy_file, soft_set, tmp_path, names):
+  named = soft_set._replace(metadata=soft_set.metadata | {"class_names": names})
+  exports.png(named, tmp_path / "png")
+  back = imported(toy_file, tmp_path / "png", tmp_path / "back.npz", "--check_epochs=0")
+  np.testing.assert_array_equal(back.pixels(), soft_set.pixels())
+
+
 def test_a_table_of_hugging_face_and_back(toy_file, soft_set, tmp_path):
   datasets = pytest.importorskip("datasets", reason="datasets is not installed")
   exports.hf(soft_set, tmp_path / "hf")
@@ -405,6 +527,10 @@ def test_the_card_says_what_it_is_and_how_to_train(soft_set, tmp_path):
   assert "| labels" in text and "logit" in text and "lr=0.05" in text and "not stated" in text
   centred = soft_set._replace(metadata=soft_set.metadata | {"label_kind": "centred"})
   assert "mse_loss" in exports.card(centred)
+  assert "whitened images" not in text
+  odd = {"zca": True, "zca_variant": 3, "source": {"licence": 3}}
+  whitened = soft_set._replace(metadata=soft_set.metadata | odd)
+  assert "whitened images" in exports.card(whitened)
 
 
 def test_the_command_exports(soft_set, tmp_path, capsys):

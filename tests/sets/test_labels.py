@@ -65,6 +65,7 @@ def test_a_file_of_the_first_format_reads_as_before(path):
     ({"label_kind": "hard"}, "label_kind is 'hard', but it has soft_labels"),
     ({"label_kind": "softish"}, "label_kind is 'softish'"),
     ({"label_kind": 3}, "label_kind is not a text"),
+    ({"source": "text"}, "source is not a JSON object"),
     ({"label_kind": "prob"}, "which are no probabilities"),
     ({"format": FORMAT + 1}, "later version"),
     ({"format": "2"}, "format is not a whole number"),
