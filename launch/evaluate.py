@@ -1,15 +1,12 @@
 """`dcjax evaluate`: the flags of an evaluation of a saved set."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 from dcjax.launch import command_line
 
 from dcjax.commands.evaluate import keep, records
-from dcjax.common.errors import UserError
-from dcjax.common.files import expand
+from dcjax.common.files import check_new, expand
 from dcjax.common.registry import NETWORKS
 from dcjax.evaluation.protocols import PROTOCOLS
 from dcjax.figures import report
@@ -24,7 +21,7 @@ def main(arguments: list[str]) -> None:
   unfinished = None
   if output:
     output = expand("--output", output)
-    _check_output(output)
+    check_new("--output", output)
     unfinished = output.with_name(f"{output.name}.unfinished")
   found: list[dict[str, Any]] = []
   try:
@@ -35,14 +32,6 @@ def main(arguments: list[str]) -> None:
   if unfinished:
     keep(output, {"synthetic": path, "evaluations": found})
     unfinished.unlink()
-
-
-def _check_output(file: Path) -> None:
-  """Raises `UserError` for a file that is there, or that cannot be written."""
-  if os.path.lexists(file):
-    raise UserError(f"--output: {file} is there already; give a new name")
-  if not os.access(file.parent, os.W_OK):
-    raise UserError(f"--output: no folder {file.parent} that can be written to; make it first")
 
 
 def _flags() -> flags.FlagValues:

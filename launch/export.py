@@ -5,7 +5,7 @@ from dcjax.launch import command_line
 
 from dcjax.commands.exchange import exports
 from dcjax.common.errors import UserError, check_name, gist
-from dcjax.common.files import expand
+from dcjax.common.files import check_new, expand
 from dcjax.sets.synthetic import SyntheticSet
 
 
@@ -14,10 +14,7 @@ def main(arguments: list[str]) -> None:
   values = command_line.parse(_flags, arguments, required=("synthetic", "format", "output"))
   check_name("--format", values.format, exports.FORMATS)
   synthetic, output = SyntheticSet.load(values.synthetic), expand("--output", values.output)
-  if output.exists() or output.is_symlink():
-    raise UserError(f"--output: {output} is there already; give a new name")
-  if not output.parent.is_dir():
-    raise UserError(f"--output: no folder {output.parent}; make it first")
+  check_new("--output", output)
   try:
     exports.FORMATS[values.format](synthetic, output)
   except (OSError, UnicodeError) as error:  # also names of classes that no file can have

@@ -16,7 +16,7 @@ from dcjax.commands import measured, runs
 from dcjax.commands.evaluate import load
 from dcjax.common.activity import counted
 from dcjax.common.errors import UserError, check_least, check_most, check_name, nearest
-from dcjax.common.files import expand
+from dcjax.common.files import check_new, expand
 from dcjax.config import flatten
 from dcjax.config.numbers import MOST
 from dcjax.figures import curves, forgetting, pictures
@@ -78,10 +78,7 @@ def _files(output: str | os.PathLike) -> list[Path]:
   base = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
   files = [base.with_name(f"{base.name}{suffix}") for suffix in SUFFIXES]
   for file in files:
-    if file.exists():
-      raise UserError(f"output: {file} is there already; give a new name")
-  if not os.access(base.parent, os.W_OK):
-    raise UserError(f"output: no folder {base.parent} that can be written to; make it first")
+    check_new("output", file)
   return files
 
 

@@ -35,6 +35,14 @@ def expand(field: str, path: str | os.PathLike[str]) -> Path:
     raise UserError(f"{field}: {path}: there is no such user; write the path in full") from None
 
 
+def check_new(field: str, path: Path) -> None:
+  """Raises `UserError` for a file or folder that is there, or that cannot be made."""
+  if os.path.lexists(path):
+    raise UserError(f"{field}: {path} is there already; give a new name")
+  if not os.access(path.parent, os.W_OK):
+    raise UserError(f"{field}: no folder {path.parent} that can be written to; make it first")
+
+
 @contextmanager
 def writing(file: Path, mode: str = "w") -> Iterator[IO[Any]]:
   """Opens a file under another name, which becomes `file` when all is on the disk.
