@@ -8,8 +8,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ from dcjax.methods import coreset
 from dcjax.nn import Network, training
 from dcjax.run.progress import logger
 
+T = TypeVar("T")
 _CACHE_FORMAT = 1  # to be raised when what is cached changes
 
 
@@ -120,28 +122,43 @@ def cached(
     key: see `train`; from `config.seed`.
     wait: see `train`.
   """
-  entry = cache.root(config.dataset.cache_dir) / "networks" / _digest(config, settings, dataset)
+  make = partial(train, network, settings, strategy, dataset, key, wait=wait)
   if own_code(settings._asdict()):  # a transform, whose file may change
-    return train(network, settings, strategy, dataset, key, wait=wait)
+    return make()
+  fields = config.network.to_dict() | content("network.name", config.network.name)
+  entry = cache.root(config.dataset.cache_dir) / "networks"
   template = jax.eval_shape(lambda: Trained(network.init(key), jnp.zeros_like(dataset.labels)))
-  trained = _read(entry, template)
-  if trained is None:
-    trained = train(network, settings, strategy, dataset, key, wait=wait)
-    leaves = map(np.asarray, jax.tree.leaves(trained))
-    cache.write(entry, dict(zip(_names(template), leaves, strict=True)))
-  else:
+  return kept(entry / digest_of(fields, config.seed, settings, dataset), template, make)
+
+
+def kept(entry: Path, template: T, make: Callable[[], T]) -> T:
+  """A tree of arrays from the cache; made, and put there, where it is not.
+
+  Args:
+    entry: its folder, named by all that it depends on.
+    template: its shapes and types, as `jax.eval_shape` returns them.
+    make: makes it.
+  """
+  found = _read(entry, template)
+  if found is not None:
     logger.info("the network trained on all images is in the cache: %s", entry)
-  return trained
+    return found
+  made = make()
+  leaves = map(np.asarray, jax.tree.leaves(made))
+  cache.write(entry, dict(zip(_names(template), leaves, strict=True)))
+  return made
 
 
-def _digest(config: ConfigDict, settings: evaluation.EvaluationSettings, dataset: Dataset) -> str:
-  """A name for all that a trained network depends on."""
+def digest_of(
+  network: dict[str, Any], seed: int, settings: evaluation.EvaluationSettings, dataset: Dataset
+) -> str:
+  """A name for all that a trained network depends on; `network` are the fields that tell it."""
   fields = {
     "format": _CACHE_FORMAT,
     "version": __version__,
     "dataset": dataset.name,
-    "seed": config.seed,
-    "network": config.network.to_dict() | content("network.name", config.network.name),
+    "seed": seed,
+    "network": network,
     "training": settings._asdict(),
   }
   digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
@@ -151,12 +168,12 @@ def _digest(config: ConfigDict, settings: evaluation.EvaluationSettings, dataset
   return digest.hexdigest()[:16]
 
 
-def _names(template: Trained) -> tuple[str, ...]:
+def _names(template: Any) -> tuple[str, ...]:
   """The names of the arrays in the cache."""
   return tuple(f"{number:03d}" for number in range(len(jax.tree.leaves(template))))
 
 
-def _read(entry: Path, template: Trained) -> Trained | None:
+def _read(entry: Path, template: T) -> T | None:
   """An entry of the cache, if there is one with arrays like those of `template`."""
   leaves, tree = jax.tree.flatten(template)
   dtypes = {name: leaf.dtype for name, leaf in zip(_names(template), leaves, strict=True)}

@@ -1,5 +1,7 @@
 """The protocol `soft`: a teacher labels each batch as networks see it, of random images, too."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -178,6 +180,24 @@ def test_sets_and_random_images_have_the_same_teacher(tmp_path, monkeypatch):
   assert again == ours
   hard, _ = evaluate(tmp_path / "set.npz", **options | {"teacher": "", "epochs": 60})
   assert hard["last_mean"] < 0.1 and "teacher" not in hard
+
+
+def test_a_teacher_of_a_file_is_trained_again_when_the_file_has_changed(tmp_path):
+  """It is the same name, and arrays of the same shapes."""
+  code = (Path(__file__).parents[2] / "docs" / "examples" / "my_network.py").read_text()
+  config = tiny("dm")
+  config.evaluation.teacher_epochs, config.dataset.cache_dir = 1, str(tmp_path / "cache")
+  dataset = data.load(config.dataset)
+  digests, file = [], tmp_path / "nets.py"
+  for text in (code, code.replace("nn.relu", "nn.silu"), code):
+    file.write_text(text)
+    config.evaluation.teacher = f"{file}:Small"
+    taught = experiment.Evaluation(
+      dcjax.config.resolve(config), dataset, Strategy(), experiment.Keys.from_seed(0)
+    )
+    *_, (_, record) = taught.run(taught.tasks()[1], (np.empty(0), np.empty(0)), 0)
+    digests.append(record["teacher_digest"])
+  assert digests[0] == digests[2] != digests[1]
 
 
 @pytest.mark.parametrize("field", ["protocol", "teacher"])
