@@ -108,12 +108,8 @@ def rows(source: str | os.PathLike[str]) -> tuple[list[np.ndarray], np.ndarray, 
     logging.warning("%s: labels are from '%s'; soft ones are not read", name, columns.label)
   classes = sorted(set(_values(name, train, columns.label).tolist()))
   part = _part(library, name, train, columns, classes)
-  images = [pixels.read_image(_open(image)) for image in part.images]
-  return (
-    images,
-    part.labels,
-    _class_names(library, name, train.rows.features[columns.label], classes),
-  )
+  names = _class_names(library, name, train.rows.features[columns.label], classes)
+  return [pixels.read_image(_open(image)) for image in part.images], part.labels, names
 
 
 def _library() -> Any:

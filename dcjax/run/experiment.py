@@ -101,8 +101,8 @@ class Evaluation:
     augment.check_images("evaluation.augmentation", name, dataset.image_shape)
     self._teacher = None
     if text := config.evaluation.teacher:
-      student = _evaluation_network(config, dataset, layout, text)
-      self._teacher = Teacher(text, student, config, layout, dataset, keys.init)
+      of_teacher = _evaluation_network(config, dataset, layout, text, "evaluation.teacher")
+      self._teacher = Teacher(text, of_teacher, config, layout, dataset, keys.init)
     names = architectures.names(config.evaluation.architectures, config.network)
     self._evaluators = {
       name: evaluation.evaluator(
@@ -203,37 +203,54 @@ class _Subsets:
 
 
 def _evaluation_network(
-  config: ConfigDict, dataset: Dataset, layout: Strategy, text: str
+  config: ConfigDict,
+  dataset: Dataset,
+  layout: Strategy,
+  text: str,
+  field: str = "evaluation.architectures",
 ) -> nn.Network:
-  """A network of `config.evaluation.architectures`; what it does not say is as in the config."""
+  """A network that `field` names; what it does not say is as in the config."""
   try:
     return network(config, dataset, layout, **architectures.at_evaluation(config.network, text))
   except UserError as error:
-    raise UserError(f"evaluation.architectures: '{text}': {error}") from None
+    raise UserError(f"{field}: '{text}': {error}") from None
 
 
 def synthetic_set(
   config: ConfigDict, dataset: Dataset, stored: Stored, **more: Any
 ) -> SyntheticSet:
   """A set with all that is known about it; `more` are further metadata."""
+  about = {"method": config.method, "config": config.to_dict(), "seed": config.seed}
+  forming, variant = decoder(config, dataset), config.dataset.zca_variant
+  return set_of(dataset, forming, stored, variant, **about, **more)
+
+
+def set_of(
+  dataset: Dataset, forming: Formation, stored: Stored, zca_variant: str, **about: Any
+) -> SyntheticSet:
+  """A set of hard labels, with what a dataset and a formation say of it.
+
+  Args:
+    dataset: that it is of, whitened if networks see it so.
+    forming: what the stored images are decoded by.
+    stored: them.
+    zca_variant: of the whitening, if there is one; an entry of `zca.VARIANTS`.
+    **about: further metadata: `method`, `config`, `seed`, and what else is known.
+  """
   classes, ipc = stored.images.shape[:2]
-  forming = decoder(config, dataset)
   labels = np.repeat(np.arange(classes, dtype=np.int32)[:, None], ipc, axis=1)
   metadata = {
-    "method": config.method,
     "dataset": dataset.name,
     "class_names": list(dataset.class_names),
     "range": image_range(forming, dataset),
     "zca": dataset.whitening is not None,
-    **({"zca_variant": config.dataset.zca_variant} if dataset.whitening is not None else {}),
+    **({} if dataset.whitening is None else {"zca_variant": zca_variant}),
     "mean": np.asarray(dataset.mean).tolist(),
     "std": np.asarray(dataset.std).tolist(),
     "formation": forming.metadata(),
     "ipc": ipc,
-    "config": config.to_dict(),
-    "seed": config.seed,
     "version": __version__,
-    **more,
+    **about,
   }
   images, weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), stored)
   whitening = jax.tree.map(np.asarray, dataset.whitening)

@@ -15,8 +15,9 @@ import dcjax.config
 from dcjax import SyntheticSet, UserError, data
 from dcjax.commands.evaluate import evaluate
 from dcjax.commands.exchange import exports, readers
-from dcjax.commands.exchange.adopt import Meaning, adopt, settle
+from dcjax.commands.exchange.adopt import adopt
 from dcjax.commands.exchange.importing import import_set
+from dcjax.commands.exchange.meaning import Meaning, settle
 from dcjax.commands.exchange.readers import Found
 from dcjax.data import zca
 from dcjax.data.dataset import from_arrays

@@ -1,6 +1,7 @@
 """A set written for other programs: image files, tensors, a Hugging Face table; and its card."""
 
 import csv
+import importlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ def png(synthetic: SyntheticSet, folder: Path) -> None:
     (folder / name).mkdir(parents=True)
     for number, image in enumerate(images):
       file = f"{name}/{number:03d}.png"
-      Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(folder / file)
+      _picture(image).save(folder / file)
       soft = synthetic.soft_labels
       rows.append([file, label, *([] if soft is None else soft[label, number].tolist())])
   with writing(folder / "labels.csv") as stream:
@@ -60,7 +61,7 @@ def hf(synthetic: SyntheticSet, folder: Path) -> None:
   names, pixels = synthetic.metadata["class_names"], synthetic.pixels()
   flat = pixels.reshape(-1, *pixels.shape[2:])
   columns: dict[str, Any] = {
-    "image": [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in flat],
+    "image": [_picture(image) for image in flat],
     "label": synthetic.labels.reshape(-1).tolist(),
   }
   features = {"image": library.Image(), "label": library.ClassLabel(names=names)}
@@ -111,6 +112,11 @@ def tensors(synthetic: SyntheticSet) -> dict[str, np.ndarray]:
   return found
 
 
+def _picture(pixels: np.ndarray) -> Image.Image:
+  """Pixels uint8 `[H, W, C]` as Pillow has them, in grey if there is one channel."""
+  return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
 def _metadata(synthetic: SyntheticSet) -> str:
   return json.dumps(synthetic.metadata | {"training": synthetic.training()})
 
@@ -129,8 +135,6 @@ def _is_folder(name: str) -> bool:
 
 
 def _library(name: str, remedy: str) -> Any:
-  import importlib
-
   try:
     return importlib.import_module(name)
   except ImportError as error:

@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 from dcjax import config as config_lib
 from dcjax import data
 from dcjax.commands.evaluate import bind
-from dcjax.commands.exchange.adopt import Meaning, adopt, settle
+from dcjax.commands.exchange.adopt import adopt
+from dcjax.commands.exchange.meaning import Meaning, settle
 from dcjax.commands.exchange.readers import Found, read
 from dcjax.common.errors import UserError, check_least, gist
-from dcjax.common.files import expand
+from dcjax.common.files import check_new, expand
 from dcjax.config import presets
 from dcjax.data.whitened import whiten
 from dcjax.run.interrupt import Interrupts
@@ -94,16 +95,13 @@ def import_set(
       f"--output: cannot write {file} ({gist(error)}); mend that and start again"
     ) from None
   if check_epochs:
-    _check(file, data_dir, cache_dir, check_epochs)
+    _check(file, loaded.num_classes, data_dir, cache_dir, check_epochs)
   return synthetic
 
 
 def _new(output: str) -> Path:
   file = expand("--output", output)
-  if file.exists() or file.is_symlink():
-    raise UserError(f"--output: {file} is there already; give a new name")
-  if not file.parent.is_dir():
-    raise UserError(f"--output: no folder {file.parent}; make it first")
+  check_new("--output", file)
   if file.suffix != ".npz":
     raise UserError(f"--output: {file} is no .npz file by its name; give one that is")
   return file
@@ -145,7 +143,7 @@ def _digest(path: Path) -> str:
   return digest.hexdigest()
 
 
-def _check(file: Path, data_dir: str, cache_dir: str, epochs: int) -> None:
+def _check(file: Path, classes: int, data_dir: str, cache_dir: str, epochs: int) -> None:
   """Trains a network on the set and one on random images, and warns where the set teaches little.
 
   So does a set whose range, whitening or labels were named wrongly.
@@ -160,7 +158,7 @@ def _check(file: Path, data_dir: str, cache_dir: str, epochs: int) -> None:
         *_, (_, record) = evaluation.run(task, examples, iteration, interrupts.wait)
       accuracies.append(record["last_mean"])
   ours, random = accuracies
-  chance = 1 / len(SyntheticSet.load(file).images)
+  chance = 1 / classes
   text = (
     f"one network of {epochs} epochs on it is right for {100 * ours:.1f} % of the test images, on "
     f"as many random real ones {100 * random:.1f}"
