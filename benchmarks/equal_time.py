@@ -9,6 +9,7 @@ holds already is not done again. A picture of accuracy against time is `accuracy
 
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,8 @@ def row(method: str, ipc: int, seconds: float) -> dict[str, Any]:
     "method": method,
     "ipc": ipc,
     "limit": 0 if start else seconds,
-    "iterations": summary["iterations"],
-    "seconds": summary["seconds"]["condense"],
+    "iterations": 0 if start else summary["iterations"],
+    "seconds": 0 if start else summary["seconds"]["condense"],
     "stored_bytes": summary["stored_bytes"],
     "decoded_ipc": summary["decoded_ipc"],
     "evaluation": budget.accuracy(kept, NETWORKS.value, EPOCHS.value, DATA.value),
@@ -100,27 +101,30 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
   """
   with matplotlib.rc_context(pictures.STYLE):
     ipcs = sorted({row["ipc"] for row in rows})
-    figure = Figure(figsize=(4.2 * len(ipcs), 3.6), layout="constrained")
-    for axes, ipc in zip(figure.subplots(1, len(ipcs), squeeze=False)[0], ipcs, strict=True):
+    figure = Figure(figsize=(1.6 + 3.8 * len(ipcs), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(ipcs), squeeze=False)[0]
+    for axes, ipc in zip(panels, ipcs, strict=True):
       _draw_panel(axes, [row for row in rows if row["ipc"] == ipc])
       axes.set_title(f"CIFAR-10, {ipc} image{'s' * (ipc > 1)} per class")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
   return figure
 
 
 def _draw_panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
   methods = list(dict.fromkeys(row["method"] for row in rows))
-  greys, colours = iter(pictures.GREYS), iter(pictures.COLOURS)
+  greys = iter(pictures.GREYS)
+  styles = product(("-", "--"), pictures.COLOURS)
   for method in methods:
     of_method = sorted((row for row in rows if row["method"] == method), key=lambda r: r["limit"])
     means = [100 * row["evaluation"]["last_mean"] for row in of_method]
-    label = method.replace("_", "-") if method in (*STARTS, "fast") else method.upper()
+    label = method.replace("_", "-")
     if method in STARTS:
-      axes.axhline(means[0], color=next(greys), linewidth=1, label=f"{label}, real images")
+      axes.axhline(means[0], color=next(greys), linewidth=1, label=f"{label}, real")
       continue
     deviations = [100 * row["evaluation"]["last_std"] for row in of_method]
     minutes = [row["limit"] / 60 for row in of_method]
-    colour = next(colours)
-    axes.errorbar(minutes, means, deviations, color=colour, marker="o", label=label)
+    line, colour = next(styles)
+    axes.errorbar(minutes, means, deviations, color=colour, linestyle=line, marker="o", label=label)
     if method in PUBLISHED:
       axes.axhline(PUBLISHED[method][of_method[0]["ipc"]], color=colour, linestyle=":", linewidth=1)
   ticks = sorted({row["limit"] / 60 for row in rows} - {0})
@@ -129,7 +133,6 @@ def _draw_panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
   axes.set_xticks([], minor=True)
   axes.set_xlabel("minutes of iterations")
   axes.set_ylabel("test accuracy (%)")
-  axes.legend(fontsize=7)
 
 
 def main(argv: list[str]) -> None:
