@@ -4,11 +4,12 @@ from absl import flags
 from dcjax.launch import command_line
 
 from dcjax.commands.exchange.importing import import_set
+from dcjax.commands.exchange.meaning import FORMATIONS
 from dcjax.commands.exchange.readers import LAYOUTS
 from dcjax.common.errors import UserError
 from dcjax.config.presets import DATASETS
 from dcjax.data.zca import VARIANTS
-from dcjax.sets import formation, labels
+from dcjax.sets import labels
 
 HELP = "\n".join([
   "dcjax import FILE takes",
@@ -55,7 +56,7 @@ def _flags() -> flags.FlagValues:
     "range": "What the numbers are: unit (pixels in [0, 1]), normalised or whitened.",
     "whitening": f"Whose whitening it is: {', '.join(VARIANTS)}.",
     "labels": f"What labels are that are no integers: {', '.join(labels.KINDS[1:])}.",
-    "formation": f"How stored images are cut: {', '.join(formation.NAMES)}; uniform by default.",
+    "formation": f"How stored images are cut: {', '.join(FORMATIONS)}; uniform by default.",
     "method": "What made it, for tables.",
     "licence": "Of the file, for the data card.",
   }

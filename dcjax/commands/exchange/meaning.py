@@ -26,7 +26,7 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # of all other datas
 # What layouts hold, where their programs agree.
 _RANGES = {"results": "normalised", "pair": "unit"}
 _OF_DC = ("results", "parts")  # layouts of programs that normalise by `STATISTICS`
-_FORMATIONS = tuple(name for name in formation.NAMES if name not in ("identity", "learnable"))
+FORMATIONS = tuple(name for name in formation.NAMES if name not in ("identity", "learnable"))
 
 
 class Meaning(NamedTuple):
@@ -39,7 +39,7 @@ class Meaning(NamedTuple):
     std: likewise.
     whitening: an entry of `zca.VARIANTS`; only with 'whitened'.
     labels: an entry of `labels.KINDS`, of labels that are not integers.
-    formation: how an image is cut into more, an entry of `formation.NAMES`.
+    formation: how an image is cut into more, an entry of `FORMATIONS`.
     factor: of the formation.
   """
 
@@ -77,7 +77,7 @@ def settle(meaning: Meaning, found: Found, dataset: Dataset) -> Meaning:
   if is_bytes and kind != "unit":
     raise UserError(f"--range: {kind}, but the file holds whole pixels of 0 to 255; give unit")
   check_least("--factor", meaning.factor, 1)
-  check_name("--formation", meaning.formation, _FORMATIONS)
+  check_name("--formation", meaning.formation, FORMATIONS)
   if meaning.formation != "uniform" and meaning.factor == 1:
     raise UserError(
       f"--formation: {meaning.formation}, but --factor is 1; give a factor of 2 or more"
