@@ -36,8 +36,20 @@ def fill_evaluation(config: ConfigDict) -> None:
   if fields.teacher is None:
     fields.teacher = protocol.teacher
   if fields.teacher:
-    architectures.parse(fields.teacher)
+    _check_teacher(fields.teacher)
   check_least("evaluation.teacher_epochs", fields.teacher_epochs, 1)
+
+
+def _check_teacher(text: str) -> None:
+  try:
+    name = architectures.parse(text)["name"]
+  except UserError as error:
+    raise UserError(f"evaluation.teacher: {error}") from None
+  if name in architectures.SETS:
+    raise UserError(
+      f"evaluation.teacher: '{name}' stands for several networks; name one, such as "
+      f"{architectures.SETS[name][0]}"
+    )
 
 
 def check_steps(config: ConfigDict) -> None:

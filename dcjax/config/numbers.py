@@ -25,6 +25,7 @@ _PASSES = 10**4  # over up to 10**7 images: their steps are counted in int32, to
 _SIDE = 2**12  # pixels
 SMALLER = {
   "evaluation.epochs": _PASSES,
+  "evaluation.teacher_epochs": _PASSES,
   "network_epochs": _PASSES,
   "training.epochs": _PASSES,
   "training.pretraining": _PASSES,

@@ -553,6 +553,7 @@ def test_the_command_exports(soft_set, tmp_path, capsys):
     (["a.pt", "--dataset", "cifar10", "--output", "a.txt"], "is no .npz file"),
     (["a.pt", "--dataset=cifar10", "--output=a.txt"], "is no .npz file"),
     (["a.pt", "--dataset=cifar10", "--output=a.npz", "--check_epochs=-1"], "--check_epochs: -1"),
+    (["a.pt", "--dataset=cifar10", "--output=a.npz", "--check_epochs=99999"], "--check_epochs: 99"),
     (["a.pt", "--dataset=cifar10", "--output=a.npz", "--mean=a,b,c"], "--mean: a,b,c are not"),
   ],
 )

@@ -141,7 +141,9 @@ def test_what_the_protocol_says_is_filled_in():
 @pytest.mark.parametrize(
   ("field", "value", "words"),
   [
-    ("teacher", "convent", "unknown 'convent'"),
+    ("teacher", "convent", "evaluation.teacher: network: unknown 'convent'"),
+    ("teacher", "widths", "evaluation.teacher: 'widths' stands for several networks"),
+    ("teacher_epochs", 10**5, "evaluation.teacher_epochs: 100000 is too large"),
     ("teacher_epochs", 0, "evaluation.teacher_epochs: 0"),
     ("batch", 0, "evaluation.batch: 0"),
     ("temperature", 0.0, "evaluation.temperature: 0"),

@@ -14,9 +14,10 @@ from dcjax.commands.evaluate import bind
 from dcjax.commands.exchange.adopt import adopt
 from dcjax.commands.exchange.meaning import Meaning, settle
 from dcjax.commands.exchange.readers import Found, read
-from dcjax.common.errors import UserError, check_least, gist
+from dcjax.common.errors import UserError, check_least, check_most, gist
 from dcjax.common.files import check_new, expand
 from dcjax.config import presets
+from dcjax.config.numbers import SMALLER
 from dcjax.data.whitened import whiten
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
@@ -64,6 +65,7 @@ def import_set(
     UserError: the file or the dataset cannot be read, or they contradict what is said of them.
   """
   check_least("--check_epochs", check_epochs, 0)
+  check_most("--check_epochs", check_epochs, SMALLER["evaluation.epochs"])
   file = _new(output)
   found = read(source, experiment)
   config = _config(dataset, data_dir, cache_dir, _PROTOCOLS.get(found.layout, "dsa"))
