@@ -1,5 +1,6 @@
 """Strict numerics and four fake CPU devices for every test; where the outside data lies."""
 
+import gc
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -8,14 +9,24 @@ import jax
 import pytest
 
 # Compiling takes more of the tests' time than running does.
-XLA_FLAGS = ["--xla_force_host_platform_device_count=4", "--xla_backend_optimization_level=0"]
+XLA_FLAGS = [
+  "--xla_force_host_platform_device_count=4",
+  "--xla_backend_optimization_level=0",
+  "--xla_llvm_disable_expensive_passes=true",
+]
 if version("jaxlib").startswith("0.10."):  # a flag that a version does not know ends the process
   XLA_FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+  XLA_FLAGS.append("--xla_cpu_parallel_codegen_split_count=1")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *XLA_FLAGS])
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_traceback_in_locations_limit", 0)  # nobody reads the programs' locations
+
+# A traced program is many small objects that live on: looking for garbage among them takes long.
+gc.freeze()
+gc.set_threshold(100_000, 50, 100)
 
 SHARED = Path(__file__).parents[2] / "shared"
 

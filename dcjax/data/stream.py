@@ -50,7 +50,8 @@ class Stream:
     """Ends the processes."""
     while self._segments:
       self._segments.popleft().close()
-    gc.collect()  # Grain's iterators, which hold shared memory, are in cycles
+    if self._images.workers:
+      gc.collect()  # Grain's iterators, which hold shared memory, are in cycles
 
 
 class _Segment:
