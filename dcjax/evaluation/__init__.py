@@ -16,6 +16,8 @@ from dcjax.common.errors import check_least, check_name, check_positive, check_p
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
 from dcjax.devices.strategy import Strategy, choose
+from dcjax.evaluation import attacks
+from dcjax.evaluation.attacks import EPSILON
 from dcjax.evaluation.protocols import PROTOCOLS
 from dcjax.nn import Network, training
 
@@ -37,6 +39,8 @@ class EvaluationSettings(NamedTuple):
     temperature: what logits are divided by in the cross-entropy; None: the protocol's.
     loss: an entry of `LOSSES`.
     batch: images of a step; None: the protocol's.
+    attacks: entries of `attacks.ATTACKS` that each network is tested under besides, at the end.
+    epsilon: most that an attack changes a pixel in [0, 1] by.
   """
 
   protocol: str
@@ -49,6 +53,8 @@ class EvaluationSettings(NamedTuple):
   temperature: float | None = None
   loss: str = "cross_entropy"
   batch: int | None = None
+  attacks: tuple[str, ...] = ()
+  epsilon: float = EPSILON
 
   @property
   def learning_rate(self) -> float:
@@ -130,8 +136,9 @@ def evaluator(
     float32 normalised or uint8 of the dataset, and labels int32 `[N]`, or soft ones `[N, classes]`.
     With `own_sets` each network has a set of its own: images `[networks, N, H, W, C]`. From network
     `first` on, it yields test accuracies `[n, checks]` of the n networks trained together, perhaps
-    not computed yet, until all are done. `taught` are the teacher's parameters and its statistics
-    of batch norm. Network i is drawn and trained from `fold_in(key, i)`.
+    not computed yet, until all are done; behind them those under attacks, if there are any.
+    `taught` are the teacher's parameters and its statistics of batch norm. Network i is drawn and
+    trained from `fold_in(key, i)`.
   """
   vmapped = min(strategy.network_block, settings.networks)
 
@@ -309,20 +316,28 @@ def _train_and_test(
   strategy: Strategy,
   teach: Callable[[Array, Array], Array],
 ) -> Array:
-  """One network's test accuracies, `[checks]`."""
+  """One network's test accuracies, `[checks]`, and those under attacks."""
   decode = dataset.normalise if images.dtype == jnp.uint8 else training.identity
   trainer = make_trainer(
     network, settings, strategy, images, labels, key=key, decode=decode, teach=teach
   )
   stops = jnp.round(jnp.linspace(0, settings.epochs, settings.checks + 1)).astype(jnp.int32)
+  block = strategy.blocks(TEST_BLOCK)
 
   def piece(carry, limits):
     carry = trainer.advance(carry, *limits)
     stats = trainer.statistics(carry[0])
-    block = strategy.blocks(TEST_BLOCK)
     return carry, accuracy(network, carry[0], dataset, block=block, stats=stats)
 
-  return jax.lax.scan(piece, trainer.start(), (stops[:-1], stops[1:]))[1]
+  (params, _), found = jax.lax.scan(piece, trainer.start(), (stops[:-1], stops[1:]))
+  attacked = [
+    attacks.accuracy(
+      name, network, params, dataset, jax.random.fold_in(key, 1),
+      epsilon=settings.epsilon, block=block, stats=trainer.statistics(params),
+    )
+    for name in settings.attacks
+  ]  # fmt: skip
+  return jnp.stack([*found, *attacked]) if attacked else found
 
 
 def train(
