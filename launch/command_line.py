@@ -197,3 +197,11 @@ def _find_preset(value: str) -> str:
     return f"{packaged}{colon}{argument}"
   known = sorted(f"configs/{file.name}" for file in presets.glob("[a-z]*.py"))
   raise UserError(f"--config: no file '{path}'; presets are {', '.join(known)}")
+
+
+def numbers(name: str, texts: list[str], remedy: str) -> tuple[float, ...]:
+  """The numbers of a flag that is a list; raises `UserError` if one is none."""
+  try:
+    return tuple(map(float, texts))
+  except ValueError:
+    raise UserError(f"--{name}: {','.join(texts)} are not numbers; {remedy}") from None

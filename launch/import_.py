@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
   options = {name: value for name, value in values.flag_values_dict().items() if value is not None}
   for name in ("mean", "std"):
     if name in options:
-      options[name] = _numbers(name, options[name])
+      options[name] = command_line.numbers(name, options[name], "give one a channel")
   output = options.pop("output")
   synthetic = import_set(source, output, **options)
   shape = "x".join(map(str, synthetic.images.shape[2:]))
@@ -36,13 +36,6 @@ def main(arguments: list[str]) -> None:
     f"Wrote {output}: {synthetic.images.shape[0]} classes of {synthetic.images.shape[1]} images of "
     f"{shape}, {synthetic.metadata['range']}, labels {kind}, {synthetic.stored_bytes():,} bytes"
   )
-
-
-def _numbers(name: str, texts: list[str]) -> tuple[float, ...]:
-  try:
-    return tuple(map(float, texts))
-  except ValueError:
-    raise UserError(f"--{name}: {','.join(texts)} are not numbers; give one a channel") from None
 
 
 def _flags() -> flags.FlagValues:

@@ -17,7 +17,8 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
       Condenses a dataset into W. The same command goes on with a run that was stopped; with more
       --config.iterations, also with a finished one.
   dcjax select --method herding --workdir W [--config configs/coreset.py:cifar10,ipc=10 ...]
-      Chooses real images instead: random, herding, k_center, forgetting or optimal_random.
+      Chooses real images instead: random, herding, k_center, forgetting or optimal_random; or
+      rded, crops of them (--config configs/rded.py:cifar10,ipc=10).
   dcjax evaluate --synthetic W/synthetic.npz [--architectures convnet,mlp,lenet ...]
       Trains networks on a saved set and tests them on real images.
   dcjax import FILE --dataset cifar10 --output set.npz [--range unit --factor 2 ...]
@@ -38,8 +39,8 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
       Shows the flags of a command.
 
 Presets: configs/quickstart.py (handwritten digits, half a minute on two cores),
-configs/fast.py:DATASET,ipc=N (a good set within minutes on two cores), and configs/dc.py,
-dsa.py, dm.py, idc.py, idm.py and coreset.py:DATASET,ipc=N, as in the papers. DATASET is mnist,
+configs/fast.py:DATASET,ipc=N (a good set within minutes on two cores), and configs/dc.py, dsa.py,
+dm.py, idc.py, idm.py, rded.py and coreset.py:DATASET,ipc=N, as in the papers. DATASET is mnist,
 fashion_mnist, svhn, cifar10, cifar100, tiny_imagenet or usps (downloaded once). Further,
 configs/speech.py:METHOD,ipc=N for spoken words, configs/imagenet.py:idc10,ipc=N for
 folders of ImageNet, configs/method.py:NAME,DATASET for any method, also your own

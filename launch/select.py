@@ -3,7 +3,7 @@
 from absl import flags
 from dcjax.launch import command_line
 
-from dcjax.commands.select import select
+from dcjax.commands.select import SELECTIONS, select
 from dcjax.figures import report
 from dcjax.methods import coreset
 
@@ -35,7 +35,7 @@ def _with_preset(arguments: list[str]) -> list[str]:
 
 def _flags(arguments: list[str]) -> flags.FlagValues:
   values = command_line.preset_flags(arguments, workdir="selection", default=PRESET)
-  methods = ", ".join(coreset.SELECTIONS)
+  methods = ", ".join(SELECTIONS)
   meaning = f"How to choose: {methods}; by default what the preset says."
   flags.DEFINE_string("method", None, meaning, flag_values=values)
   return values

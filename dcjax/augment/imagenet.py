@@ -113,20 +113,25 @@ def light(image: Array, alphas: Array) -> Array:
   return image + colour[None, None]
 
 
-def resized_crop(image: Array, corner: Array, sides: Array) -> Array:
-  """Brings a part of the image to the size of the whole, bilinearly.
+def resized_crop(
+  image: Array, corner: Array, sides: Array, size: tuple[int, int] | None = None
+) -> Array:
+  """Brings a part of the image to a size, bilinearly.
 
   Args:
     image: `[H, W, C]`.
     corner: the upper left one, `[row, column]`, in pixels.
     sides: `[rows, columns]`, in pixels.
+    size: height and width of the result, for which the image is smoothed where that is smaller;
+      None: those of the image, without smoothing.
 
   Returns:
-    `[H, W, C]`. At the edges of a crop it is interpolated with the pixels beside it.
+    `[*size, C]`. At the edges of a crop it is interpolated with the pixels beside it.
   """
-  scale = jnp.array(image.shape[:2], sides.dtype) / sides
+  shape = (*(size or image.shape[:2]), image.shape[-1])
+  scale = jnp.array(shape[:2], sides.dtype) / sides
   return jax.image.scale_and_translate(
-    image, image.shape, (0, 1), scale, -corner * scale, method="linear", antialias=False
+    image, shape, (0, 1), scale, -corner * scale, method="linear", antialias=size is not None
   )
 
 

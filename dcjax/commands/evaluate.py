@@ -32,7 +32,7 @@ _FLAGS = {
   "network.name": "--architectures",
 }
 # What a set was matched with is not run: here no image is.
-_UNUSED = {"dsa.strategy": None, "training.augmentation": "none"}
+_UNUSED = {"dsa.strategy": None, "training.augmentation": "none", "rded.teacher": "convnet"}
 
 
 def evaluate(
@@ -146,7 +146,7 @@ def bind(
     UserError: the file, the data or a change is not usable.
   """
   synthetic = SyntheticSet.load(path)
-  config = _config(synthetic, seed, changes, dataset)
+  config = config_of(synthetic, seed, changes, dataset)
   check_least("evaluation.networks", config.evaluation.networks, 1)
   fields, memory = synthetic.metadata["config"], experiment.memory(config)
   loaded = load(config, fields, data_dir, cache_dir, memory)
@@ -160,21 +160,32 @@ def bind(
   return evaluation, synthetic.flat(), iteration
 
 
-def _config(
-  synthetic: SyntheticSet, seed: int | None, changes: dict[str, Any], dataset: str = ""
+def config_of(
+  synthetic: SyntheticSet,
+  seed: int | None,
+  changes: dict[str, Any],
+  dataset: str = "",
+  *,
+  any_method: bool = False,
 ) -> ConfigDict:
-  """The config of the run that made a set, with the changes."""
+  """The config of the run that made a set, with the changes; for its arguments see `bind`.
+
+  Args:
+    any_method: whether what is the method's own is left out.
+  """
   fields = synthetic.metadata["config"]
   method = fields.get("method")
-  if isinstance(method, str) and method not in METHODS:
+  if any_method or (isinstance(method, str) and method not in METHODS):
     fields = config_lib.of_any_method(fields)
   code, given = config_lib.own_code(fields), {"dataset.name": dataset} if dataset else {}
   replaced = _UNUSED | {f"evaluation.{name}": value for name, value in changes.items()}
   if "protocol" in changes:
     replaced.setdefault("evaluation.augmentation", None)
+    replaced.setdefault("evaluation.teacher", None)
   if config_lib.names(changes.get("architectures") or ()):
     replaced["network.name"] = "convnet"  # the run's own does not matter where others are named
-  given |= {name: value for name, value in replaced.items() if name in code}
+  files = {name for name, value in config_lib.flatten(fields) if str(value).endswith(".npz")}
+  given |= {name: value for name, value in replaced.items() if name in code.keys() | files}
   if missing := sorted(_FLAGS.keys() & code.keys() - given.keys()):
     name = missing[0]
     raise UserError(

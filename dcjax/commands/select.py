@@ -21,7 +21,8 @@ from dcjax.common.types import Array, Key
 from dcjax.data import Dataset
 from dcjax.devices import compilation
 from dcjax.figures import report
-from dcjax.methods import coreset
+from dcjax.methods import coreset, rded
+from dcjax.methods.definition import from_fields
 from dcjax.nn import architectures
 from dcjax.run import experiment, pretrained
 from dcjax.run.experiment import Evaluation, Examples, Keys
@@ -29,10 +30,13 @@ from dcjax.run.interrupt import Interrupts
 from dcjax.run.pretrained import Trained
 from dcjax.run.progress import LOG_SECONDS, Stopwatch, logger, working
 from dcjax.run.readers import is_share, many, read_json
+from dcjax.run.teacher import Teacher
 from dcjax.run.workdir import Workdir, held, write_json
 from dcjax.sets.formation import Stored
 from dcjax.sets.synthetic import SyntheticSet
 
+RDED = "rded"
+SELECTIONS = (*coreset.SELECTIONS, RDED)
 CANDIDATES = "candidates.json"
 _SECONDS = ("train", "select", "evaluate")  # what `summary.json` counts
 Wait = Callable[[Any], Any]  # returns arrays once they are computed
@@ -58,18 +62,22 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     Interrupted: SIGTERM or Ctrl-C.
   """
   if isinstance(config, ConfigDict):
-    check_name("method", str(config.get("method")), coreset.SELECTIONS)
+    check_name("method", str(config.get("method")), SELECTIONS)
   config = config_lib.resolve(config)
   config_lib.check_steps(config)
-  config_lib.check_untaught(config, "a selection")
-  if config.compute.streaming:
-    raise UserError("compute.streaming: a selection looks at all images in memory; leave it out")
+  memory = data.IN_MEMORY
+  if config.method == RDED:
+    memory = experiment.memory(config)
+  else:
+    config_lib.check_untaught(config, "a selection")
+    if config.compute.streaming:
+      raise UserError("compute.streaming: a selection looks at all images in memory; leave it out")
   with held(Workdir(workdir)) as folder:
     folder.check(config.to_dict())
     summary = folder.summary()
     if summary and not tasks_left(config, summary):
       return summary
-    selection = Selection(config, data.load(config.dataset), folder.path)
+    selection = Selection(config, data.load(config.dataset, memory), folder.path)
     folder.claim(config.to_dict())
     with (
       compilation.kept(config.compute.cache_dir, folder.path),
@@ -79,10 +87,14 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
 
 
 def tasks_left(config: ConfigDict, summary: dict[str, Any]) -> list[tuple[str, str]]:
-  """The pairs (set, network) that a summary lacks; 'random' is a method here, not a set."""
+  """The pairs (set, network) that a summary lacks.
+
+  Random images are a selection of their own, but for those that a teacher labels as it does RDED's.
+  """
   if not config.evaluation.networks:
     return []
-  sets = [experiment.SYNTHETIC] + [experiment.WHOLE] * config.evaluation.whole
+  sets = [experiment.SYNTHETIC] + [experiment.RANDOM] * (config.method == RDED)
+  sets += [experiment.WHOLE] * config.evaluation.whole
   networks = architectures.names(config.evaluation.architectures, config.network)
   done = {(record["set"], record["network"]) for record in summary["evaluations"]}
   tasks = [(name, architecture) for name in sets for architecture in networks]
@@ -109,14 +121,17 @@ class Selection:
     self.watch = Stopwatch(dict.fromkeys(_SECONDS, 0.0))
     self.network_key, held_key = jax.random.split(self.keys.loop)
     self.held = _held_out(config, dataset, held_key)
-    _check_sizes(config, dataset, self.held)
+    if config.method == RDED:
+      rded.check(dataset, from_fields(rded.RDEDSettings(), config.rded), config.ipc)
+    else:
+      _check_sizes(config, dataset, self.held)
 
   def finish(self, summary: dict[str, Any] | None, wait: Wait) -> dict[str, Any]:
     """Chooses, unless `summary` says that this is done, and evaluates; returns the summary."""
     file = self.path / "synthetic.npz"
     if summary is None:
       with working(f"choosing {self.config.ipc} of each class by {self.config.method}"):
-        synthetic = self._choose(wait)
+        synthetic = self.choose(wait)
       synthetic.save(file)
       (self.path / "images").mkdir(exist_ok=True)
       report.save_grid(synthetic, self.path / "images" / "000000.png")
@@ -127,9 +142,11 @@ class Selection:
       self._evaluate(task, examples, summary, wait)
     return summary
 
-  def _choose(self, wait: Wait) -> SyntheticSet:
+  def choose(self, wait: Wait) -> SyntheticSet:
     """The chosen images as a set."""
     method, more = self.config.method, {}
+    if method == RDED:
+      return self._of_crops(wait)
     network = self._trained(wait) if method in ("herding", "k_center", "forgetting") else None
     with self.watch("select"):
       if network is not None:
@@ -143,6 +160,25 @@ class Selection:
     indices = np.asarray(self.dataset.source)[np.asarray(chosen)].tolist()
     stored = Stored(images, weights={})
     return experiment.synthetic_set(self.config, self.dataset, stored, indices=indices, **more)
+
+  def _of_crops(self, wait: Wait) -> SyntheticSet:
+    """RDED's set, whose crops a teacher has scored."""
+    config, settings = self.config, from_fields(rded.RDEDSettings(), self.config.rded)
+    teacher = experiment.teacher(
+      config, self.dataset, self.layout, self.keys,
+      settings.teacher, settings.teacher_epochs, "rded.teacher",
+    )  # fmt: skip
+    with self.watch("train"):
+      taught = teacher.trained(wait)
+    if isinstance(teacher, Teacher):
+      teacher.save(self.path / "teacher.npz")
+    with self.watch("select"):
+      choice = rded.choose(
+        self.dataset, self.keys.subset, settings, ipc=config.ipc, teacher=teacher.network,
+        taught=taught, block=self.layout.blocks(evaluation.TEST_BLOCK), wait=wait,
+      )  # fmt: skip
+    stored, more = Stored(choice.images, weights={}), teacher.record()
+    return experiment.synthetic_set(config, self.dataset, stored, indices=choice.indices, **more)
 
   def _trained(self, wait: Wait) -> Trained:
     """The network that a method chooses with, trained by the protocol of evaluation."""

@@ -200,6 +200,7 @@ METHODS = Registry(
     "k_center": "dcjax.methods.coreset:SELECTION",
     "forgetting": "dcjax.methods.coreset:SELECTION",
     "optimal_random": "dcjax.methods.coreset:SELECTION",
+    "rded": "dcjax.methods.rded:RDED",
   },
 )
 

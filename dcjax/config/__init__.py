@@ -124,6 +124,12 @@ def of_file(fields: dict[str, Any], given: Mapping[str, Any] = MappingProxyType(
       "decide that one is run; give one without"
     )
   config = complete(kept)
+  teacher = config.evaluation.get("teacher")
+  if str(teacher).endswith(".npz"):
+    raise UserError(
+      f"evaluation.teacher: {teacher!r:.99} is another file, and the file of a run does not decide "
+      "what is read; give --teacher"
+    )
   if any(name.endswith(".txt") for name in names(config.dataset.classes)):
     raise UserError("dataset.classes: the file of a run names another file; it must name classes")
   if not _DATASET.fullmatch(config.dataset.name):

@@ -36,20 +36,8 @@ def fill_evaluation(config: ConfigDict) -> None:
   if fields.teacher is None:
     fields.teacher = protocol.teacher
   if fields.teacher:
-    _check_teacher(fields.teacher)
+    architectures.check_one("evaluation.teacher", fields.teacher)
   check_least("evaluation.teacher_epochs", fields.teacher_epochs, 1)
-
-
-def _check_teacher(text: str) -> None:
-  try:
-    name = architectures.parse(text)["name"]
-  except UserError as error:
-    raise UserError(f"evaluation.teacher: {error}") from None
-  if name in architectures.SETS:
-    raise UserError(
-      f"evaluation.teacher: '{name}' stands for several networks; name one, such as "
-      f"{architectures.SETS[name][0]}"
-    )
 
 
 def check_steps(config: ConfigDict) -> None:
@@ -100,7 +88,8 @@ def _kind(config: ConfigDict) -> Kind:
   matched = "dsa" in config and not config.evaluation.protocol.startswith("idc")
   strategy = config.dsa.strategy if matched else default_strategy(dataset)
   decoded = _decoded_ipc(config)
-  return Kind(dataset, strategy, config.ipc, decoded, hundred_classes(config.dataset))
+  tiles = config.rded.factor if "rded" in config else 1
+  return Kind(dataset, strategy, config.ipc, decoded, hundred_classes(config.dataset), tiles)
 
 
 def _decoded_ipc(config: ConfigDict) -> int:

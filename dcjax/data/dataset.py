@@ -177,6 +177,12 @@ def take(dataset: Dataset, places: np.ndarray, labels: np.ndarray, classes: int)
   )
 
 
+def images_at(dataset: Dataset, places: Array | np.ndarray) -> np.ndarray:
+  """Training images by their places `[...]`, uint8 `[..., H, W, C]`, wherever they are."""
+  images: Any = dataset.images
+  return images.read(places) if isinstance(images, OnDisk) else np.asarray(images[places])
+
+
 def sample(dataset: Dataset, key: Key, label: Array | int, *, n: int) -> jax.Array:
   """Draws `n` images of one class, uniformly. Runs inside jit, vmap and lax.map.
 
@@ -294,12 +300,12 @@ def check_varied(dataset: Dataset, field: str = "dataset.data_dir") -> None:
     UserError: all training images, or all test images, are of one and the same colour.
   """
   starts, ends = np.asarray(dataset.offsets)[:-1], np.asarray(dataset.offsets)[1:]
-  firsts = _images_at(dataset, starts)
+  firsts = images_at(dataset, starts)
   colours = firsts[:, :1, :1]
   plain = [
     k
     for k in np.flatnonzero((firsts == colours).all((1, 2, 3)))
-    if _all_are(colours[k], (_images_at(dataset, b) for b in _blocks(starts[k], ends[k])))
+    if _all_are(colours[k], (images_at(dataset, b) for b in _blocks(starts[k], ends[k])))
   ]
   if len(plain) == dataset.num_classes and (colours == colours[0]).all():
     raise _all_alike(field, dataset, "training", colours[0])
@@ -325,7 +331,7 @@ def _warn_of_few_levels(dataset: Dataset, firsts: np.ndarray) -> None:
   for places in _blocks(0, dataset.images.shape[0]):
     if high - low >= _NARROW:
       return
-    images = _images_at(dataset, places)
+    images = images_at(dataset, places)
     low, high = min(low, int(images.min())), max(high, int(images.max()))
   if high - low < _NARROW:
     logging.warning(
@@ -333,12 +339,6 @@ def _warn_of_few_levels(dataset: Dataset, firsts: np.ndarray) -> None:
       "finely, give the values of black and white in dataset.range",
       dataset.name, low, high,
     )  # fmt: skip
-
-
-def _images_at(dataset: Dataset, places: np.ndarray) -> np.ndarray:
-  """Training images by their places, wherever they are."""
-  images: Any = dataset.images
-  return images.read(places) if isinstance(images, OnDisk) else np.asarray(images[places])
 
 
 def _blocks(start: int, end: int) -> Iterator[np.ndarray]:

@@ -23,6 +23,7 @@ class Kind(NamedTuple):
     ipc: stored images per class.
     decoded: images per class as networks see them.
     hundred_classes: whether there are that many classes or more.
+    tiles: that lie along a side of an image which networks see whole (RDED's factor).
   """
 
   dataset: str
@@ -30,6 +31,7 @@ class Kind(NamedTuple):
   ipc: int
   decoded: int
   hundred_classes: bool = False
+  tiles: int = 1
 
 
 class Protocol(NamedTuple):
@@ -150,7 +152,14 @@ def _batch_of_soft(kind: Kind) -> int:
   return 2 * batch if kind.hundred_classes else batch
 
 
-# Of RDED (Sun et al., CVPR 2024), for images of up to 64 pixels: a teacher labels each batch.
+def _augmentation_of_soft(kind: Kind, cutmix: float) -> str:
+  del cutmix
+  if "flip" not in kind.strategy:
+    return "none"
+  return "rded" if kind.tiles > 1 else "flip"
+
+
+# Of RDED (Sun et al., CVPR 2024): a teacher labels each batch.
 SOFT = DC._replace(
   learning_rate=1e-3,
   weight_decay=0.01,
@@ -158,7 +167,7 @@ SOFT = DC._replace(
   batch_of=_batch_of_soft,
   cuts=(),
   epochs=lambda kind, augmentation: 300,
-  augmentation=lambda kind, cutmix: "flip" if "flip" in kind.strategy else "none",
+  augmentation=_augmentation_of_soft,
   cutmix=lambda kind: 1.0,
   adamw=True,
   temperature=20.0,

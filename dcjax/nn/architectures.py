@@ -96,6 +96,32 @@ def parse(text: str) -> dict[str, Any]:
   return fields
 
 
+def text_of(fields: Mapping[str, Any]) -> str:
+  """What `parse` makes these arguments of `nn.create` of, as far as they are the network's own."""
+  own = find("network", fields["name"]).fields()
+  given = [f"{field}={fields[field]}" for field in own if fields.get(field) is not None]
+  return ":".join([fields["name"], *given])
+
+
+def check_one(field: str, text: str) -> None:
+  """Raises `UserError` for what is not one network, nor the file of one that is trained.
+
+  Args:
+    field: to blame.
+    text: see `parse`; or a file, .npz, which is looked at when it is read.
+  """
+  if text.endswith(".npz"):
+    return
+  try:
+    name = parse(text)["name"]
+  except UserError as error:
+    raise UserError(f"{field}: {error}") from None
+  if name in SETS:
+    raise UserError(
+      f"{field}: '{name}' stands for several networks; name one, such as {SETS[name][0]}"
+    )
+
+
 def names_file(text: str) -> bool:
   """Whether the network is one of a Python file, which `parse` runs."""
   return names_object(_split(text)[0])

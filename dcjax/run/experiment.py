@@ -21,6 +21,7 @@ from dcjax.methods import Method
 from dcjax.methods.setup import decoder, network
 from dcjax.nn import architectures
 from dcjax.run.teacher import Teacher
+from dcjax.run.teacher_file import FromFile, is_file
 from dcjax.sets.formation import Formation, Stored
 from dcjax.sets.synthetic import SyntheticSet
 
@@ -99,14 +100,15 @@ class Evaluation:
     self._settings = settings._replace(**{k: v for k, v in asked.items() if k not in given})
     name = self._settings.augmentation
     augment.check_images("evaluation.augmentation", name, dataset.image_shape)
-    self._teacher = None
+    self._teacher: Teacher | FromFile | None = None
     if text := config.evaluation.teacher:
-      of_teacher = _evaluation_network(config, dataset, layout, text, "evaluation.teacher")
-      self._teacher = Teacher(text, of_teacher, config, layout, dataset, keys.init)
+      self._teacher = teacher(
+        config, dataset, layout, keys, text, config.evaluation.teacher_epochs, "evaluation.teacher"
+      )
     names = architectures.names(config.evaluation.architectures, config.network)
     self._evaluators = {
       name: evaluation.evaluator(
-        _evaluation_network(config, dataset, layout, name), self._settings, layout, dataset,
+        evaluation_network(config, dataset, layout, name), self._settings, layout, dataset,
         self._teacher.network if self._teacher else None,
       )
       for name in names
@@ -188,6 +190,23 @@ class Evaluation:
     }
 
 
+def teacher(
+  config: ConfigDict,
+  dataset: Dataset,
+  layout: Strategy,
+  keys: Keys,
+  text: str,
+  epochs: int,
+  field: str,
+) -> Teacher | FromFile:
+  """A network that `field` names and all real images teach, or one of a file; trains nothing."""
+  if is_file(text):
+    build = partial(evaluation_network, config, dataset, layout, field=field)
+    return FromFile(field, text, dataset, build)
+  of_teacher = evaluation_network(config, dataset, layout, text, field)
+  return Teacher(text, of_teacher, config, layout, dataset, keys.init, epochs)
+
+
 class _Subsets:
   """Subsets `[networks, N, H, W, C]`, normalised, that are gathered only when they are indexed."""
 
@@ -202,7 +221,7 @@ class _Subsets:
     return self._gather(self._dataset, indices)
 
 
-def _evaluation_network(
+def evaluation_network(
   config: ConfigDict,
   dataset: Dataset,
   layout: Strategy,

@@ -6,6 +6,8 @@ coresets of one seed share it.
 
 import hashlib
 import json
+import pickle
+import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +25,7 @@ from dcjax.common.registry import content
 from dcjax.common.types import Array, Key, Params
 from dcjax.common.version import __version__
 from dcjax.config import own_code
-from dcjax.data import Dataset, cache
+from dcjax.data import Dataset, OnDisk, cache
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import coreset
 from dcjax.nn import Network, training
@@ -149,6 +151,34 @@ def kept(entry: Path, template: T, make: Callable[[], T]) -> T:
   return made
 
 
+def passes(
+  entry: Path,
+  count: int,
+  start: Callable[[], T],
+  once: Callable[[T, int], T],
+) -> T:
+  """What so many passes over the images make of a start; one that was stopped goes on.
+
+  Args:
+    entry: of the cache, for what is done so far; it is gone at the end.
+    count: of passes.
+    start: `start() -> carry`.
+    once: `once(carry, number) -> carry`, one pass, computed when it returns.
+  """
+  template = jax.eval_shape(lambda: (start(), jnp.int32(0)))
+  found = _read(entry, template)
+  carry, done = (start(), 0) if found is None else (found[0], int(found[1]))
+  if done:
+    logger.info("going on after %d of %d epochs: %s", done, count, entry)
+  for number in range(done, count):
+    carry = once(carry, number)
+    logger.info("epoch %d of %d", number + 1, count)
+    leaves = map(np.asarray, jax.tree.leaves((carry, np.int32(number + 1))))
+    cache.write(entry, dict(zip(_names(template), leaves, strict=True)))
+  shutil.rmtree(entry, ignore_errors=True)
+  return carry
+
+
 def digest_of(
   network: dict[str, Any], seed: int, settings: evaluation.EvaluationSettings, dataset: Dataset
 ) -> str:
@@ -162,7 +192,11 @@ def digest_of(
     "training": settings._asdict(),
   }
   digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
-  seen = dataset.images, dataset.labels, dataset.mean, dataset.std, dataset.whitening
+  images: Any = dataset.images
+  if isinstance(images, OnDisk):  # which are too many to look at: where each of them is
+    digest.update(pickle.dumps(images.reader))
+    images = None
+  seen = images, dataset.labels, dataset.mean, dataset.std, dataset.whitening
   for array in jax.tree.leaves(seen):
     digest.update(np.asarray(array).tobytes())
   return digest.hexdigest()[:16]

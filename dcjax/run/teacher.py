@@ -1,26 +1,25 @@
 """A teacher: a network trained on all real images, whose outputs label those of a set."""
 
-import hashlib
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from dcjax import evaluation
 from dcjax.common.activity import working
-from dcjax.common.errors import UserError
 from dcjax.common.registry import content
-from dcjax.common.types import Array, Key, Params
+from dcjax.common.types import Key, Params
 from dcjax.config.datasets import default_strategy
 from dcjax.data import Dataset, OnDisk, base_name, cache
 from dcjax.devices.strategy import Strategy
 from dcjax.nn import Network, architectures
-from dcjax.run import pretrained
-from dcjax.run.progress import logger
-
-Taught = tuple[Params, Params, Array]  # parameters, statistics of batch norm, test accuracy
+from dcjax.run import pretrained, teacher_file
+from dcjax.run.teacher_file import Taught
 
 
 class Teacher:
@@ -37,30 +36,24 @@ class Teacher:
     layout: Strategy,
     dataset: Dataset,
     key: Key,
+    epochs: int,
   ):
     """Trains nothing yet.
 
     Args:
       text: what the network is called.
       network: what is trained.
-      config: of the run; its `evaluation.teacher_epochs` are passes over the images.
+      config: of the run.
       layout: how many images go together.
-      dataset: whose training images teach it.
+      dataset: whose training images teach it, in memory or on disk.
       key: of its parameters and its batches, from `config.seed`.
-
-    Raises:
-      UserError: the images are not in memory.
+      epochs: passes over the images.
     """
-    if isinstance(dataset.images, OnDisk):
-      raise UserError(
-        "evaluation.teacher: it is trained on all images, which do not fit in memory; leave it "
-        "out, or raise compute.memory_limit"
-      )
     self.network = network
     self._text, self._config = text, config
     self._layout, self._dataset, self._key = layout, dataset, key
     self._settings = evaluation.EvaluationSettings(
-      "dc", config.evaluation.teacher_epochs, default_strategy(base_name(dataset.name)), 1, 1
+      "dc", epochs, default_strategy(base_name(dataset.name)), 1, 1
     )
     self._taught: Taught | None = None
     self._record: dict[str, Any] = {}
@@ -77,22 +70,58 @@ class Teacher:
     return self._record
 
   def _from_cache(self, wait: Callable[[Any], Any]) -> Taught:
-    name = architectures.parse(self._text)["name"]
-    fields = self._config.network.to_dict() | {"teacher": self._text}
-    fields |= content("evaluation.teacher", name)
+    fields = architectures.at_evaluation(self._config.network, self._text)
+    fields |= content("evaluation.teacher", fields["name"])
     digest = pretrained.digest_of(fields, self._config.seed, self._settings, self._dataset)
     entry = cache.root(self._config.dataset.cache_dir) / "teachers" / digest
-    template = jax.eval_shape(lambda: self._finish(self._dataset, self.network.init(self._key)))
+    template = jax.eval_shape(lambda: self._finish(self._few(), self.network.init(self._key)))
+    unfinished = entry.with_name(f"{entry.name}-unfinished")
+    train = self._train_from_disk if isinstance(self._dataset.images, OnDisk) else self._train
     with working(f"training the teacher {self._text}, {self._settings.epochs} epochs"):
-      return pretrained.kept(entry, template, lambda: self._train(wait))
+      return pretrained.kept(entry, template, lambda: train(unfinished, wait))
 
-  def _train(self, wait: Callable[[Any], Any]) -> Taught:
-    carry = jax.jit(lambda dataset: self._trainer(dataset).start())(self._dataset)
+  def _train(self, unfinished: Path, wait: Callable[[Any], Any]) -> Taught:
     epoch = jax.jit(lambda dataset, carry, e: self._trainer(dataset).advance(carry, e, e + 1))
-    for number in range(self._settings.epochs):
-      carry = wait(epoch(self._dataset, carry, number))
-      logger.info("teacher: epoch %d of %d", number + 1, self._settings.epochs)
-    return wait(jax.jit(self._finish)(self._dataset, carry[0]))
+    params, _ = pretrained.passes(
+      unfinished, self._settings.epochs, self._start,
+      lambda carry, number: wait(epoch(self._dataset, carry, number)),
+    )  # fmt: skip
+    return wait(jax.jit(self._finish)(self._dataset, params))
+
+  def _start(self) -> tuple[Params, Any]:
+    return jax.jit(lambda: self._trainer(self._few()).start())()
+
+  def _train_from_disk(self, unfinished: Path, wait: Callable[[Any], Any]) -> Taught:
+    """The same with batches that are read as they are needed: each is an epoch of its own."""
+    images: Any = self._dataset.images
+    batch, steps = evaluation.batches(self._settings, images.shape[0])
+    of_batch = self._settings._replace(epochs=self._settings.epochs * steps)
+
+    def read(indices):
+      some = jnp.asarray(images.read(indices))
+      return dataclasses.replace(self._dataset, images=some, labels=self._dataset.labels[indices])
+
+    @jax.jit
+    def step(dataset, carry, number):
+      return self._trainer(dataset, of_batch).advance(carry, number, number + 1)
+
+    def order(number):
+      key = jax.random.fold_in(jax.random.fold_in(self._key, 1), number)
+      return np.asarray(jax.random.permutation(key, images.shape[0]))
+
+    def epoch(carry, number):
+      for each, indices in enumerate(np.resize(order(number), (steps, batch))):
+        carry = wait(step(read(indices), carry, number * steps + each))
+      return carry
+
+    params, _ = pretrained.passes(unfinished, self._settings.epochs, self._start, epoch)
+    many = evaluation.STATISTICS_BATCHES * batch
+    return wait(jax.jit(self._finish)(read(order(self._settings.epochs)[:many]), params))
+
+  def _few(self) -> Dataset:
+    """One image in place of all, where only shapes matter."""
+    one = jnp.zeros((1, *self._dataset.image_shape), jnp.uint8)
+    return dataclasses.replace(self._dataset, images=one, labels=self._dataset.labels[:1])
 
   def _finish(self, dataset: Dataset, params: Params) -> Taught:
     stats = self._trainer(dataset).statistics(params)
@@ -100,19 +129,26 @@ class Teacher:
     accuracy = evaluation.accuracy(self.network, params, dataset, block=block, stats=stats)
     return params, stats, accuracy
 
-  def _trainer(self, dataset: Dataset) -> evaluation.Trainer:
+  def _trainer(
+    self, dataset: Dataset, settings: evaluation.EvaluationSettings | None = None
+  ) -> evaluation.Trainer:
     return evaluation.make_trainer(
-      self.network, self._settings, self._layout, dataset.images, dataset.labels,
+      self.network, settings or self._settings, self._layout, dataset.images, dataset.labels,
       key=self._key, decode=dataset.normalise,
     )  # fmt: skip
 
   def _describe(self, taught: Taught) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(taught):
-      digest.update(np.asarray(leaf).tobytes())
     return {
       "teacher": self._text,
       "teacher_epochs": self._settings.epochs,
       "teacher_accuracy": float(taught[2]),
-      "teacher_digest": digest.hexdigest()[:16],
+      "teacher_digest": teacher_file.digest(taught),
     }
+
+  def save(self, file: Path) -> None:
+    """Writes it, once it is trained, for other runs; not one of a user's code."""
+    assert self._taught is not None
+    fields = architectures.at_evaluation(self._config.network, self._text)
+    if not architectures.names_file(self._text):
+      text = architectures.text_of(fields)
+      teacher_file.save(file, text, self._dataset, self._taught, self._settings.epochs)
