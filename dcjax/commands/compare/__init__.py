@@ -1,0 +1,409 @@
+"""The driver of `dcjax compare`: sets and real images, trained on with one budget.
+
+Every row has the same network, steps, batches, augmentation and kind of labels, and stores as many
+images or bytes. `budget` says what that is, `table` what is made of the accuracies.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from dcjax import config as config_lib
+from dcjax import data, evaluation
+from dcjax.commands.compare import budget
+from dcjax.commands.compare.budget import HARD, SOFT, Source
+from dcjax.commands.compare.table import write
+from dcjax.commands.evaluate import config_of, load
+from dcjax.common.errors import (
+  UserError,
+  check_least,
+  check_name,
+  check_positive,
+  check_probability,
+)
+from dcjax.data import Dataset
+from dcjax.evaluation.attacks import ATTACKS, EPSILON
+from dcjax.evaluation.scores import WEIGHT
+from dcjax.run import experiment
+from dcjax.run.experiment import Keys
+from dcjax.run.interrupt import Interrupts
+from dcjax.run.progress import logger, working
+from dcjax.run.readers import OBJECT, holds, many, read_json
+from dcjax.run.teacher import Teacher
+from dcjax.run.teacher_file import FromFile
+from dcjax.run.workdir import write_json
+from dcjax.sets.synthetic import SyntheticSet
+
+FILE = "compare.json"
+# What tells the rows of a comparison apart
+IDENTITY = ("set", "digest", "labels", "augmented")
+_ROW = holds(dict.fromkeys(IDENTITY, lambda value: isinstance(value, str | bool)))
+ROWS = holds({"of": OBJECT, "rows": many(_ROW)})
+
+
+class Options(NamedTuple):
+  """What a comparison is asked for.
+
+  Attributes:
+    sets: files of sets.
+    controls: entries of `budget.CONTROLS`.
+    labels: 'hard', and 'soft' that a teacher gives each batch.
+    equal: an entry of `budget.EQUAL`.
+    networks: trained on each set, and on each draw of a control.
+    draws: of each control.
+    network: that is trained; empty: that of the first set.
+    protocol: of hard labels; soft ones have 'soft'.
+    epochs: passes over the stored images of a row; None: the protocol's.
+    checks: tests of each network, evenly over its training.
+    validation: training images by which learning rate and check are chosen; 0: neither is.
+    rates: learning rates; empty: the protocol's.
+    teacher: see `config.evaluation`.
+    teacher_epochs: of the teacher, and of the networks trained on all images for `scores`.
+    scores: whether to compute LRS and ARS.
+    weight: of the improvement over random images in those.
+    attacks: entries of `attacks.ATTACKS`.
+    epsilon: see `evaluation.EvaluationSettings`.
+    seed: of networks, draws and teacher.
+    data_dir: where the dataset is on this machine.
+    cache_dir: where it is kept once it is decoded.
+    dataset: `FILE.py:NAME`, where the sets' dataset is one.
+  """
+
+  sets: tuple[str, ...]
+  controls: tuple[str, ...] = ("random",)
+  labels: tuple[str, ...] = (HARD,)
+  equal: str = "images"
+  networks: int = 5
+  draws: int = 3
+  network: str = ""
+  protocol: str = budget.LABELS[HARD]
+  epochs: int | None = None
+  checks: int = 4
+  validation: int = 0
+  rates: tuple[float, ...] = ()
+  teacher: str = "convnet:norm=batch"
+  teacher_epochs: int = 50
+  scores: bool = False
+  weight: float = WEIGHT
+  attacks: tuple[str, ...] = ()
+  epsilon: float = EPSILON
+  seed: int = 0
+  data_dir: str = ""
+  cache_dir: str = ""
+  dataset: str = ""
+
+
+def check(options: Options) -> None:
+  """Raises `UserError` for options that no comparison can have."""
+  if not options.sets:
+    raise UserError("--sets: names no file; give the synthetic.npz of one run or more")
+  for name in options.controls:
+    check_name("--controls", name, budget.CONTROLS)
+  for name in options.labels:
+    check_name("--labels", name, budget.LABELS)
+  if not options.labels:
+    raise UserError("--labels: empty; give hard, soft or both")
+  check_name("--equal", options.equal, budget.EQUAL)
+  for name in options.attacks:
+    check_name("--attacks", name, ATTACKS)
+  for field in ("networks", "draws", "checks", "teacher_epochs"):
+    check_least(f"--{field}", getattr(options, field), 1)
+  check_least("--validation", options.validation, 0)
+  for rate in options.rates:
+    check_positive("--rates", rate)
+  if len(options.rates) > 1 and not options.validation:
+    raise UserError(
+      f"--rates: {len(options.rates)} of them, and nothing to choose one by; give --validation, "
+      "how many training images are held out for it"
+    )
+  check_probability("--weight", options.weight)
+  check_probability("--epsilon", options.epsilon)
+  if options.scores and not ({"random"} <= set(options.controls) and HARD in options.labels):
+    raise UserError(
+      "--scores: LRS and ARS are made of random images and of hard labels; have random among "
+      "--controls, and hard among --labels"
+    )
+  if options.protocol == SOFT:
+    raise UserError("--protocol: soft is that of soft labels; give --labels=soft")
+
+
+def compare(options: Options, output: Path) -> dict[str, Any]:
+  """Trains on every row, and writes `compare.json`, `table.md` and `figure.png` into a folder.
+
+  Rows that an earlier start has finished are not trained again.
+
+  Returns:
+    The content of `compare.json`.
+
+  Raises:
+    UserError: bad input, found before any long work.
+    Interrupted: SIGTERM or Ctrl-C.
+  """
+  check(options)
+  sets = budget.read(options.sets)
+  of = _identity(options, sets)
+  done = _finished(output, of)
+  with Interrupts("finished rows are saved, and the same command goes on") as interrupts:
+    comparison = Comparison(options, sets, interrupts.wait)
+    _make(output)
+    rows = comparison.rows()
+    for row in rows:
+      if row.identity() not in done:
+        with working(f"{row.source.name}, {row.variant}"):
+          done[row.identity()] = comparison.run(row)
+        write_json(output / FILE, {"of": of, "rows": list(done.values())})
+    whole = comparison.whole() if options.scores else None
+  found = [done[row.identity()] for row in rows]
+  return write(output, {"of": of, "rows": found, "whole": whole}, options.weight)
+
+
+def _identity(options: Options, sets: dict[str, SyntheticSet]) -> dict[str, Any]:
+  """What all rows of a comparison have in common, those of a later start with more rows, too."""
+  apart = ("sets", "controls", "labels", "scores", "weight", "data_dir", "cache_dir")
+  asked = {name: value for name, value in options._asdict().items() if name not in apart}
+  first = next(iter(sets.values()))
+  of = {"stored": budget.control_ipc(sets, options.equal), "of": first.metadata["dataset"]}
+  return json.loads(json.dumps({**asked, **of}))
+
+
+def _finished(output: Path, of: dict[str, Any]) -> dict[tuple, dict[str, Any]]:
+  """The rows that are in the folder already."""
+  file = output / FILE
+  if not file.exists():
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+      raise UserError(f"--output: {output} is there, and holds no comparison; give a new folder")
+    return {}
+  content = read_json(file, ROWS, "delete it, or give another --output", "--output")
+  if content["of"] != of:
+    different = sorted(name for name in of if content["of"].get(name) != of[name])
+    raise UserError(
+      f"--output: {file} is of another comparison ({', '.join(different)}); give a new folder"
+    )
+  return {tuple(row[name] for name in IDENTITY): row for row in content["rows"]}
+
+
+def _make(output: Path) -> None:
+  try:
+    output.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(f"--output: cannot make {output} ({error.strerror}); give another") from None
+
+
+class Row(NamedTuple):
+  """A source, how its images are labelled, and whether they are augmented."""
+
+  source: Source
+  labels: str
+  augmented: bool = True
+
+  @property
+  def variant(self) -> str:
+    """What tells the rows of a source apart."""
+    return f"{self.labels} labels" + ("" if self.augmented else ", no augmentation")
+
+  def identity(self) -> tuple:
+    """The values of `IDENTITY`."""
+    return self.source.name, self.source.digest, self.labels, self.augmented
+
+
+class Comparison:
+  """The objects that all rows share."""
+
+  def __init__(self, options: Options, sets: dict[str, SyntheticSet], wait: Callable[[Any], Any]):
+    """Loads the dataset, and builds what checks the options; trains nothing.
+
+    Raises:
+      UserError: sets and dataset do not fit, or a network cannot take the images.
+    """
+    self._options, self._wait = options, wait
+    first = next(iter(sets.values()))
+    ipc = budget.control_ipc(sets, options.equal)
+    self._configs = {labels: _config(first, options, labels) for labels in options.labels}
+    config = next(iter(self._configs.values()))
+    loaded = load(
+      config, first.metadata["config"], options.data_dir, options.cache_dir,
+      experiment.memory(config),
+    ).whitened(first.whitening)  # fmt: skip
+    for each in self._configs.values():
+      each.dataset.update(config.dataset)
+    self._sources = budget.of_sets(sets, loaded)
+    _check_in_memory(options, loaded)
+    self._dataset, self._held = loaded, None
+    if options.validation:
+      self._dataset, self._held = budget.split(loaded, options.validation, options.seed)
+    self._layout = experiment.strategy(config, loaded)
+    self._keys = Keys.from_seed(options.seed)
+    self._stored = loaded.num_classes * first.images.shape[1]
+    self._sources += budget.of_controls(
+      options.controls, config, self._dataset, ipc, options.draws, wait
+    )
+    self._networks = {
+      labels: experiment.evaluation_network(each, loaded, self._layout, self._architecture)
+      for labels, each in self._configs.items()
+    }
+    self._teacher = None
+    if SOFT in options.labels:
+      self._teacher = self._trained_on_all(options.teacher, "--teacher")
+    self._evaluate = cache(self._evaluator)  # rows of as many images share a compiled program
+
+  @property
+  def _architecture(self) -> str:
+    config = next(iter(self._configs.values()))
+    return self._options.network or config.network.name
+
+  def rows(self) -> list[Row]:
+    """All rows; those without augmentation, which only scores need, at the end."""
+    rows = [Row(source, labels) for labels in self._options.labels for source in self._sources]
+    if not self._options.scores:
+      return rows
+    scored = [source for source in self._sources if not source.control or source.name == "random"]
+    return rows + [
+      Row(source, labels, augmented=False) for labels in self._options.labels for source in scored
+    ]
+
+  def run(self, row: Row) -> dict[str, Any]:
+    """Trains on a row, and says what came of it."""
+    options, source = self._options, row.source
+    draws = list(source.draws())
+    settings, steps = budget.alike(self._settings(row), self._stored, len(draws[0]))
+    rate, check, validated = self._chosen(row, settings, draws)
+    accuracies = self._accuracies(row, settings._replace(lr=rate), draws)
+    tests, attacked = np.split(accuracies, [settings.checks], axis=2)
+    record = {
+      "set": source.name,
+      "digest": source.digest,
+      "control": source.control,
+      "labels": row.labels,
+      "augmented": row.augmented,
+      "network": self._architecture,
+      "protocol": settings.protocol,
+      "augmentation": settings.augmentation,
+      "cutmix": settings.cutmix,
+      "ipc": source.ipc,
+      "decoded_ipc": len(draws[0]) // self._dataset.num_classes,
+      "stored_bytes": source.stored_bytes,
+      "epochs": settings.epochs,
+      "steps": steps,
+      "batch": settings.batch,
+      "lr": settings._replace(lr=rate).learning_rate,
+      "last": np.round(tests[:, :, -1], 6).tolist(),  # of each draw, of each network
+      "best": np.round(tests.max(2), 6).tolist(),
+      "attacks": {
+        name: np.round(attacked[:, :, number], 6).tolist()
+        for number, name in enumerate(settings.attacks)
+      },
+      **(self._teacher.record() if row.labels == SOFT and self._teacher else {}),
+    }
+    if options.validation:
+      record |= {
+        "chosen": np.round(tests[:, :, check], 6).tolist(),
+        "chosen_epoch": round(settings.epochs * (check + 1) / settings.checks),
+        "validation": validated,
+      }
+    return record
+
+  def whole(self) -> dict[str, Any]:
+    """A network of the same kind trained on all images with hard labels, for LRS."""
+    trained = self._trained_on_all(self._architecture, "--network")
+    trained.trained(self._wait)
+    found = trained.record()
+    return {"accuracy": found["teacher_accuracy"], "epochs": found["teacher_epochs"]}
+
+  def _trained_on_all(self, text: str, field: str) -> Teacher | FromFile:
+    config, options = next(iter(self._configs.values())), self._options
+    return experiment.teacher(
+      config, self._dataset, self._layout, self._keys, text, options.teacher_epochs, field
+    )
+
+  def _settings(self, row: Row) -> evaluation.EvaluationSettings:
+    settings = config_lib.evaluation_settings(self._configs[row.labels].evaluation)
+    settings = settings._replace(attacks=self._options.attacks, epsilon=self._options.epsilon)
+    return settings if row.augmented else settings._replace(augmentation="none", cutmix=0.0)
+
+  def _chosen(
+    self, row: Row, settings: evaluation.EvaluationSettings, draws: Sequence[np.ndarray]
+  ) -> tuple[float | None, int, float | None]:
+    """The learning rate and the check that are best on the images held out, and how good."""
+    rates: tuple[float | None, ...] = self._options.rates or (None,)
+    if self._held is None:
+      return rates[0], settings.checks - 1, None
+    found = []
+    for rate in rates:
+      tried = settings._replace(lr=rate, attacks=())
+      found.append(self._accuracies(row, tried, draws, held_out=True).mean((0, 1)))
+    means = np.stack(found)
+    best, check = divmod(int(means.argmax()), settings.checks)
+    return rates[best], check, float(means[best, check])
+
+  def _accuracies(
+    self,
+    row: Row,
+    settings: evaluation.EvaluationSettings,
+    draws: Sequence[np.ndarray],
+    *,
+    held_out: bool = False,
+  ) -> np.ndarray:
+    """Accuracies `[draws, networks, checks]`, and behind the checks those under attacks.
+
+    On the test images, or on the training images that are `held_out`.
+    """
+    evaluate = self._evaluate(row.labels, settings, held_out)
+    taught = self._teacher.trained(self._wait) if row.labels == SOFT and self._teacher else ()
+    found = []
+    for number, images in enumerate(draws):
+      classes = self._dataset.num_classes
+      labels = jnp.repeat(jnp.arange(classes, dtype=jnp.int32), len(images) // classes)
+      blocks = evaluate(jnp.asarray(images), labels, self._keys.evaluation, taught=taught)
+      each = np.concatenate([np.asarray(self._wait(block)) for block in blocks])
+      logger.info(
+        "%s, %s, draw %d of %d%s: last %.4f", row.source.name, row.variant, number + 1, len(draws),
+        ", on images held out" if held_out else "", each[:, settings.checks - 1].mean(),
+      )  # fmt: skip
+      found.append(each)
+    return np.stack(found)
+
+  def _evaluator(
+    self, labels: str, settings: evaluation.EvaluationSettings, held_out: bool
+  ) -> evaluation.Evaluator:
+    dataset = self._held if held_out else self._dataset
+    assert dataset is not None  # as something is held out
+    teacher = self._teacher.network if labels == SOFT and self._teacher else None
+    network = self._networks[labels]
+    return evaluation.evaluator(network, settings, self._layout, dataset, teacher)
+
+
+def _config(synthetic: SyntheticSet, options: Options, labels: str) -> ConfigDict:
+  """The config that all rows of one kind of labels are trained by."""
+  changes = {
+    "protocol": SOFT if labels == SOFT else options.protocol,
+    "networks": options.networks,
+    "checks": options.checks,
+    "architectures": (options.network,) if options.network else (),
+    "teacher": options.teacher if labels == SOFT else "",
+    "teacher_epochs": options.teacher_epochs,
+  }
+  if options.epochs is not None:
+    changes["epochs"] = options.epochs
+  config = config_of(synthetic, options.seed, changes, options.dataset, any_method=True)
+  if not config.evaluation.teacher and labels == SOFT:
+    raise UserError("--teacher: empty, but --labels has soft; name a network")
+  return config
+
+
+def _check_in_memory(options: Options, dataset: Dataset) -> None:
+  """Raises `UserError` for what looks at all images at once, where they are on disk."""
+  if not isinstance(dataset.images, data.OnDisk):
+    return
+  looks = [name for name in options.controls if name != "random"]
+  if options.validation or looks:
+    what = "--validation" if options.validation else f"--controls: {looks[0]}"
+    raise UserError(
+      f"{what} looks at all images, which do not fit in memory; leave it out, or raise "
+      "compute.memory_limit"
+    )
