@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -69,6 +70,7 @@ OUT_OF_MEMORY = (  # what `condense` does not say in its own words
   "compute.image_block or compute.network_block, and start the command again"
 )
 STOPPED = 130  # by Ctrl-C, as shells count
+CLOSED = 141  # by SIGPIPE, likewise
 
 
 def main() -> None:
@@ -77,6 +79,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, _stop)  # so soon that this module must import little
   try:
     run(sys.argv[1:])
+    sys.stdout.flush()
   except UserError as error:
     print(f"dcjax: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(BAD_INPUT)
@@ -85,11 +88,23 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(interrupted.exit_code)  # not waiting for what the device still computes
+  except BrokenPipeError:
+    if not _output_is_closed():
+      raise
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(CLOSED)
   except Exception as error:
     if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
       raise
     print(f"dcjax: {OUT_OF_MEMORY}", file=sys.stderr)
     sys.exit(BAD_INPUT)
+
+
+def _output_is_closed() -> bool:
+  """Whether nobody reads what is printed any more, as behind `| head`."""
+  poll = select.poll()
+  poll.register(sys.stdout.fileno(), 0)
+  return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,7 @@
 """The command line: what works, and that every mistake is one line and exit code 2."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -387,3 +388,16 @@ def test_the_checkout_is_whole_where_the_package_is_installed_elsewhere():
   assert found.stdout.split() == [f"{TOP}/configs/__init__.py", f"{TOP}/launch/__init__.py"]
   version = [sys.executable, "-m", "dcjax", "--version"]
   assert subprocess.run(version, capture_output=True, text=True, check=True).stdout[0].isdigit()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"]])
+def test_output_that_nobody_reads_ends_the_command_without_a_traceback(arguments):
+  """As behind `| head -1`."""
+  read, write = os.pipe()
+  os.close(read)
+  found = subprocess.run(
+    [sys.executable, "-m", "dcjax", *arguments],
+    stdout=write, stderr=subprocess.PIPE, text=True, check=False,
+  )  # fmt: skip
+  os.close(write)
+  assert found.returncode == main.CLOSED and "Traceback" not in found.stderr
