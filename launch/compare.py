@@ -4,7 +4,8 @@ from absl import flags
 from dcjax.launch import command_line
 
 from dcjax.commands import compare
-from dcjax.commands.compare import Options, budget
+from dcjax.commands.compare import budget
+from dcjax.commands.compare.options import Options
 from dcjax.common.files import expand
 from dcjax.evaluation.attacks import ATTACKS
 from dcjax.evaluation.protocols import PROTOCOLS

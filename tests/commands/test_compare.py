@@ -10,7 +10,8 @@ from scipy import stats
 import dcjax.config
 from dcjax import SyntheticSet, UserError, data
 from dcjax.commands import compare as driver
-from dcjax.commands.compare import Comparison, Options, budget, compare, table
+from dcjax.commands.compare import Comparison, budget, compare, table
+from dcjax.commands.compare.options import Options
 from dcjax.evaluation import scores
 from dcjax.run import experiment
 from dcjax.sets.formation import Stored
@@ -131,6 +132,8 @@ def test_a_comparison_that_was_stopped_goes_on_row_by_row(sets, tmp_path, monkey
   trained.clear()
   more = compare(asked._replace(sets=sets[:1], weight=0.3), tmp_path / "out")
   assert not trained and [row["set"] for row in more["rows"]] == ["plain", "random"]
+  assert [row["set"] for row in more["others"]] == ["tiled"]  # which is not lost
+  assert len(compare(asked, tmp_path / "out")["rows"]) == 3 and not trained
   with pytest.raises(UserError, match=r"compare.json is of another comparison \(seed\)"):
     compare(asked._replace(seed=5), tmp_path / "out")
 

@@ -12,24 +12,17 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
 from dcjax import data, evaluation
 from dcjax.commands.compare import budget
-from dcjax.commands.compare.budget import HARD, SOFT, Source
+from dcjax.commands.compare.budget import SOFT, Source
+from dcjax.commands.compare.options import Options, check, config_for
 from dcjax.commands.compare.table import write
-from dcjax.commands.evaluate import config_of, load
-from dcjax.common.errors import (
-  UserError,
-  check_least,
-  check_name,
-  check_positive,
-  check_probability,
-)
+from dcjax.commands.evaluate import load
+from dcjax.common.errors import UserError
 from dcjax.data import Dataset
-from dcjax.evaluation.attacks import ATTACKS, EPSILON
-from dcjax.evaluation.scores import WEIGHT
+from dcjax.nn import architectures
 from dcjax.run import experiment
 from dcjax.run.experiment import Keys
 from dcjax.run.interrupt import Interrupts
@@ -44,93 +37,7 @@ FILE = "compare.json"
 # What tells the rows of a comparison apart
 IDENTITY = ("set", "digest", "labels", "augmented")
 _ROW = holds(dict.fromkeys(IDENTITY, lambda value: isinstance(value, str | bool)))
-ROWS = holds({"of": OBJECT, "rows": many(_ROW)})
-
-
-class Options(NamedTuple):
-  """What a comparison is asked for.
-
-  Attributes:
-    sets: files of sets.
-    controls: entries of `budget.CONTROLS`.
-    labels: 'hard', and 'soft' that a teacher gives each batch.
-    equal: an entry of `budget.EQUAL`.
-    networks: trained on each set, and on each draw of a control.
-    draws: of each control.
-    network: that is trained; empty: that of the first set.
-    protocol: of hard labels; soft ones have 'soft'.
-    epochs: passes over the stored images of a row; None: the protocol's.
-    checks: tests of each network, evenly over its training.
-    validation: training images by which learning rate and check are chosen; 0: neither is.
-    rates: learning rates; empty: the protocol's.
-    teacher: see `config.evaluation`.
-    teacher_epochs: of the teacher, and of the networks trained on all images for `scores`.
-    scores: whether to compute LRS and ARS.
-    weight: of the improvement over random images in those.
-    attacks: entries of `attacks.ATTACKS`.
-    epsilon: see `evaluation.EvaluationSettings`.
-    seed: of networks, draws and teacher.
-    data_dir: where the dataset is on this machine.
-    cache_dir: where it is kept once it is decoded.
-    dataset: `FILE.py:NAME`, where the sets' dataset is one.
-  """
-
-  sets: tuple[str, ...]
-  controls: tuple[str, ...] = ("random",)
-  labels: tuple[str, ...] = (HARD,)
-  equal: str = "images"
-  networks: int = 5
-  draws: int = 3
-  network: str = ""
-  protocol: str = budget.LABELS[HARD]
-  epochs: int | None = None
-  checks: int = 4
-  validation: int = 0
-  rates: tuple[float, ...] = ()
-  teacher: str = "convnet:norm=batch"
-  teacher_epochs: int = 50
-  scores: bool = False
-  weight: float = WEIGHT
-  attacks: tuple[str, ...] = ()
-  epsilon: float = EPSILON
-  seed: int = 0
-  data_dir: str = ""
-  cache_dir: str = ""
-  dataset: str = ""
-
-
-def check(options: Options) -> None:
-  """Raises `UserError` for options that no comparison can have."""
-  if not options.sets:
-    raise UserError("--sets: names no file; give the synthetic.npz of one run or more")
-  for name in options.controls:
-    check_name("--controls", name, budget.CONTROLS)
-  for name in options.labels:
-    check_name("--labels", name, budget.LABELS)
-  if not options.labels:
-    raise UserError("--labels: empty; give hard, soft or both")
-  check_name("--equal", options.equal, budget.EQUAL)
-  for name in options.attacks:
-    check_name("--attacks", name, ATTACKS)
-  for field in ("networks", "draws", "checks", "teacher_epochs"):
-    check_least(f"--{field}", getattr(options, field), 1)
-  check_least("--validation", options.validation, 0)
-  for rate in options.rates:
-    check_positive("--rates", rate)
-  if len(options.rates) > 1 and not options.validation:
-    raise UserError(
-      f"--rates: {len(options.rates)} of them, and nothing to choose one by; give --validation, "
-      "how many training images are held out for it"
-    )
-  check_probability("--weight", options.weight)
-  check_probability("--epsilon", options.epsilon)
-  if options.scores and not ({"random"} <= set(options.controls) and HARD in options.labels):
-    raise UserError(
-      "--scores: LRS and ARS are made of random images and of hard labels; have random among "
-      "--controls, and hard among --labels"
-    )
-  if options.protocol == SOFT:
-    raise UserError("--protocol: soft is that of soft labels; give --labels=soft")
+ROWS = holds({"of": OBJECT, "rows": many(_ROW), "others": many(_ROW)})
 
 
 def compare(options: Options, output: Path) -> dict[str, Any]:
@@ -152,24 +59,35 @@ def compare(options: Options, output: Path) -> dict[str, Any]:
   with Interrupts("finished rows are saved, and the same command goes on") as interrupts:
     comparison = Comparison(options, sets, interrupts.wait)
     _make(output)
-    rows = comparison.rows()
-    for row in rows:
-      if row.identity() not in done:
+    rows = {row.identity(): row for row in comparison.rows()}
+    for identity, row in rows.items():
+      if identity not in done:
         with working(f"{row.source.name}, {row.variant}"):
-          done[row.identity()] = comparison.run(row)
-        write_json(output / FILE, {"of": of, "rows": list(done.values())})
+          done[identity] = comparison.run(row)
+        write_json(output / FILE, {"of": of, "rows": list(done.values()), "others": []})
     whole = comparison.whole() if options.scores else None
-  found = [done[row.identity()] for row in rows]
-  return write(output, {"of": of, "rows": found, "whole": whole}, options.weight)
+  found = {
+    "of": of,
+    "rows": [done[identity] for identity in rows],
+    "others": [row for identity, row in done.items() if identity not in rows],
+    "whole": whole,
+  }
+  return write(output, found, options.weight)
 
 
 def _identity(options: Options, sets: dict[str, SyntheticSet]) -> dict[str, Any]:
   """What all rows of a comparison have in common, those of a later start with more rows, too."""
   apart = ("sets", "controls", "labels", "scores", "weight", "data_dir", "cache_dir")
-  asked = {name: value for name, value in options._asdict().items() if name not in apart}
+  of = {name: value for name, value in options._asdict().items() if name not in apart}
   first = next(iter(sets.values()))
-  of = {"stored": budget.control_ipc(sets, options.equal), "of": first.metadata["dataset"]}
-  return json.loads(json.dumps({**asked, **of}))
+  network = config_for(first, options, options.labels[0]).network
+  fields = architectures.at_evaluation(network, options.network or network.name)
+  of |= {
+    "stored": budget.control_ipc(sets, options.equal),
+    "data": first.metadata["dataset"],
+    "network": architectures.text_of(fields),
+  }
+  return json.loads(json.dumps(of))
 
 
 def _finished(output: Path, of: dict[str, Any]) -> dict[tuple, dict[str, Any]]:
@@ -185,7 +103,8 @@ def _finished(output: Path, of: dict[str, Any]) -> dict[tuple, dict[str, Any]]:
     raise UserError(
       f"--output: {file} is of another comparison ({', '.join(different)}); give a new folder"
     )
-  return {tuple(row[name] for name in IDENTITY): row for row in content["rows"]}
+  rows = [*content["rows"], *content["others"]]
+  return {tuple(row[name] for name in IDENTITY): row for row in rows}
 
 
 def _make(output: Path) -> None:
@@ -224,7 +143,7 @@ class Comparison:
     self._options, self._wait = options, wait
     first = next(iter(sets.values()))
     ipc = budget.control_ipc(sets, options.equal)
-    self._configs = {labels: _config(first, options, labels) for labels in options.labels}
+    self._configs = {labels: config_for(first, options, labels) for labels in options.labels}
     config = next(iter(self._configs.values()))
     loaded = load(
       config, first.metadata["config"], options.data_dir, options.cache_dir,
@@ -376,24 +295,6 @@ class Comparison:
     teacher = self._teacher.network if labels == SOFT and self._teacher else None
     network = self._networks[labels]
     return evaluation.evaluator(network, settings, self._layout, dataset, teacher)
-
-
-def _config(synthetic: SyntheticSet, options: Options, labels: str) -> ConfigDict:
-  """The config that all rows of one kind of labels are trained by."""
-  changes = {
-    "protocol": SOFT if labels == SOFT else options.protocol,
-    "networks": options.networks,
-    "checks": options.checks,
-    "architectures": (options.network,) if options.network else (),
-    "teacher": options.teacher if labels == SOFT else "",
-    "teacher_epochs": options.teacher_epochs,
-  }
-  if options.epochs is not None:
-    changes["epochs"] = options.epochs
-  config = config_of(synthetic, options.seed, changes, options.dataset, any_method=True)
-  if not config.evaluation.teacher and labels == SOFT:
-    raise UserError("--teacher: empty, but --labels has soft; name a network")
-  return config
 
 
 def _check_in_memory(options: Options, dataset: Dataset) -> None:
