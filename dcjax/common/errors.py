@@ -1,6 +1,7 @@
 """What ends a command early: errors that a user can mend, with the words to help, and signals."""
 
 import difflib
+import math
 import signal
 from collections.abc import Iterable
 from typing import Any
@@ -64,9 +65,9 @@ def check_least(field: str, value: Any, least: int) -> None:
 
 
 def check_positive(field: str, value: float) -> None:
-  """Raises `UserError` if `value` is not above 0."""
-  if not value > 0:
-    raise UserError(f"{field}: {value} is not above 0; give a positive number")
+  """Raises `UserError` if `value` is not a finite number above 0."""
+  if not 0 < value < math.inf:
+    raise UserError(f"{field}: {value} is not a finite number above 0; give a positive number")
 
 
 def check_most(field: str, value: float, most: float) -> None:

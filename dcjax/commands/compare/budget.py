@@ -16,6 +16,7 @@ from dcjax import data, evaluation
 from dcjax.commands.evaluate import check_fits
 from dcjax.commands.select import Selection
 from dcjax.common.errors import UserError
+from dcjax.common.files import expand
 from dcjax.data import Dataset
 from dcjax.methods import coreset
 from dcjax.nn import training
@@ -59,7 +60,7 @@ def read(paths: Sequence[str]) -> dict[str, SyntheticSet]:
   """
   sets: dict[str, SyntheticSet] = {}
   for path in paths:
-    file = Path(path).expanduser()
+    file = expand("--sets", path)
     name = file.parent.name if file.name == "synthetic.npz" else file.stem
     if name in sets:
       name = str(file)

@@ -14,6 +14,7 @@ from dcjax.common.errors import (
   check_positive,
   check_probability,
 )
+from dcjax.config import SEEDS
 from dcjax.evaluation.attacks import ATTACKS, EPSILON
 from dcjax.evaluation.scores import WEIGHT
 from dcjax.sets.synthetic import SyntheticSet
@@ -86,6 +87,11 @@ def check(options: Options) -> None:
     check_name("--attacks", name, ATTACKS)
   for field in ("networks", "draws", "checks", "teacher_epochs"):
     check_least(f"--{field}", getattr(options, field), 1)
+  if options.seed + options.draws > SEEDS:
+    raise UserError(
+      f"--seed: {options.seed} has no {options.draws} seeds up to {SEEDS - 1} from it on, one for "
+      "each of --draws; give less"
+    )
   check_least("--validation", options.validation, 0)
   for rate in options.rates:
     check_positive("--rates", rate)
