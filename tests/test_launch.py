@@ -1,5 +1,6 @@
 """The command line: what works, and that every mistake is one line and exit code 2."""
 
+import configparser
 import json
 import os
 import signal
@@ -401,3 +402,12 @@ def test_output_that_nobody_reads_ends_the_command_without_a_traceback(arguments
   )  # fmt: skip
   os.close(write)
   assert found.returncode == main.CLOSED and "Traceback" not in found.stderr
+
+
+def test_an_install_has_all_packages():
+  """Also one that is not editable, which takes no folder that `setup.cfg` does not list."""
+  setup = configparser.ConfigParser()
+  setup.read(TOP / "setup.cfg")
+  own = {".".join(file.parent.relative_to(TOP).parts) for file in TOP.glob("dcjax/**/__init__.py")}
+  listed = set(setup["options"]["packages"].split())
+  assert listed == own | {"dcjax.configs", "dcjax.launch"}
