@@ -228,6 +228,15 @@ def test_sets_that_do_not_agree_are_refused(sets, tmp_path):
     compare(options((sets[0], sets[0])), tmp_path / "out")
 
 
+def test_a_coreset_may_be_called_as_a_control(sets, tmp_path):
+  for name in ("random", "herding"):
+    save(tmp_path / name / "synthetic.npz", seed=len(name))
+  paths = tuple(str(tmp_path / name / "synthetic.npz") for name in ("random", "herding"))
+  assert list(budget.read((sets[0], *paths))) == ["plain", *paths]
+  with pytest.raises(UserError, match=r"--sets: .* is named twice"):
+    budget.read((paths[0], paths[0], paths[0]))
+
+
 def test_folders_that_hold_something_else_are_left_alone(sets, tmp_path):
   (tmp_path / "mine.txt").write_text("mine")
   with pytest.raises(UserError, match=r"--output: .* is there, and holds no comparison"):

@@ -62,10 +62,10 @@ def read(paths: Sequence[str]) -> dict[str, SyntheticSet]:
   for path in paths:
     file = expand("--sets", path)
     name = file.parent.name if file.name == "synthetic.npz" else file.stem
-    if name in sets:
-      name = str(file)
     if name in sets or name in CONTROLS:
-      raise UserError(f"--sets: two rows would be called '{name}'; name each set once")
+      name = str(file)
+    if name in sets:
+      raise UserError(f"--sets: {name} is named twice; name each set once")
     sets[name] = SyntheticSet.load(file)
   first, *others = sets.items()
   for name, other in others:
@@ -112,13 +112,14 @@ def control_ipc(sets: dict[str, SyntheticSet], equal: str) -> int:
   }
   first = next(iter(sets.values()))
   image = first.images[0, 0].nbytes * first.images.shape[0] if equal == "bytes" else 1
-  (least, low), *_, (most, high) = sorted(amounts.items(), key=lambda each: each[1]) * 2
-  if low // image != high // image:
+  least, most = min(amounts, key=amounts.__getitem__), max(amounts, key=amounts.__getitem__)
+  if amounts[least] // image != amounts[most] // image:
     unit = "images of each class" if equal == "images" else "bytes"
     raise UserError(
-      f"--equal: {least} stores {low} {unit}, {most} {high}; compare sets that store as much"
+      f"--equal: {least} stores {amounts[least]} {unit}, {most} {amounts[most]}; compare sets that "
+      "store as much"
     )
-  return max(1, low // image)
+  return max(1, amounts[least] // image)
 
 
 def of_sets(sets: dict[str, SyntheticSet], dataset: Dataset) -> list[Source]:
