@@ -87,7 +87,7 @@ def test_evaluate_by_another_protocol(run, monkeypatch):
   configs = []
 
   def evaluate_nothing(path, unfinished, **changes):
-    configs.append(evaluate._config(SyntheticSet.load(path), None, changes))
+    configs.append(evaluate.config_of(SyntheticSet.load(path), None, changes))
     return []
 
   def changed(*flags):
