@@ -7,7 +7,7 @@ images with the same labels have 21.1 / 46.3 / 62.1 on CIFAR-10 (teacher stopped
   dcjax select --method rded --config configs/rded.py:cifar10,ipc=10 --workdir runs/rded-cifar10-10
 
 Random images with the same labels stand beside the set in the table. With hard labels, too:
-`dcjax compare --sets runs/rded-cifar10-10/synthetic.npz --labels hard,soft --output FOLDER`.
+`dcjax compare --sets runs/rded-cifar10-10/synthetic.npz --labels hard,soft --workdir FOLDER`.
 
 A teacher (`rded.teacher`, `rded.teacher_epochs`) is trained on all images first, which takes most
 of the time, and labels the batches as well (`evaluation.teacher`, `evaluation.teacher_epochs`; with

@@ -13,15 +13,15 @@ from dcjax.evaluation.protocols import PROTOCOLS
 
 def main(arguments: list[str]) -> None:
   """Runs `dcjax compare` with its arguments, and prints the table."""
-  values = command_line.parse(_flags, arguments, required=("sets", "output"))
+  values = command_line.parse(_flags, arguments, required=("sets", "workdir"))
   given = {name: value for name, value in values.flag_values_dict().items() if value is not None}
-  output = expand("--output", given.pop("output"))
+  workdir = expand("--workdir", given.pop("workdir"))
   lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
   if "rates" in lists:
     lists["rates"] = command_line.numbers("rates", given["rates"], "give 0.1,0.01")
-  compare.compare(Options(**{**given, **lists}), output)
-  print((output / "table.md").read_text(), end="")
-  print(f"Everything is in {output}")
+  compare.compare(Options(**{**given, **lists}), workdir)
+  print((workdir / "table.md").read_text(), end="")
+  print(f"Everything is in {workdir}")
 
 
 def _flags() -> flags.FlagValues:
@@ -39,7 +39,7 @@ def _flags() -> flags.FlagValues:
     "network": "Network that is trained; by default that of the first set: convnet:norm=batch.",
     "protocol": f"By which, with hard labels: {', '.join(PROTOCOLS)}; by default dsa.",
     "teacher": "Network that is trained on all real images and labels each batch.",
-    "output": "Folder for compare.json, table.md and figure.png; the same command goes on in it.",
+    "workdir": "Folder for compare.json, table.md and figure.png; the same command goes on in it.",
     "dataset": "The sets' dataset, where that is a function in a Python file: FILE.py:NAME.",
     "data_dir": "Where the dataset is on this machine; what a set's run had is not followed.",
     "cache_dir": "Where the decoded dataset is kept; by default ~/.cache/dcjax.",

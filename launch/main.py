@@ -22,7 +22,7 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
       rded, crops of them (--config configs/rded.py:cifar10,ipc=10).
   dcjax evaluate --synthetic W/synthetic.npz [--architectures convnet,mlp,lenet ...]
       Trains networks on a saved set and tests them on real images.
-  dcjax compare --sets A.npz,B.npz --controls random,herding --labels hard,soft --output FOLDER
+  dcjax compare --sets A.npz,B.npz --controls random,herding --labels hard,soft --workdir FOLDER
       Trains on sets and on real images with one budget: differences, intervals, scores.
   dcjax import FILE --dataset cifar10 --output set.npz [--range unit --factor 2 ...]
       Makes a set of the file of another program: DC's line, IDC, MTT, KIP, folders of images ...

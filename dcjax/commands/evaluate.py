@@ -135,8 +135,8 @@ def bind(
       does not decide what code is run.
     seed: of networks and random subsets; by default the run's.
     **changes: fields of `config.evaluation` that replace those of the run. A new protocol brings
-      its own augmentation and CutMix; a new protocol or augmentation, or `same_steps`, the
-      protocol's number of epochs; unless these are given.
+      its own augmentation, CutMix, batch, teacher, learning rate and temperature; a new protocol
+      or augmentation, or `same_steps`, the protocol's number of epochs; unless these are given.
 
   Returns:
     The evaluation, and what its `run` takes: the images that networks train on with their labels,
@@ -208,7 +208,7 @@ def config_of(
   if {"protocol", "augmentation", "same_steps"} & changes.keys():
     config.evaluation.epochs = None
   if "protocol" in changes:
-    for field in ("augmentation", "cutmix", "batch", "teacher"):
+    for field in ("augmentation", "cutmix", "batch", "teacher", "lr", "temperature"):
       config.evaluation[field] = None
   config.evaluation.update(changes)
   if seed is not None:
@@ -266,7 +266,7 @@ def check_fits(synthetic: SyntheticSet, dataset: data.Dataset) -> None:
       "give the data_dir of the dataset that it was made from"
     )
   for field in ("class_names", "mean", "std"):
-    ours, theirs = list(getattr(dataset, field)), synthetic.metadata[field]
+    ours, theirs = np.asarray(getattr(dataset, field)).tolist(), synthetic.metadata[field]
     same = ours == theirs if field == "class_names" else np.allclose(ours, theirs, atol=1e-4)
     if not same:
       raise UserError(

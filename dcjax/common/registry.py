@@ -117,9 +117,12 @@ def content(field: str, name: str) -> dict[str, str]:
   Raises:
     UserError: that file cannot be read; `field` is to blame.
   """
-  if not names_object(name):
-    return {}
-  return {"file": _digest(_read(field, expand(field, name.rpartition(":")[0]))[1])}
+  return {"file": file_digest(field, name.rpartition(":")[0])} if names_object(name) else {}
+
+
+def file_digest(field: str, path: str) -> str:
+  """What tells a file's content; raises `UserError` if it cannot be read, and blames `field`."""
+  return _digest(_read(field, expand(field, path))[1])
 
 
 def _read(field: str, path: Path) -> tuple[Path, bytes]:

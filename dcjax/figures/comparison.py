@@ -29,7 +29,7 @@ def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
         if row["labels"] == kind:
           _row(panel, names.index(row["set"]), row)
       panel.set(title=f"{kind} labels", xlabel="test accuracy (%)")
-      panel.set_yticks(range(len(names)), names)
+      panel.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names])
       panel.grid(axis="x", linewidth=0.4)
     panels[0].invert_yaxis()
     with writing(file, "wb") as stream:

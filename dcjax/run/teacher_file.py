@@ -14,6 +14,7 @@ import numpy as np
 from dcjax.common.archive import Archive
 from dcjax.common.errors import UserError, gist
 from dcjax.common.files import expand, writing
+from dcjax.common.registry import content, file_digest
 from dcjax.common.types import Array, Params
 from dcjax.data import Dataset
 from dcjax.nn import Network, architectures
@@ -39,6 +40,17 @@ METADATA = holds(
 def is_file(text: str) -> bool:
   """Whether a teacher is named by its file, and not by its network."""
   return text.endswith(".npz")
+
+
+def named(field: str, text: str) -> str:
+  """A teacher's name with what tells it from others of that name: the content of its file.
+
+  Raises:
+    UserError: there is no such file; `field` is to blame.
+  """
+  name = text if is_file(text) else architectures.parse(text)["name"]
+  found = {"file": file_digest(field, name)} if is_file(text) else content(field, name)
+  return " ".join([text, *found.values()])
 
 
 def digest(taught: Taught) -> str:

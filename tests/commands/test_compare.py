@@ -11,9 +11,11 @@ import dcjax.config
 from dcjax import SyntheticSet, UserError, data
 from dcjax.commands import compare as driver
 from dcjax.commands.compare import Comparison, budget, compare, table
-from dcjax.commands.compare.options import Options
-from dcjax.evaluation import scores
-from dcjax.run import experiment
+from dcjax.commands.compare.options import Options, config_for
+from dcjax.evaluation import EvaluationSettings, scores
+from dcjax.figures.comparison import draw
+from dcjax.run import experiment, teacher_file
+from dcjax.run.workdir import Workdir, held
 from dcjax.sets.formation import Stored
 from tests.runs import tiny
 
@@ -199,12 +201,14 @@ def test_no_interval_where_there_is_one_of_either():
     ({"scores": True, "controls": ("herding",)}, "--scores: LRS and ARS are made of random"),
     ({"scores": True, "labels": ("soft",)}, "--scores: LRS and ARS are made of random"),
     ({"protocol": "soft"}, "--protocol: soft is that of soft labels"),
-    ({"protocol": "dsaa"}, "evaluation.protocol: unknown 'dsaa'"),
+    ({"protocol": "dsaa"}, "--protocol: unknown 'dsaa'"),
     ({"teacher": "", "labels": ("soft",)}, "--teacher: empty"),
-    ({"teacher": "convent", "labels": ("soft",)}, "evaluation.teacher: network: unknown"),
-    ({"network": "convent"}, "evaluation.architectures: 'convent'"),
-    ({"epochs": 0}, "evaluation.epochs: 0"),
-    ({"seed": -1}, "seed: -1"),
+    ({"teacher": "convent", "labels": ("soft",)}, "--teacher: network: unknown"),
+    ({"network": "convent"}, "--network: network: unknown 'convent'"),
+    ({"epochs": 0}, "--epochs: 0"),
+    ({"seed": -1}, "--seed: -1"),
+    ({"network": "widths"}, "--network: 'widths' stands for several networks"),
+    ({"labels": ("soft",), "teacher": "t.npz", "validation": 9}, "--validation: the teacher t.npz"),
   ],
 )
 def test_what_no_comparison_can_be_is_refused_before_the_work(
@@ -239,12 +243,106 @@ def test_a_coreset_may_be_called_as_a_control(sets, tmp_path):
 
 def test_folders_that_hold_something_else_are_left_alone(sets, tmp_path):
   (tmp_path / "mine.txt").write_text("mine")
-  with pytest.raises(UserError, match=r"--output: .* is there, and holds no comparison"):
-    compare(options(sets), tmp_path)
-  (tmp_path / "compare.json").write_text("[]")
-  with pytest.raises(UserError, match=r"compare\.json"):
+  with pytest.raises(UserError, match=r"workdir: .* holds mine.txt, and no comparison"):
     compare(options(sets), tmp_path)
   assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+DAMAGE = {
+  "last": (None, "x", [], [[None]], [[0.5], [0.5, 0.5]], [[float("nan")] * 2], [[5.0, 0.1]]),
+  "lr": ("a",),
+  "attacks": (3, {"cw": [[0.1, 0.1]]}),
+  "control": ("no",),
+  "steps": (-1,),
+  "teacher": ("mlp",),
+}
+
+
+def test_rows_that_are_damaged_are_refused_and_left_alone(sets, tmp_path, monkeypatch):
+  asked = options(sets[:1], controls=())
+  compare(asked, tmp_path)
+  file = tmp_path / "compare.json"
+  whole = json.loads(file.read_text())
+  comparison = Comparison(asked, budget.read(asked.sets), lambda each: each)
+  monkeypatch.setattr(driver, "Comparison", lambda *_: comparison)
+  monkeypatch.setattr(Comparison, "run", None)
+  for name, values in DAMAGE.items():
+    for value in values:
+      damaged = json.dumps(whole | {"rows": [whole["rows"][0] | {name: value}]})
+      file.write_text(damaged)
+      with pytest.raises(UserError, match=r"compare.json is damaged"):
+        compare(asked, tmp_path)
+      assert file.read_text() == damaged
+  for text in ("[]", "{", json.dumps(whole | {"rows": [{}]}), json.dumps({"of": whole["of"]})):
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"compare.json is damaged"):
+      compare(asked, tmp_path)
+  file.write_text(json.dumps(whole | {"of": whole["of"] | {"more": 1}}))
+  with pytest.raises(UserError, match=r"is of another comparison \(more\)"):
+    compare(asked, tmp_path)
+
+
+def test_another_comparison_in_the_same_folder_waits(sets, tmp_path):
+  with held(Workdir(tmp_path)), pytest.raises(UserError, match="another run is using"):
+    compare(options(sets[:1]), tmp_path)
+
+
+def test_what_a_sets_own_evaluation_had_does_not_train_all(sets, tmp_path):
+  synthetic = SyntheticSet.load(sets[0])
+  config = synthetic.metadata["config"]
+  config["evaluation"] |= {"temperature": 100.0, "lr": 5.0, "same_steps": True, "loss": "x"}
+  config["evaluation"].pop("loss")
+  synthetic._replace(metadata=synthetic.metadata | {"config": config}).save(tmp_path / "odd.npz")
+  odd, plain = (
+    config_for(SyntheticSet.load(path), options((path,)), "hard")
+    for path in (tmp_path / "odd.npz", sets[0])
+  )
+  assert odd.evaluation.to_dict() == plain.evaluation.to_dict()
+
+
+def test_batches_are_those_of_the_smallest_set(tmp_path):
+  few, many = save(tmp_path / "few.npz", ipc=7), save(tmp_path / "many.npz", ipc=8, seed=1)
+  synthetic = SyntheticSet.load(few)
+  soft, metadata = np.zeros((10, 7, 10), np.float32), synthetic.metadata | {"label_kind": "logit"}
+  synthetic._replace(soft_labels=soft, metadata=metadata).save(few)  # as much as eight images
+  for paths in ((few, many), (many, few)):
+    comparison = Comparison(
+      options(paths, equal="bytes", draws=1), budget.read(paths), lambda each: each
+    )
+    settings, steps, least = budget.alike(
+      comparison._settings(comparison.rows()[0]), comparison._stored, 80
+    )
+    assert (settings.batch, steps, least) == (70, 12, 12)
+
+
+def test_as_many_steps_as_whole_passes_make():
+  settings = EvaluationSettings("dsa", 10, "none", 1, 4, batch=256)
+  found = {n: budget.alike(settings, 20, n)[1:] for n in (20, 40, 60, 80, 400)}
+  assert found == {20: (10, 10), 40: (10, 10), 60: (9, 10), 80: (8, 10), 400: (20, 10)}
+
+
+def test_controls_that_no_class_has_are_refused_before_the_work(tmp_path, monkeypatch):
+  path = save(tmp_path / "huge.npz", ipc=200)
+  monkeypatch.setattr(Comparison, "run", None)
+  words = "--controls: random: ipc: 200 is more than the .* training images"
+  with pytest.raises(UserError, match=words):
+    compare(options((path,)), tmp_path / "out")
+
+
+def test_a_teacher_of_a_file_that_has_changed_is_another(tmp_path):
+  file = tmp_path / "t.npz"
+  names = []
+  for text in ("one", "two"):
+    file.write_text(text)
+    names.append(teacher_file.named("--teacher", str(file)))
+  assert names[0] != names[1] and names[0].startswith(str(file))
+  assert teacher_file.named("--teacher", "convnet:norm=batch") == "convnet:norm=batch"
+
+
+def test_any_name_of_a_set_can_be_drawn(finished, tmp_path):
+  rows = [row | {"set": r"$\frac$"} for row in finished[2]["rows"][:1]]
+  draw(rows, tmp_path / "figure.png")
+  assert (tmp_path / "figure.png").stat().st_size
 
 
 def test_labels_of_a_sets_own_are_said_to_be_left_out(sets, tmp_path, caplog):
@@ -268,10 +366,10 @@ def test_the_command_line(sets, tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(driver, "compare", standing_in)
   main.run([
     "compare", f"--sets={','.join(sets)}", "--controls=random,herding", "--labels=hard,soft",
-    "--rates=0.1,0.01", "--validation=9", "--scores", f"--output={tmp_path / 'out'}",
+    "--rates=0.1,0.01", "--validation=9", "--scores", f"--workdir={tmp_path / 'out'}",
   ])  # fmt: skip
   assert (given["sets"], given["rates"], given["scores"]) == (sets, (0.1, 0.01), True)
   assert given["networks"] == 5 and given["attacks"] == ()
   assert capsys.readouterr().out.startswith("| a |\nEverything is in")
   with pytest.raises(UserError, match="--rates: a are not numbers"):
-    main.run(["compare", f"--sets={sets[0]}", "--rates=a", f"--output={tmp_path / 'more'}"])
+    main.run(["compare", f"--sets={sets[0]}", "--rates=a", f"--workdir={tmp_path / 'more'}"])

@@ -5,6 +5,7 @@ images or bytes. `budget` says what that is, `table` what is made of the accurac
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,29 +19,29 @@ from dcjax import data, evaluation
 from dcjax.commands.compare import budget
 from dcjax.commands.compare.budget import SOFT, Source
 from dcjax.commands.compare.options import Options, check, config_for
-from dcjax.commands.compare.table import write
+from dcjax.commands.compare.table import row_shape, write
 from dcjax.commands.evaluate import load
 from dcjax.common.errors import UserError
+from dcjax.common.files import LOCK
+from dcjax.common.registry import content
 from dcjax.data import Dataset
 from dcjax.nn import architectures
-from dcjax.run import experiment
+from dcjax.run import experiment, teacher_file
 from dcjax.run.experiment import Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
 from dcjax.run.readers import OBJECT, holds, many, read_json
 from dcjax.run.teacher import Teacher
 from dcjax.run.teacher_file import FromFile
-from dcjax.run.workdir import write_json
+from dcjax.run.workdir import Workdir, held, write_json
 from dcjax.sets.synthetic import SyntheticSet
 
 FILE = "compare.json"
 # What tells the rows of a comparison apart
-IDENTITY = ("set", "digest", "labels", "augmented")
-_ROW = holds(dict.fromkeys(IDENTITY, lambda value: isinstance(value, str | bool)))
-ROWS = holds({"of": OBJECT, "rows": many(_ROW), "others": many(_ROW)})
+IDENTITY = ("set", "digest", "labels", "augmented", "taught_by")
 
 
-def compare(options: Options, output: Path) -> dict[str, Any]:
+def compare(options: Options, workdir: str | os.PathLike) -> dict[str, Any]:
   """Trains on every row, and writes `compare.json`, `table.md` and `figure.png` into a folder.
 
   Rows that an earlier start has finished are not trained again.
@@ -55,63 +56,65 @@ def compare(options: Options, output: Path) -> dict[str, Any]:
   check(options)
   sets = budget.read(options.sets)
   of = _identity(options, sets)
-  done = _finished(output, of)
   with Interrupts("finished rows are saved, and the same command goes on") as interrupts:
     comparison = Comparison(options, sets, interrupts.wait)
-    _make(output)
-    rows = {row.identity(): row for row in comparison.rows()}
-    for identity, row in rows.items():
-      if identity not in done:
-        with working(f"{row.source.name}, {row.variant}"):
-          done[identity] = comparison.run(row)
-        write_json(output / FILE, {"of": of, "rows": list(done.values()), "others": []})
-    whole = comparison.whole() if options.scores else None
+    with held(Workdir(workdir)) as folder:
+      return _finish(comparison, of, folder.path)
+
+
+def _finish(comparison: "Comparison", of: dict[str, Any], folder: Path) -> dict[str, Any]:
+  """Trains on the rows that a folder lacks, and writes its files."""
+  done = _finished(folder, of)
+  rows = {row.identity(): row for row in comparison.rows()}
+  for identity, row in rows.items():
+    if identity not in done:
+      with working(f"{row.source.name}, {row.variant}"):
+        done[identity] = comparison.run(row)
+      write_json(folder / FILE, {"of": of, "rows": list(done.values()), "others": []})
   found = {
     "of": of,
     "rows": [done[identity] for identity in rows],
     "others": [row for identity, row in done.items() if identity not in rows],
-    "whole": whole,
+    "whole": comparison.whole(),
   }
-  return write(output, found, options.weight)
+  return write(folder, found, comparison.options.weight)
 
 
 def _identity(options: Options, sets: dict[str, SyntheticSet]) -> dict[str, Any]:
   """What all rows of a comparison have in common, those of a later start with more rows, too."""
-  apart = ("sets", "controls", "labels", "scores", "weight", "data_dir", "cache_dir")
+  apart = {"sets", "controls", "labels", "scores", "weight", "data_dir", "cache_dir"}
+  apart |= {"teacher", "teacher_epochs"}  # which rows with soft labels say themselves
   of = {name: value for name, value in options._asdict().items() if name not in apart}
   first = next(iter(sets.values()))
   network = config_for(first, options, options.labels[0]).network
   fields = architectures.at_evaluation(network, options.network or network.name)
   of |= {
-    "stored": budget.control_ipc(sets, options.equal),
+    "control_ipc": budget.control_ipc(sets, options.equal),
+    "smallest": budget.smallest(sets),
     "data": first.metadata["dataset"],
     "network": architectures.text_of(fields),
+    "code": content("--network", fields["name"]),
   }
   return json.loads(json.dumps(of))
 
 
-def _finished(output: Path, of: dict[str, Any]) -> dict[tuple, dict[str, Any]]:
+def _finished(folder: Path, of: dict[str, Any]) -> dict[tuple, dict[str, Any]]:
   """The rows that are in the folder already."""
-  file = output / FILE
+  file = folder / FILE
   if not file.exists():
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-      raise UserError(f"--output: {output} is there, and holds no comparison; give a new folder")
+    if others := sorted({each.name for each in folder.iterdir()} - {LOCK}):
+      raise UserError(f"workdir: {folder} holds {others[0]}, and no comparison; give a new folder")
     return {}
-  content = read_json(file, ROWS, "delete it, or give another --output", "--output")
-  if content["of"] != of:
-    different = sorted(name for name in of if content["of"].get(name) != of[name])
+  remedy = "move it away, or give another folder"
+  found = read_json(file, holds({"of": OBJECT}), remedy)
+  different = sorted(name for name in of | found["of"] if found["of"].get(name) != of.get(name))
+  if different:
     raise UserError(
-      f"--output: {file} is of another comparison ({', '.join(different)}); give a new folder"
+      f"workdir: {file} is of another comparison ({', '.join(different)}); give a new folder"
     )
-  rows = [*content["rows"], *content["others"]]
-  return {tuple(row[name] for name in IDENTITY): row for row in rows}
-
-
-def _make(output: Path) -> None:
-  try:
-    output.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(f"--output: cannot make {output} ({error.strerror}); give another") from None
+  shape = row_shape(of)
+  found = read_json(file, holds({"rows": many(shape), "others": many(shape)}), remedy)
+  return {tuple(row[name] for name in IDENTITY): row for row in found["rows"] + found["others"]}
 
 
 class Row(NamedTuple):
@@ -120,6 +123,7 @@ class Row(NamedTuple):
   source: Source
   labels: str
   augmented: bool = True
+  taught_by: str = ""  # of soft labels: what tells the teacher
 
   @property
   def variant(self) -> str:
@@ -128,7 +132,7 @@ class Row(NamedTuple):
 
   def identity(self) -> tuple:
     """The values of `IDENTITY`."""
-    return self.source.name, self.source.digest, self.labels, self.augmented
+    return self.source.name, self.source.digest, self.labels, self.augmented, self.taught_by
 
 
 class Comparison:
@@ -140,7 +144,7 @@ class Comparison:
     Raises:
       UserError: sets and dataset do not fit, or a network cannot take the images.
     """
-    self._options, self._wait = options, wait
+    self.options, self._wait = options, wait
     first = next(iter(sets.values()))
     ipc = budget.control_ipc(sets, options.equal)
     self._configs = {labels: config_for(first, options, labels) for labels in options.labels}
@@ -158,7 +162,7 @@ class Comparison:
       self._dataset, self._held = budget.split(loaded, options.validation, options.seed)
     self._layout = experiment.strategy(config, loaded)
     self._keys = Keys.from_seed(options.seed)
-    self._stored = loaded.num_classes * first.images.shape[1]
+    self._stored = loaded.num_classes * budget.smallest(sets)
     self._sources += budget.of_controls(
       options.controls, config, self._dataset, ipc, options.draws, wait
     )
@@ -169,28 +173,36 @@ class Comparison:
     self._teacher = None
     if SOFT in options.labels:
       self._teacher = self._trained_on_all(options.teacher, "--teacher")
+      epochs = "" if teacher_file.is_file(options.teacher) else f", {options.teacher_epochs} epochs"
+      self._taught_by = teacher_file.named("--teacher", options.teacher) + epochs
     self._evaluate = cache(self._evaluator)  # rows of as many images share a compiled program
 
   @property
   def _architecture(self) -> str:
     config = next(iter(self._configs.values()))
-    return self._options.network or config.network.name
+    return self.options.network or config.network.name
 
   def rows(self) -> list[Row]:
     """All rows; those without augmentation, which only scores need, at the end."""
-    rows = [Row(source, labels) for labels in self._options.labels for source in self._sources]
-    if not self._options.scores:
-      return rows
     scored = [source for source in self._sources if not source.control or source.name == "random"]
-    return rows + [
-      Row(source, labels, augmented=False) for labels in self._options.labels for source in scored
+    parts = [(self._sources, True)] + [(scored, False)] * self.options.scores
+    return [
+      Row(source, labels, augmented, self._taught_by if labels == SOFT else "")
+      for sources, augmented in parts
+      for labels in self.options.labels
+      for source in sources
     ]
 
   def run(self, row: Row) -> dict[str, Any]:
     """Trains on a row, and says what came of it."""
-    options, source = self._options, row.source
+    options, source = self.options, row.source
     draws = list(source.draws())
-    settings, steps = budget.alike(self._settings(row), self._stored, len(draws[0]))
+    settings, steps, least = budget.alike(self._settings(row), self._stored, len(draws[0]))
+    if steps != least:
+      logger.warning(
+        "%s takes %d steps where others take %d: whole passes over its %d images are not as many; "
+        "give other --epochs", source.name, steps, least, len(draws[0]),
+      )  # fmt: skip
     rate, check, validated = self._chosen(row, settings, draws)
     accuracies = self._accuracies(row, settings._replace(lr=rate), draws)
     tests, attacked = np.split(accuracies, [settings.checks], axis=2)
@@ -200,6 +212,7 @@ class Comparison:
       "control": source.control,
       "labels": row.labels,
       "augmented": row.augmented,
+      "taught_by": row.taught_by,
       "network": self._architecture,
       "protocol": settings.protocol,
       "augmentation": settings.augmentation,
@@ -227,29 +240,31 @@ class Comparison:
       }
     return record
 
-  def whole(self) -> dict[str, Any]:
-    """A network of the same kind trained on all images with hard labels, for LRS."""
+  def whole(self) -> dict[str, Any] | None:
+    """A network of the same kind trained on all images with hard labels, if LRS is asked for."""
+    if not self.options.scores:
+      return None
     trained = self._trained_on_all(self._architecture, "--network")
     trained.trained(self._wait)
     found = trained.record()
     return {"accuracy": found["teacher_accuracy"], "epochs": found["teacher_epochs"]}
 
   def _trained_on_all(self, text: str, field: str) -> Teacher | FromFile:
-    config, options = next(iter(self._configs.values())), self._options
+    config, options = next(iter(self._configs.values())), self.options
     return experiment.teacher(
       config, self._dataset, self._layout, self._keys, text, options.teacher_epochs, field
     )
 
   def _settings(self, row: Row) -> evaluation.EvaluationSettings:
     settings = config_lib.evaluation_settings(self._configs[row.labels].evaluation)
-    settings = settings._replace(attacks=self._options.attacks, epsilon=self._options.epsilon)
+    settings = settings._replace(attacks=self.options.attacks, epsilon=self.options.epsilon)
     return settings if row.augmented else settings._replace(augmentation="none", cutmix=0.0)
 
   def _chosen(
     self, row: Row, settings: evaluation.EvaluationSettings, draws: Sequence[np.ndarray]
   ) -> tuple[float | None, int, float | None]:
     """The learning rate and the check that are best on the images held out, and how good."""
-    rates: tuple[float | None, ...] = self._options.rates or (None,)
+    rates: tuple[float | None, ...] = self.options.rates or (None,)
     if self._held is None:
       return rates[0], settings.checks - 1, None
     found = []

@@ -122,6 +122,11 @@ def control_ipc(sets: dict[str, SyntheticSet], equal: str) -> int:
   return max(1, amounts[least] // image)
 
 
+def smallest(sets: dict[str, SyntheticSet]) -> int:
+  """Stored images of a class in the set that has the fewest, by which batches and steps go."""
+  return min(each.images.shape[1] for each in sets.values())
+
+
 def of_sets(sets: dict[str, SyntheticSet], dataset: Dataset) -> list[Source]:
   """The sets as rows; what they ask of labels and step size is left out, and that is said."""
   found = []
@@ -155,15 +160,22 @@ def of_controls(
 ) -> list[Source]:
   """Selections of real images as rows; draw d is that of the seed after the d-th."""
 
+  def chosen(name: str, draw: int) -> Selection:
+    chooser = config_lib.default(name)
+    for section in ("dataset", "network", "compute"):
+      chooser[section] = config[section]
+    chooser.seed, chooser.ipc = config.seed + draw, ipc
+    try:
+      return Selection(config_lib.resolve(chooser), dataset, Path())
+    except UserError as error:
+      raise UserError(f"--controls: {name}: {error}; or leave it out") from None
+
   def images(name: str) -> Iterator[np.ndarray]:
     for draw in range(draws):
-      chooser = config_lib.default(name)
-      for section in ("dataset", "network", "compute"):
-        chooser[section] = config[section]
-      chooser.seed, chooser.ipc = config.seed + draw, ipc
-      selection = Selection(config_lib.resolve(chooser), dataset, Path())
-      yield selection.choose(wait).flat()[0]
+      yield chosen(name, draw).choose(wait).flat()[0]
 
+  for name in names:
+    chosen(name, 0)  # what no draw can be is refused before the work
   stored = dataset.num_classes * ipc * int(np.prod(dataset.image_shape)) * 4
   return [Source(name, "", ipc, stored, partial(images, name)) for name in names]
 
@@ -197,8 +209,11 @@ def split(dataset: Dataset, count: int, seed: int) -> tuple[Dataset, Dataset]:
 
 def alike(
   settings: evaluation.EvaluationSettings, stored: int, decoded: int
-) -> tuple[evaluation.EvaluationSettings, int]:
-  """Settings by which a row takes the batches and the steps of all others, and its steps.
+) -> tuple[evaluation.EvaluationSettings, int, int]:
+  """Settings by which a row takes the batches and the steps of all others, its steps, and theirs.
+
+  Its own are fewer where that many are no whole passes over its images, and more where they are
+  less than one.
 
   Args:
     settings: of the protocol, for as many images as are stored.
@@ -207,6 +222,7 @@ def alike(
   """
   batch, steps = evaluation.batches(settings, stored)
   each = training.steps_per_epoch(decoded, batch)
-  epochs = max(1, round(settings.epochs * steps / each))
+  epochs = max(1, settings.epochs * steps // each)
   checks = min(settings.checks, epochs)
-  return settings._replace(batch=batch, epochs=epochs, checks=checks), epochs * each
+  alike = settings._replace(batch=batch, epochs=epochs, checks=checks)
+  return alike, epochs * each, settings.epochs * steps

@@ -16,7 +16,9 @@ from dcjax.common.errors import (
 )
 from dcjax.config import SEEDS
 from dcjax.evaluation.attacks import ATTACKS, EPSILON
+from dcjax.evaluation.protocols import PROTOCOLS
 from dcjax.evaluation.scores import WEIGHT
+from dcjax.nn import architectures
 from dcjax.sets.synthetic import SyntheticSet
 
 
@@ -87,6 +89,21 @@ def check(options: Options) -> None:
     check_name("--attacks", name, ATTACKS)
   for field in ("networks", "draws", "checks", "teacher_epochs"):
     check_least(f"--{field}", getattr(options, field), 1)
+  if options.epochs is not None:
+    check_least("--epochs", options.epochs, 1)
+  check_least("--seed", options.seed, 0)
+  check_name("--protocol", options.protocol, PROTOCOLS)
+  if options.network:
+    architectures.check_one("--network", options.network)
+  if SOFT in options.labels:
+    if not options.teacher:
+      raise UserError("--teacher: empty, but --labels has soft; name a network")
+    architectures.check_one("--teacher", options.teacher)
+    if options.validation and options.teacher.endswith(".npz"):
+      raise UserError(
+        f"--validation: the teacher {options.teacher} has seen the images that would be held out; "
+        "leave one of them out"
+      )
   if options.seed + options.draws > SEEDS:
     raise UserError(
       f"--seed: {options.seed} has no {options.draws} seeds up to {SEEDS - 1} from it on, one for "
@@ -120,10 +137,11 @@ def config_for(synthetic: SyntheticSet, options: Options, labels: str) -> Config
     "architectures": (options.network,) if options.network else (),
     "teacher": options.teacher if labels == SOFT else "",
     "teacher_epochs": options.teacher_epochs,
+    "same_steps": False,
   }
   if options.epochs is not None:
     changes["epochs"] = options.epochs
-  config = config_of(synthetic, options.seed, changes, options.dataset, any_method=True)
-  if not config.evaluation.teacher and labels == SOFT:
-    raise UserError("--teacher: empty, but --labels has soft; name a network")
-  return config
+  try:
+    return config_of(synthetic, options.seed, changes, options.dataset, any_method=True)
+  except UserError as error:
+    raise UserError(str(error).replace("--architectures", "--network")) from None

@@ -11,9 +11,20 @@ from dcjax.common.files import writing
 from dcjax.evaluation import scores
 from dcjax.figures import markdown
 from dcjax.figures.comparison import draw
+from dcjax.run.readers import (
+  Shape,
+  by_name,
+  holds,
+  is_count,
+  is_number,
+  is_share,
+  is_text,
+  many,
+)  # fmt: skip
 from dcjax.run.workdir import write_json
 
 CONFIDENCE = 0.95
+TAUGHT = {"teacher", "teacher_epochs", "teacher_accuracy", "teacher_digest"}  # of soft labels
 
 
 def write(output: Path, content: dict[str, Any], weight: float) -> dict[str, Any]:
@@ -22,11 +33,43 @@ def write(output: Path, content: dict[str, Any], weight: float) -> dict[str, Any
   found = {**content, "rows": rows, "confidence": CONFIDENCE}
   if content["whole"]:
     found["scores"] = scored(rows, content["whole"]["accuracy"], weight)
+  table = text(found)
   write_json(output / "compare.json", found)
   with writing(output / "table.md") as file:
-    file.write(text(found))
+    file.write(table)
   draw([row for row in rows if row["augmented"]], output / "figure.png")
   return found
+
+
+def row_shape(of: dict[str, Any]) -> Shape:
+  """What a row of a comparison holds, as it is read from `compare.json`.
+
+  Args:
+    of: what its rows have in common.
+  """
+  fields = dict.fromkeys(("ipc", "decoded_ipc", "stored_bytes", "steps", "batch"), is_count)
+  fields |= dict.fromkeys(("set", "digest", "labels", "taught_by", "network"), is_text)
+  fields |= {name: lambda value: isinstance(value, bool) for name in ("control", "augmented")}
+  shapes = holds(
+    {**fields, "lr": is_number, "attacks": by_name(many(many(is_share)))},
+    teacher=is_text, teacher_epochs=is_count, teacher_accuracy=is_share, teacher_digest=is_text,
+  )  # fmt: skip
+
+  def check(row: Any) -> bool:
+    if not shapes(row) or set(row["attacks"]) != set(of["attacks"]):
+      return False
+    if row.keys() & TAUGHT != (TAUGHT if row["taught_by"] else set()):
+      return False
+    names = ["last", "best", *(["chosen"] if of["validation"] else [])]
+    accuracies = [row.get(name) for name in names] + list(row["attacks"].values())
+    draws = of["draws"] if row["control"] else 1
+    return all(
+      many(many(is_share))(each)
+      and (len(each), {len(of_draw) for of_draw in each}) == (draws, {of["networks"]})
+      for each in accuracies
+    )
+
+  return check
 
 
 def value(row: dict[str, Any]) -> str:
@@ -137,12 +180,12 @@ def _legend(content: dict[str, Any]) -> str:
     lines.append(
       f"Chosen: learning rate and check, by {of['validation']} training images held out."
     )
-  taught = [row for row in content["rows"] if "teacher" in row]
-  if taught:
-    accuracy = 100 * taught[0]["teacher_accuracy"]
+  taught = {row["teacher_digest"]: row for row in content["rows"] if "teacher" in row}
+  for digest, row in taught.items():
+    accuracy = 100 * row["teacher_accuracy"]
     lines.append(
-      f"Soft labels: of {taught[0]['teacher']}, {taught[0]['teacher_epochs']} epochs, "
-      f"{accuracy:.1f} % right, digest {taught[0]['teacher_digest']}."
+      f"Soft labels: of {row['teacher']}, {row['teacher_epochs']} epochs, {accuracy:.1f} % right, "
+      f"digest {digest}."
     )
   return "  \n".join(lines)
 
