@@ -10,6 +10,8 @@ from PIL import Image
 
 import dcjax.config
 from dcjax import SyntheticSet, UserError, data
+from dcjax.commands.compare import compare
+from dcjax.commands.compare.options import Options
 from dcjax.commands.condense import condense
 from dcjax.commands.evaluate import evaluate
 from dcjax.data.on_disk import IN_MEMORY, Memory
@@ -149,6 +151,20 @@ def test_a_saved_set_is_evaluated_beside_subsets_from_disk(folder, finished, tmp
   records = evaluate(finished[0] / "synthetic.npz", **places)
   expected = [record["last"] for record in finished[1]["evaluations"]]
   assert [record["last"] for record in records] == expected
+
+
+def test_sets_are_compared_beside_random_images_from_disk(folder, finished, tmp_path, monkeypatch):
+  asked = Options(
+    (str(finished[0] / "synthetic.npz"),), networks=1, draws=2, epochs=2, network="mlp",
+    data_dir=str(folder), cache_dir=str(tmp_path / "cache"),
+  )  # fmt: skip
+  expected = compare(asked, tmp_path / "memory")["rows"]
+  monkeypatch.setattr(experiment, "memory", lambda config: ON_DISK)
+  found = compare(asked, tmp_path / "disk")["rows"]
+  assert [row["last"] for row in found] == [row["last"] for row in expected]
+  words = "--controls: herding looks at all images, which do not fit in memory"
+  with pytest.raises(UserError, match=words):
+    compare(asked._replace(controls=("herding",)), tmp_path / "more")
 
 
 def test_images_that_cannot_be_read_any_more_end_a_run_that_is_kept(
