@@ -156,7 +156,7 @@ class Selection:
         chosen = jax.jit(choose)(self.dataset, self.keys.subset)
       else:
         chosen, more["selection"] = self._optimal_random(wait)
-      images = self.dataset.normalise(data.images_at(self.dataset, chosen))
+      images = self.dataset.normalise(jnp.asarray(data.images_at(self.dataset, chosen)))
     indices = np.asarray(self.dataset.source)[np.asarray(chosen)].tolist()
     stored = Stored(images, weights={})
     return experiment.synthetic_set(self.config, self.dataset, stored, indices=indices, **more)

@@ -56,7 +56,7 @@ class Dataset:
     height, width, channels = self.images.shape[-3:]
     return height, width, channels
 
-  def normalise(self, images: Array | np.ndarray) -> jax.Array:
+  def normalise(self, images: Array) -> jax.Array:
     """What networks see of stored pixels: zero mean and unit deviation, channel by channel.
 
     Args:
