@@ -195,6 +195,11 @@ def _measured_on(results: dict[str, Any]) -> str:
 def publish(results: dict[str, Any], out: str | None) -> None:
   """Prints the table of results, and writes these into a JSON file if one is given."""
   print(render(results))
+  save(results, out)
+
+
+def save(results: dict[str, Any], out: str | None) -> None:
+  """Writes results into a JSON file, if one is given."""
   if out:
     Path(out).write_text(json.dumps(results, indent=2) + "\n")
 

@@ -3,12 +3,10 @@
 python -m benchmarks.soft_labels [--batch 100] [--rounds 7] [--out FILE.json]
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -108,8 +106,7 @@ def main(argv: list[str]) -> None:
     (name, *(f"{each:.2f}" for each in (statistics.median(r), r[0], r[-1])))
     for name, r in results["ratios"].items()
   ]))  # fmt: skip
-  if OUT.value:
-    Path(OUT.value).write_text(json.dumps(results, indent=2) + "\n")
+  report.save(results, OUT.value)
 
 
 if __name__ == "__main__":

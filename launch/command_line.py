@@ -199,6 +199,24 @@ def _find_preset(value: str) -> str:
   raise UserError(f"--config: no file '{path}'; presets are {', '.join(known)}")
 
 
+def optional(kinds: Mapping[Callable[..., Any], Mapping[str, str]]) -> flags.FlagValues:
+  """Flags that are None where they are not given.
+
+  Args:
+    kinds: by the function of absl that defines them, what each means, by its name.
+  """
+  values = flags.FlagValues()
+  for define, meanings in kinds.items():
+    for name, meaning in meanings.items():
+      define(name, None, meaning, flag_values=values)
+  return values
+
+
+def given(values: flags.FlagValues) -> dict[str, Any]:
+  """The values of the flags that are not None, by their names."""
+  return {name: value for name, value in values.flag_values_dict().items() if value is not None}
+
+
 def numbers(name: str, texts: list[str], remedy: str) -> tuple[float, ...]:
   """The numbers of a flag that is a list; raises `UserError` if one is none."""
   try:

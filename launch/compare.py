@@ -14,7 +14,7 @@ from dcjax.evaluation.protocols import PROTOCOLS
 def main(arguments: list[str]) -> None:
   """Runs `dcjax compare` with its arguments, and prints the table."""
   values = command_line.parse(_flags, arguments, required=("sets", "workdir"))
-  given = {name: value for name, value in values.flag_values_dict().items() if value is not None}
+  given = command_line.given(values)
   workdir = expand("--workdir", given.pop("workdir"))
   lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
   if "rates" in lists:
@@ -26,7 +26,6 @@ def main(arguments: list[str]) -> None:
 
 def _flags() -> flags.FlagValues:
   """The flags; those that are not given leave what `Options` says."""
-  values = flags.FlagValues()
   lists = {
     "sets": "Files of sets, each a run's synthetic.npz, with commas between them.",
     "controls": f"Real images beside them: {', '.join(budget.CONTROLS)}; by default random.",
@@ -57,14 +56,13 @@ def _flags() -> flags.FlagValues:
     "epsilon": "Most that an attack changes a pixel in [0, 1] by; by default 2/255.",
     "weight": "Of the improvement over random images in the scores; by default 0.5.",
   }
-  for name, meaning in lists.items():
-    flags.DEFINE_list(name, None, meaning, flag_values=values)
-  for name, meaning in text.items():
-    flags.DEFINE_string(name, None, meaning, flag_values=values)
-  for name, meaning in number.items():
-    flags.DEFINE_integer(name, None, meaning, flag_values=values)
-  for name, meaning in share.items():
-    flags.DEFINE_float(name, None, meaning, flag_values=values)
   scores = "Also compute the label-robust and the augmentation-robust score of each set."
-  flags.DEFINE_bool("scores", None, scores, flag_values=values)
-  return values
+  return command_line.optional(
+    {
+      flags.DEFINE_list: lists,
+      flags.DEFINE_string: text,
+      flags.DEFINE_integer: number,
+      flags.DEFINE_float: share,
+      flags.DEFINE_bool: {"scores": scores},
+    }
+  )

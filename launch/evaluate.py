@@ -16,7 +16,7 @@ from dcjax.nn.architectures import SETS
 def main(arguments: list[str]) -> None:
   """Runs `dcjax evaluate` with its arguments, and prints the table of accuracies."""
   values = command_line.parse(_flags, arguments, required=("synthetic",))
-  options = {name: value for name, value in values.flag_values_dict().items() if value is not None}
+  options = command_line.given(values)
   path, output = options.pop("synthetic"), options.pop("output", None)
   unfinished = None
   if output:
@@ -36,7 +36,6 @@ def main(arguments: list[str]) -> None:
 
 def _flags() -> flags.FlagValues:
   """The flags; those that are not given leave what the set's own run had."""
-  values = flags.FlagValues()
   text = {
     "synthetic": "File of the set: a run's synthetic.npz.",
     "data_dir": "Where the dataset is on this machine; what the set's run had is not followed.",
@@ -55,22 +54,26 @@ def _flags() -> flags.FlagValues:
     "checks": "How often each network is tested, for the best accuracy.",
     "seed": "Seed of the networks and of the random subsets.",
   }
-  for name, meaning in text.items():
-    flags.DEFINE_string(name, None, meaning, flag_values=values)
-  for name, meaning in number.items():
-    flags.DEFINE_integer(name, None, meaning, flag_values=values)
   networks = (
     f"Networks ({', '.join(NETWORKS)}; convnet:width=64; FILE.py:NAME) or sets of them: "
     f"{', '.join(SETS)}."
   )
-  flags.DEFINE_list("architectures", None, networks, flag_values=values)
-  rate = "Learning rate at first; by default that of the set if it has one, else the protocol's."
-  flags.DEFINE_float("lr", None, rate, flag_values=values)
-  temperature = "What logits are divided by in the loss; by default the set's or the protocol's."
-  flags.DEFINE_float("temperature", None, temperature, flag_values=values)
-  cutmix = "Probability of CutMix for each batch; 0: never."
-  flags.DEFINE_float("cutmix", None, cutmix, flag_values=values)
-  same_steps = "No more training steps than on the stored images, where a set decodes to more."
-  flags.DEFINE_bool("same_steps", None, same_steps, flag_values=values)
-  flags.DEFINE_bool("whole", None, "Also train on the full training set.", flag_values=values)
-  return values
+  divided = "What logits are divided by in the loss; by default the set's or the protocol's."
+  real = {
+    "lr": "Learning rate at first; by default that of the set if it has one, else the protocol's.",
+    "temperature": divided,
+    "cutmix": "Probability of CutMix for each batch; 0: never.",
+  }
+  yes = {
+    "same_steps": "No more training steps than on the stored images, where a set decodes to more.",
+    "whole": "Also train on the full training set.",
+  }
+  return command_line.optional(
+    {
+      flags.DEFINE_string: text,
+      flags.DEFINE_integer: number,
+      flags.DEFINE_list: {"architectures": networks},
+      flags.DEFINE_float: real,
+      flags.DEFINE_bool: yes,
+    }
+  )

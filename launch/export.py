@@ -30,12 +30,9 @@ def main(arguments: list[str]) -> None:
 
 
 def _flags() -> flags.FlagValues:
-  values = flags.FlagValues()
   text = {
     "synthetic": "File of the set: a run's synthetic.npz.",
     "format": f"One of {', '.join(exports.FORMATS)}.",
     "output": "What to write: a folder for png and hf, else a file; not there yet.",
   }
-  for name, meaning in text.items():
-    flags.DEFINE_string(name, None, meaning, flag_values=values)
-  return values
+  return command_line.optional({flags.DEFINE_string: text})

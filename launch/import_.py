@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
   values = command_line.parse(_flags, [command, *rest], required=("dataset", "output"), more=HELP)
   if not source:
     raise UserError("import: no file; begin with one: dcjax import FILE --dataset=... --output=...")
-  options = {name: value for name, value in values.flag_values_dict().items() if value is not None}
+  options = command_line.given(values)
   for name in ("mean", "std"):
     if name in options:
       options[name] = command_line.numbers(name, options[name], "give one a channel")
@@ -40,7 +40,6 @@ def main(arguments: list[str]) -> None:
 
 def _flags() -> flags.FlagValues:
   """The flags; those that are not given leave what the layout says."""
-  values = flags.FlagValues()
   text = {
     "dataset": f"What it was made of: {', '.join(DATASETS)}, or a dataset.name.",
     "output": "File to write, .npz, not there yet.",
@@ -53,16 +52,13 @@ def _flags() -> flags.FlagValues:
     "method": "What made it, for tables.",
     "licence": "Of the file, for the data card.",
   }
-  for name, meaning in text.items():
-    flags.DEFINE_string(name, None, meaning, flag_values=values)
   number = {
     "factor": "Tiles along a side of a stored image: 2 of IDC, NCFM, DREAM and IDM.",
     "experiment": "Which of the sets in a res_*.pt, counted from 0.",
     "check_epochs": "Of the network that checks the set, 100 by default; 0: no check.",
   }
-  for name, meaning in number.items():
-    flags.DEFINE_integer(name, None, meaning, flag_values=values)
-  for name in ("mean", "std"):
-    meaning = f"The {name} that pixels were normalised with, one a channel, with commas between."
-    flags.DEFINE_list(name, None, meaning, flag_values=values)
-  return values
+  each = "The {} that pixels were normalised with, one a channel, with commas between."
+  lists = {name: each.format(name) for name in ("mean", "std")}
+  return command_line.optional(
+    {flags.DEFINE_string: text, flags.DEFINE_integer: number, flags.DEFINE_list: lists}
+  )

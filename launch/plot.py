@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
   values = command_line.parse(
     partial(_flags, kind), [f"{command} {kind}", *rest], required=("workdirs", "output")
   )
-  options = {name: value for name, value in values.flag_values_dict().items() if value is not None}
+  options = command_line.given(values)
   files = plot(kind, options.pop("workdirs"), options.pop("output"), **options)
   print(f"Wrote {' and '.join(map(str, files))}")
 

@@ -69,7 +69,6 @@ def _listing() -> str:
 
 
 def _flags() -> flags.FlagValues:
-  values = flags.FlagValues()
   text = {
     "table": f"Which: {', '.join(TABLES)}.",
     "workdir": "Folder of the table, its sets and its cells, made if need be.",
@@ -80,8 +79,7 @@ def _flags() -> flags.FlagValues:
     "collect": "Folders to search for sets that were made with the same config.",
     "seeds": "One for each set; 0,1,... for as many as the paper has, if not given.",
   }
-  for name, meaning in text.items():
-    flags.DEFINE_string(name, None, meaning, flag_values=values)
+  values = command_line.optional({flags.DEFINE_string: text})
   for name, meaning in several.items():
     default = [] if name == "collect" else None
     flags.DEFINE_list(name, default, meaning, flag_values=values)

@@ -15,6 +15,7 @@ from dcjax import config as config_lib
 from dcjax import data
 from dcjax.common.errors import UserError, check_least
 from dcjax.common.registry import METHODS
+from dcjax.nn import architectures
 from dcjax.run import experiment
 from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
@@ -184,7 +185,7 @@ def config_of(
     replaced.setdefault("evaluation.teacher", None)
   if config_lib.names(changes.get("architectures") or ()):
     replaced["network.name"] = "convnet"  # the run's own does not matter where others are named
-  files = {name for name, value in config_lib.flatten(fields) if str(value).endswith(".npz")}
+  files = {name for name, value in config_lib.flatten(fields) if architectures.is_trained(value)}
   given |= {name: value for name, value in replaced.items() if name in code.keys() | files}
   if missing := sorted(_FLAGS.keys() & code.keys() - given.keys()):
     name = missing[0]

@@ -125,7 +125,7 @@ def of_file(fields: dict[str, Any], given: Mapping[str, Any] = MappingProxyType(
     )
   config = complete(kept)
   teacher = config.evaluation.get("teacher")
-  if str(teacher).endswith(".npz"):
+  if architectures.is_trained(teacher):
     raise UserError(
       f"evaluation.teacher: {teacher!r:.99} is another file, and the file of a run does not decide "
       "what is read; give --teacher"

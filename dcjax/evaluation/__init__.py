@@ -330,14 +330,17 @@ def _train_and_test(
     return carry, accuracy(network, carry[0], dataset, block=block, stats=stats)
 
   (params, _), found = jax.lax.scan(piece, trainer.start(), (stops[:-1], stops[1:]))
+  if not settings.attacks:
+    return found
+  stats = trainer.statistics(params)
   attacked = [
     attacks.accuracy(
       name, network, params, dataset, jax.random.fold_in(key, 1),
-      epsilon=settings.epsilon, block=block, stats=trainer.statistics(params),
+      epsilon=settings.epsilon, block=block, stats=stats,
     )
     for name in settings.attacks
   ]  # fmt: skip
-  return jnp.stack([*found, *attacked]) if attacked else found
+  return jnp.concatenate([found, jnp.stack(attacked)])
 
 
 def train(

@@ -12,12 +12,13 @@ from dcjax.common.files import writing
 from dcjax.figures.pictures import COLOURS, DPI, GREYS, STYLE
 
 
-def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
+def draw(rows: Sequence[dict[str, Any]], file: Path, by: str = "last") -> None:
   """Draws the rows of a comparison as PNG, one panel for each kind of labels.
 
   Args:
     rows: as `compare.json` has them.
     file: where to.
+    by: the accuracies that are drawn, a name in each row.
   """
   kinds = list(dict.fromkeys(row["labels"] for row in rows))
   names = list(dict.fromkeys(row["set"] for row in rows))
@@ -27,7 +28,7 @@ def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
     for panel, kind in zip(panels, kinds, strict=True):
       for row in rows:
         if row["labels"] == kind:
-          _row(panel, names.index(row["set"]), row)
+          _row(panel, names.index(row["set"]), 100 * np.ravel(row[by]), row["control"])
       panel.set(title=f"{kind} labels", xlabel="test accuracy (%)")
       panel.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names])
       panel.grid(axis="x", linewidth=0.4)
@@ -36,9 +37,8 @@ def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
       figure.savefig(stream, format="png", dpi=DPI)
 
 
-def _row(panel: Any, place: int, row: dict[str, Any]) -> None:
+def _row(panel: Any, place: int, accuracies: np.ndarray, control: bool) -> None:
   """Each network as a small point, the mean as a large one."""
-  accuracies = 100 * np.ravel(row["chosen"] if "chosen" in row else row["last"])
-  colour = GREYS[1] if row["control"] else COLOURS[0]
+  colour = GREYS[1] if control else COLOURS[0]
   panel.plot(accuracies, np.full(len(accuracies), place), ".", color=colour, alpha=0.4)
-  panel.plot(accuracies.mean(), place, "D" if row["control"] else "o", color=colour, markersize=6)
+  panel.plot(accuracies.mean(), place, "D" if control else "o", color=colour, markersize=6)

@@ -103,14 +103,19 @@ def text_of(fields: Mapping[str, Any]) -> str:
   return ":".join([fields["name"], *given])
 
 
+def is_trained(text: Any) -> bool:
+  """Whether a text stands for the file of a network that is trained, see `run.teacher_file`."""
+  return str(text).endswith(".npz")
+
+
 def check_one(field: str, text: str) -> None:
   """Raises `UserError` for what is not one network, nor the file of one that is trained.
 
   Args:
     field: to blame.
-    text: see `parse`; or a file, .npz, which is looked at when it is read.
+    text: see `parse`; or a file, see `is_trained`, which is looked at when it is read.
   """
-  if text.endswith(".npz"):
+  if is_trained(text):
     return
   try:
     name = parse(text)["name"]

@@ -21,7 +21,7 @@ from dcjax.methods import Method
 from dcjax.methods.setup import decoder, network
 from dcjax.nn import architectures
 from dcjax.run.teacher import Teacher
-from dcjax.run.teacher_file import FromFile, is_file
+from dcjax.run.teacher_file import FromFile
 from dcjax.sets.formation import Formation, Stored
 from dcjax.sets.synthetic import SyntheticSet
 
@@ -200,7 +200,7 @@ def teacher(
   field: str,
 ) -> Teacher | FromFile:
   """A network that `field` names and all real images teach, or one of a file; trains nothing."""
-  if is_file(text):
+  if architectures.is_trained(text):
     build = partial(evaluation_network, config, dataset, layout, field=field)
     return FromFile(field, text, dataset, build)
   of_teacher = evaluation_network(config, dataset, layout, text, field)

@@ -146,8 +146,7 @@ def kept(entry: Path, template: T, make: Callable[[], T]) -> T:
     logger.info("the network trained on all images is in the cache: %s", entry)
     return found
   made = make()
-  leaves = map(np.asarray, jax.tree.leaves(made))
-  cache.write(entry, dict(zip(_names(template), leaves, strict=True)))
+  _write(entry, made)
   return made
 
 
@@ -173,8 +172,7 @@ def passes(
   for number in range(done, count):
     carry = once(carry, number)
     logger.info("epoch %d of %d", number + 1, count)
-    leaves = map(np.asarray, jax.tree.leaves((carry, np.int32(number + 1))))
-    cache.write(entry, dict(zip(_names(template), leaves, strict=True)))
+    _write(entry, (carry, np.int32(number + 1)))
   shutil.rmtree(entry, ignore_errors=True)
   return carry
 
@@ -205,6 +203,12 @@ def digest_of(
 def _names(template: Any) -> tuple[str, ...]:
   """The names of the arrays in the cache."""
   return tuple(f"{number:03d}" for number in range(len(jax.tree.leaves(template))))
+
+
+def _write(entry: Path, tree: Any) -> None:
+  """Puts the arrays of a tree into the cache."""
+  leaves = map(np.asarray, jax.tree.leaves(tree))
+  cache.write(entry, dict(zip(_names(tree), leaves, strict=True)))
 
 
 def _read(entry: Path, template: T) -> T | None:

@@ -62,7 +62,9 @@ class Teacher:
     """Its parameters, and its statistics of batch norm (empty without)."""
     if self._taught is None:
       self._taught = self._from_cache(wait)
-      self._record = self._describe(self._taught)
+      self._record = teacher_file.described(
+        self._text, self._settings.epochs, float(self._taught[2]), self._taught
+      )
     return self._taught[:2]
 
   def record(self) -> dict[str, Any]:
@@ -136,14 +138,6 @@ class Teacher:
       self.network, settings or self._settings, self._layout, dataset.images, dataset.labels,
       key=self._key, decode=dataset.normalise,
     )  # fmt: skip
-
-  def _describe(self, taught: Taught) -> dict[str, Any]:
-    return {
-      "teacher": self._text,
-      "teacher_epochs": self._settings.epochs,
-      "teacher_accuracy": float(taught[2]),
-      "teacher_digest": teacher_file.digest(taught),
-    }
 
   def save(self, file: Path) -> None:
     """Writes it, once it is trained, for other runs; not one of a user's code."""

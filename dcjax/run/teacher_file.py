@@ -1,6 +1,5 @@
 """The file of a teacher, `teacher.npz`: its parameters, what it saw, and how good it is."""
 
-import hashlib
 import json
 import zipfile
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcjax.common.archive import Archive
+from dcjax.common.digests import of_arrays
 from dcjax.common.errors import UserError, gist
 from dcjax.common.files import expand, writing
 from dcjax.common.registry import content, file_digest
@@ -21,6 +21,7 @@ from dcjax.nn import Network, architectures
 from dcjax.run.readers import holds, is_number, is_share, is_some, is_text, many
 
 Taught = tuple[Params, Params, Array]  # parameters, statistics of batch norm, test accuracy
+DESCRIBED = ("teacher", "teacher_epochs", "teacher_accuracy", "teacher_digest")
 ARRAYS = "arrays/"
 LONGEST = 2**20  # bytes of the metadata
 METADATA = holds(
@@ -37,32 +38,20 @@ METADATA = holds(
 )
 
 
-def is_file(text: str) -> bool:
-  """Whether a teacher is named by its file, and not by its network."""
-  return text.endswith(".npz")
-
-
 def named(field: str, text: str) -> str:
   """A teacher's name with what tells it from others of that name: the content of its file.
 
   Raises:
     UserError: there is no such file; `field` is to blame.
   """
-  name = text if is_file(text) else architectures.parse(text)["name"]
-  found = {"file": file_digest(field, name)} if is_file(text) else content(field, name)
-  return " ".join([text, *found.values()])
+  if architectures.is_trained(text):
+    return f"{text} {file_digest(field, text)}"
+  return " ".join([text, *content(field, architectures.parse(text)["name"]).values()])
 
 
-def digest(taught: Taught) -> str:
-  """What tells a teacher from others."""
-  return _digest(jax.tree.leaves(taught))
-
-
-def _digest(arrays: list[Any]) -> str:
-  found = hashlib.sha256()
-  for array in arrays:
-    found.update(np.asarray(array).tobytes())
-  return found.hexdigest()[:16]
+def described(text: str, epochs: int, accuracy: float, taught: Taught) -> dict[str, Any]:
+  """What is said of a teacher beside the accuracies of those that it has taught: `DESCRIBED`."""
+  return dict(zip(DESCRIBED, (text, epochs, accuracy, of_arrays(taught)), strict=True))
 
 
 def _seen(dataset: Dataset) -> dict[str, Any]:
@@ -72,7 +61,7 @@ def _seen(dataset: Dataset) -> dict[str, Any]:
     "image_shape": list(dataset.image_shape),
     "mean": np.asarray(dataset.mean).tolist(),
     "std": np.asarray(dataset.std).tolist(),
-    "whitening": "" if dataset.whitening is None else _digest(jax.tree.leaves(dataset.whitening)),
+    "whitening": "" if dataset.whitening is None else of_arrays(dataset.whitening),
   }
 
 
@@ -148,12 +137,8 @@ class FromFile:
 
   def record(self) -> dict[str, Any]:
     """What is said of it beside the accuracies of those that it has taught."""
-    return {
-      "teacher": self._about["network"],
-      "teacher_epochs": self._about["epochs"],
-      "teacher_accuracy": self._about["accuracy"],
-      "teacher_digest": digest(self._taught),
-    }
+    about = self._about
+    return described(about["network"], about["epochs"], about["accuracy"], self._taught)
 
 
 def _template(network: Network, dataset: Dataset) -> Taught:

@@ -55,15 +55,15 @@ def compare(options: Options, workdir: str | os.PathLike) -> dict[str, Any]:
   """
   check(options)
   sets = budget.read(options.sets)
-  of = _identity(options, sets)
   with Interrupts("finished rows are saved, and the same command goes on") as interrupts:
     comparison = Comparison(options, sets, interrupts.wait)
     with held(Workdir(workdir)) as folder:
-      return _finish(comparison, of, folder.path)
+      return _finish(comparison, folder.path)
 
 
-def _finish(comparison: "Comparison", of: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _finish(comparison: "Comparison", folder: Path) -> dict[str, Any]:
   """Trains on the rows that a folder lacks, and writes its files."""
+  of = comparison.of
   done = _finished(folder, of)
   rows = {row.identity(): row for row in comparison.rows()}
   for identity, row in rows.items():
@@ -80,24 +80,6 @@ def _finish(comparison: "Comparison", of: dict[str, Any], folder: Path) -> dict[
   return write(folder, found, comparison.options.weight)
 
 
-def _identity(options: Options, sets: dict[str, SyntheticSet]) -> dict[str, Any]:
-  """What all rows of a comparison have in common, those of a later start with more rows, too."""
-  apart = {"sets", "controls", "labels", "scores", "weight", "data_dir", "cache_dir"}
-  apart |= {"teacher", "teacher_epochs"}  # which rows with soft labels say themselves
-  of = {name: value for name, value in options._asdict().items() if name not in apart}
-  first = next(iter(sets.values()))
-  network = config_for(first, options, options.labels[0]).network
-  fields = architectures.at_evaluation(network, options.network or network.name)
-  of |= {
-    "control_ipc": budget.control_ipc(sets, options.equal),
-    "smallest": budget.smallest(sets),
-    "data": first.metadata["dataset"],
-    "network": architectures.text_of(fields),
-    "code": content("--network", fields["name"]),
-  }
-  return json.loads(json.dumps(of))
-
-
 def _finished(folder: Path, of: dict[str, Any]) -> dict[tuple, dict[str, Any]]:
   """The rows that are in the folder already."""
   file = folder / FILE
@@ -105,15 +87,17 @@ def _finished(folder: Path, of: dict[str, Any]) -> dict[tuple, dict[str, Any]]:
     if others := sorted({each.name for each in folder.iterdir()} - {LOCK}):
       raise UserError(f"workdir: {folder} holds {others[0]}, and no comparison; give a new folder")
     return {}
-  remedy = "move it away, or give another folder"
-  found = read_json(file, holds({"of": OBJECT}), remedy)
+  ours = holds({"of": OBJECT, **dict.fromkeys(("rows", "others"), many(row_shape(of)))})
+  found = read_json(
+    file,
+    lambda content: holds({"of": OBJECT})(content) and (content["of"] != of or ours(content)),
+    "move it away, or give another folder",
+  )
   different = sorted(name for name in of | found["of"] if found["of"].get(name) != of.get(name))
   if different:
     raise UserError(
       f"workdir: {file} is of another comparison ({', '.join(different)}); give a new folder"
     )
-  shape = row_shape(of)
-  found = read_json(file, holds({"rows": many(shape), "others": many(shape)}), remedy)
   return {tuple(row[name] for name in IDENTITY): row for row in found["rows"] + found["others"]}
 
 
@@ -136,7 +120,12 @@ class Row(NamedTuple):
 
 
 class Comparison:
-  """The objects that all rows share."""
+  """The objects that all rows share.
+
+  Attributes:
+    options: what was asked for.
+    of: what all rows have in common, those of a later start with more rows, too; as JSON has it.
+  """
 
   def __init__(self, options: Options, sets: dict[str, SyntheticSet], wait: Callable[[Any], Any]):
     """Loads the dataset, and builds what checks the options; trains nothing.
@@ -146,41 +135,44 @@ class Comparison:
     """
     self.options, self._wait = options, wait
     first = next(iter(sets.values()))
-    ipc = budget.control_ipc(sets, options.equal)
+    ipc, smallest = budget.control_ipc(sets, options.equal), budget.smallest(sets)
     self._configs = {labels: config_for(first, options, labels) for labels in options.labels}
-    config = next(iter(self._configs.values()))
+    self._config = config = self._configs[options.labels[0]]  # which the others differ little from
+    self._architecture = options.network or config.network.name
     loaded = load(
       config, first.metadata["config"], options.data_dir, options.cache_dir,
       experiment.memory(config),
     ).whitened(first.whitening)  # fmt: skip
-    for each in self._configs.values():
-      each.dataset.update(config.dataset)
-    self._sources = budget.of_sets(sets, loaded)
+    sources = budget.of_sets(sets, loaded)
     _check_in_memory(options, loaded)
     self._dataset, self._held = loaded, None
     if options.validation:
       self._dataset, self._held = budget.split(loaded, options.validation, options.seed)
     self._layout = experiment.strategy(config, loaded)
     self._keys = Keys.from_seed(options.seed)
-    self._stored = loaded.num_classes * budget.smallest(sets)
-    self._sources += budget.of_controls(
-      options.controls, config, self._dataset, ipc, options.draws, wait
-    )
-    self._networks = {
-      labels: experiment.evaluation_network(each, loaded, self._layout, self._architecture)
-      for labels, each in self._configs.items()
-    }
-    self._teacher = None
+    self._stored = loaded.num_classes * smallest
+    controls = budget.of_controls(options.controls, config, self._dataset, ipc, options.draws, wait)
+    self._sources = sources + controls
+    self._network = experiment.evaluation_network(config, loaded, self._layout, self._architecture)
+    self._teacher, self._taught_by = None, ""
     if SOFT in options.labels:
       self._teacher = self._trained_on_all(options.teacher, "--teacher")
-      epochs = "" if teacher_file.is_file(options.teacher) else f", {options.teacher_epochs} epochs"
-      self._taught_by = teacher_file.named("--teacher", options.teacher) + epochs
+      self._taught_by = teacher_file.named("--teacher", options.teacher)
+      if not architectures.is_trained(options.teacher):
+        self._taught_by += f", {options.teacher_epochs} epochs"
     self._evaluate = cache(self._evaluator)  # rows of as many images share a compiled program
+    self.of = self._in_common(control_ipc=ipc, smallest=smallest, data=first.metadata["dataset"])
 
-  @property
-  def _architecture(self) -> str:
-    config = next(iter(self._configs.values()))
-    return self.options.network or config.network.name
+  def _in_common(self, **more: Any) -> dict[str, Any]:
+    apart = {"sets", "controls", "labels", "scores", "weight", "data_dir", "cache_dir"}
+    apart |= {"teacher", "teacher_epochs"}  # which rows with soft labels say themselves
+    asked = {name: value for name, value in self.options._asdict().items() if name not in apart}
+    fields = architectures.at_evaluation(self._config.network, self._architecture)
+    more |= {
+      "network": architectures.text_of(fields),
+      "code": content("--network", fields["name"]),
+    }
+    return json.loads(json.dumps(asked | more))
 
   def rows(self) -> list[Row]:
     """All rows; those without augmentation, which only scores need, at the end."""
@@ -250,9 +242,9 @@ class Comparison:
     return {"accuracy": found["teacher_accuracy"], "epochs": found["teacher_epochs"]}
 
   def _trained_on_all(self, text: str, field: str) -> Teacher | FromFile:
-    config, options = next(iter(self._configs.values())), self.options
+    epochs = self.options.teacher_epochs
     return experiment.teacher(
-      config, self._dataset, self._layout, self._keys, text, options.teacher_epochs, field
+      self._config, self._dataset, self._layout, self._keys, text, epochs, field
     )
 
   def _settings(self, row: Row) -> evaluation.EvaluationSettings:
@@ -308,8 +300,7 @@ class Comparison:
     dataset = self._held if held_out else self._dataset
     assert dataset is not None  # as something is held out
     teacher = self._teacher.network if labels == SOFT and self._teacher else None
-    network = self._networks[labels]
-    return evaluation.evaluator(network, settings, self._layout, dataset, teacher)
+    return evaluation.evaluator(self._network, settings, self._layout, dataset, teacher)
 
 
 def _check_in_memory(options: Options, dataset: Dataset) -> None:

@@ -1,7 +1,5 @@
 """What every row of a comparison has in common, and the images that each row trains on."""
 
-import hashlib
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +13,7 @@ from dcjax import config as config_lib
 from dcjax import data, evaluation
 from dcjax.commands.evaluate import check_fits
 from dcjax.commands.select import Selection
+from dcjax.common.digests import of_arrays
 from dcjax.common.errors import UserError
 from dcjax.common.files import expand
 from dcjax.data import Dataset
@@ -56,7 +55,7 @@ def read(paths: Sequence[str]) -> dict[str, SyntheticSet]:
   """The sets, by names that tell them apart.
 
   Raises:
-    UserError: two are the same one, or they are not of one dataset, whitening and shape.
+    UserError: one is named twice, or they are not of one dataset, whitening and shape.
   """
   sets: dict[str, SyntheticSet] = {}
   for path in paths:
@@ -75,10 +74,6 @@ def read(paths: Sequence[str]) -> dict[str, SyntheticSet]:
         raise UserError(
           f"--sets: {first[0]} has {what} {ours}, {name} {theirs}; compare sets that agree"
         )
-  digests = {name: digest(each) for name, each in sets.items()}
-  for one, another in itertools.combinations(digests, 2):
-    if digests[one] == digests[another]:
-      raise UserError(f"--sets: {one} and {another} hold the same; name each set once")
   return sets
 
 
@@ -128,8 +123,12 @@ def smallest(sets: dict[str, SyntheticSet]) -> int:
 
 
 def of_sets(sets: dict[str, SyntheticSet], dataset: Dataset) -> list[Source]:
-  """The sets as rows; what they ask of labels and step size is left out, and that is said."""
-  found = []
+  """The sets as rows; what they ask of labels and step size is left out, and that is said.
+
+  Raises:
+    UserError: one is not of the dataset, or two are the same.
+  """
+  found: dict[str, Source] = {}
   for name, synthetic in sets.items():
     check_fits(synthetic, dataset)
     if synthetic.training() or synthetic.soft_labels is not None:
@@ -137,17 +136,12 @@ def of_sets(sets: dict[str, SyntheticSet], dataset: Dataset) -> list[Source]:
         "%s: its own soft labels and step size are not used here, where all rows are trained "
         "alike; `dcjax evaluate` uses them", name,
       )  # fmt: skip
+    digest = of_arrays((synthetic.images, synthetic.weights, synthetic.whitening))
+    if digest in found:
+      raise UserError(f"--sets: {found[digest].name} and {name} hold the same; name each set once")
     images, stored, ipc = synthetic.flat()[0], synthetic.stored_bytes(), synthetic.images.shape[1]
-    found.append(Source(name, digest(synthetic), ipc, stored, partial(tuple, [images])))
-  return found
-
-
-def digest(synthetic: SyntheticSet) -> str:
-  """What tells the images of a set from those of another."""
-  found = hashlib.sha256()
-  for array in jax.tree.leaves((synthetic.images, synthetic.weights, synthetic.whitening)):
-    found.update(np.asarray(array).tobytes())
-  return found.hexdigest()[:16]
+    found[digest] = Source(name, digest, ipc, stored, partial(tuple, [images]))
+  return list(found.values())
 
 
 def of_controls(

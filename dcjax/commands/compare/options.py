@@ -99,7 +99,7 @@ def check(options: Options) -> None:
     if not options.teacher:
       raise UserError("--teacher: empty, but --labels has soft; name a network")
     architectures.check_one("--teacher", options.teacher)
-    if options.validation and options.teacher.endswith(".npz"):
+    if options.validation and architectures.is_trained(options.teacher):
       raise UserError(
         f"--validation: the teacher {options.teacher} has seen the images that would be held out; "
         "leave one of them out"

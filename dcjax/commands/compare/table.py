@@ -20,11 +20,12 @@ from dcjax.run.readers import (
   is_share,
   is_text,
   many,
-)  # fmt: skip
+)
+from dcjax.run.teacher_file import DESCRIBED
 from dcjax.run.workdir import write_json
 
 CONFIDENCE = 0.95
-TAUGHT = {"teacher", "teacher_epochs", "teacher_accuracy", "teacher_digest"}  # of soft labels
+TAUGHT = set(DESCRIBED)  # in rows with soft labels
 
 
 def write(output: Path, content: dict[str, Any], weight: float) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def write(output: Path, content: dict[str, Any], weight: float) -> dict[str, Any
   write_json(output / "compare.json", found)
   with writing(output / "table.md") as file:
     file.write(table)
-  draw([row for row in rows if row["augmented"]], output / "figure.png")
+  draw([row for row in rows if row["augmented"]], output / "figure.png", value(rows[0]))
   return found
 
 
@@ -75,11 +76,6 @@ def row_shape(of: dict[str, Any]) -> Shape:
 def value(row: dict[str, Any]) -> str:
   """By which accuracies rows are compared: those chosen on validation images, or the last."""
   return "chosen" if "chosen" in row else "last"
-
-
-def mean(row: dict[str, Any], name: str) -> float:
-  """Of the accuracies of a row, over draws and networks."""
-  return float(np.mean(row[name]))
 
 
 def against(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -120,7 +116,9 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float | None]:
 
 def scored(rows: Sequence[dict[str, Any]], whole: float, weight: float) -> list[dict[str, Any]]:
   """LRS and ARS of each set and each kind of labels, with the parts that they are made of."""
-  by = {(row["set"], row["labels"], row["augmented"]): mean(row, value(row)) for row in rows}
+  by = {
+    (row["set"], row["labels"], row["augmented"]): float(np.mean(row[value(row)])) for row in rows
+  }
   found = []
   for row in rows:
     if row["control"] or not row["augmented"]:
