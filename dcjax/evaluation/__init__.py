@@ -1,7 +1,7 @@
 """Evaluation: train fresh networks from scratch on a set, test them on real images."""
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -65,6 +65,11 @@ class EvaluationSettings(NamedTuple):
   def division(self) -> float:
     """The temperature."""
     return self.temperature or PROTOCOLS[self.protocol].temperature
+
+  def asked(self, more: Mapping[str, Any]) -> "EvaluationSettings":
+    """The settings with what a set asks of a training, where they do not say it themselves."""
+    given = {name for name in ("lr", "temperature") if getattr(self, name) is not None}
+    return self._replace(**{name: more[name] for name in more.keys() - given})
 
 
 LOSSES = ("cross_entropy", "squared_error")

@@ -96,8 +96,7 @@ class Evaluation:
     settings = config_lib.evaluation_settings(config.evaluation)
     # With a teacher the set's own labels do not count, nor what was learned with them.
     asked = {} if config.evaluation.teacher else asked
-    given = [name for name in ("lr", "temperature") if getattr(settings, name) is not None]
-    self._settings = settings._replace(**{k: v for k, v in asked.items() if k not in given})
+    self._settings = settings.asked(asked)
     name = self._settings.augmentation
     augment.check_images("evaluation.augmentation", name, dataset.image_shape)
     self._teacher: Teacher | FromFile | None = None

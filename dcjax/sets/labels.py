@@ -5,6 +5,7 @@ Kinds, in the names of the file's metadata:
 - `hard`: there are none; an image is of its class.
 - `prob`: probabilities of the classes.
 - `logit`: logits, whose softmax at the set's temperature are the probabilities (DATM).
+- `weight`: any numbers, by which the cross-entropy weights the log-probabilities (RaT-BPTT).
 - `centred`: a one-hot label less 1/classes, or what was learned from that; networks learn it by the
   squared error (KIP, FRePo, RCIG).
 """
@@ -14,12 +15,12 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-KINDS = ("hard", "prob", "logit", "centred")
+KINDS = ("hard", "prob", "logit", "weight", "centred")
 TOLERANCE = 1e-3  # of the sum of probabilities
 
 
 def targets(soft: np.ndarray, kind: str, temperature: float | None) -> np.ndarray:
-  """What a loss takes, float32 `[..., classes]`: probabilities, or centred labels.
+  """What a loss takes, float32 `[..., classes]`: probabilities, weights, or centred labels.
 
   Args:
     soft: float32 `[..., classes]`.

@@ -9,7 +9,7 @@ from dcjax.configs import continual as preset
 from dcjax.launch import main
 from PIL import Image
 
-from dcjax import SyntheticSet, UserError, data
+from dcjax import SyntheticSet, UserError, data, evaluation
 from dcjax.applications.continual import driver
 from dcjax.applications.continual import fields as continual_config
 from dcjax.applications.continual.driver import continual
@@ -224,6 +224,69 @@ def test_curves_of_several_runs(gdumb, rehearsal, tmp_path):
   assert [tick.get_text() for tick in axes.get_xticklabels()] == ["5 classes", "10 classes"]
   with pytest.raises(UserError, match="draw them in two figures"):
     plot.stages([gdumb[0], rehearsal[0]], labels=["one", "other"])
+
+
+# --- Soft labels ---------------------------------------------------------------------------
+
+
+def remember(monkeypatch, kind, **metadata):
+  """Has memories made of real images, with labels of a kind."""
+
+  def select(config, folder):
+    dataset = data.load(config.dataset)
+    images = data.random_subset(dataset, jax.random.key(0), ipc=config.ipc)
+    more = {"label_kind": kind, **metadata}
+    made = experiment.synthetic_set(config, dataset, Stored(images, weights={}), **more)
+    classes, count = made.labels.shape
+    soft = np.float32(0.6 * np.eye(classes) + 0.4 / classes - (kind == "centred") / classes)
+    if kind != "hard":
+      made = made._replace(soft_labels=np.repeat(soft[:, None], count, 1))
+    folder.mkdir(parents=True, exist_ok=True)
+    made.save(folder / "synthetic.npz")
+
+  monkeypatch.setattr(driver, "select", select)
+
+
+@pytest.mark.parametrize("scenario", ["gdumb", "growing", "rehearsal"])
+def test_soft_labels_and_a_step_size_are_learned(scenario, tmp_path, monkeypatch, sequence):
+  changes = {"continual__sequence": sequence, "dataset__rgb_side": 8, "continual__test_images": 30}
+  config = tiny(scenario, **(changes if scenario == "rehearsal" else {}))
+  rates, optimizer = [], evaluation._optimizer
+
+  def of(settings, steps):
+    rates.append(settings.learning_rate)
+    return optimizer(settings, steps)
+
+  monkeypatch.setattr(evaluation, "_optimizer", of)
+  ends = []
+  for kind, rate in (("hard", 0.01), ("prob", 0.5)):
+    rates.clear()
+    remember(monkeypatch, kind, student_lr=rate)
+    folder = tmp_path / f"{kind}-{rate}"
+    continual(config, folder)
+    # In a rehearsal most of what is learned are new images, at the scenario's own rate.
+    assert set(rates) == (set() if scenario == "rehearsal" else {rate})
+    if scenario != "gdumb":  # which leaves nothing to the next stage
+      with np.load(folder / "stages" / "seed0-stage2-mlp.npz") as file:
+        ends.append(np.concatenate([file[name].ravel() for name in file.files]))
+  if scenario != "gdumb":
+    assert (ends[0] != ends[1]).any()
+
+
+@pytest.mark.parametrize(
+  ("kind", "metadata", "message"),
+  [
+    ("centred", {}, "learned by the squared error"),
+    ("prob", {"temperature": 20.0}, "of temperature 20"),
+  ],
+)
+def test_labels_that_a_growing_network_does_not_learn(
+  kind, metadata, message, tmp_path, monkeypatch
+):
+  remember(monkeypatch, kind, **metadata)
+  with pytest.raises(UserError, match=f"memory in .*step1: its labels are {message}"):
+    continual(tiny("growing"), tmp_path / "growing")
+  assert list(continual(tiny("gdumb"), tmp_path / "gdumb")["accuracy"])
 
 
 # --- Mistakes ------------------------------------------------------------------------------

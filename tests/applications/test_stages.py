@@ -54,16 +54,18 @@ def problem():
   return jnp.float32(kernel), jnp.float32(former), jnp.float32(images), jnp.int32(labels)
 
 
-@pytest.mark.parametrize("mixed", [False, True])
-def test_distillation_adds_the_loss_towards_the_former_network(problem, mixed):
+@pytest.mark.parametrize("kind", ["hard", "soft", "mixed"])
+def test_distillation_adds_the_loss_towards_the_former_network(problem, kind):
   kernel, former, images, labels = problem
   known = Previous(linear(OLD), {"kernel": former}, OLD)
   network, teach = stages.distilling(linear(CLASSES), CLASSES, known, Distillation(0.7, 2.0))
   targets = np.eye(CLASSES, dtype=np.float32)[labels]
   given = labels
-  if mixed:  # as CutMix makes them, with as many classes as the network has logits
+  if kind != "hard":
     targets = 0.75 * targets + 0.25 * targets[::-1]
-    given = jnp.pad(jnp.asarray(targets), ((0, 0), (0, OLD)))
+    given = jnp.asarray(targets)
+  if kind == "mixed":  # as CutMix makes them, with as many classes as the network has logits
+    given = jnp.pad(given, ((0, 0), (0, OLD)))
   found = training.gradient(
     network, {"kernel": kernel}, images, teach(images, given), jnp.full(7, 1 / 7), block=7
   )
@@ -108,23 +110,28 @@ def test_memory_is_learned_from_where_the_former_network_was(problem, weight):
 
 @pytest.fixture
 def task():
-  """A data set of two classes, and memories of it and of one before `[2, 2, 1, 2, 2, 1]`."""
+  """A data set of two classes, and memories of one before and of it, an image a class."""
   rng = np.random.default_rng(1)
   images = rng.integers(0, 256, (5, 2, 2, 1), dtype=np.uint8)
   dataset = from_arrays(images, np.array([0, 1, 0, 1, 1]), images, np.arange(5) % 2, name="new")
-  return dataset, jnp.float32(rng.standard_normal((2, OLD, 1, 2, 2, 1)))
+  memories = jnp.float32(rng.standard_normal((2, OLD, 1, 2, 2, 1)))
+  return dataset, [(memory, jnp.array([[0], [1]], jnp.int32)) for memory in memories]
 
 
 def step(kernel, images, labels, rate, former, weight):
   x = np.asarray(images).reshape(len(images), -1)
-  targets = np.eye(OLD)[np.asarray(labels)]
+  targets = np.eye(OLD)[np.asarray(labels)] if np.ndim(labels) == 1 else labels
   gradient = hand_gradient(kernel, x, targets, former, weight, 2.0)
   return kernel - rate * (gradient + stages.WEIGHT_DECAY * kernel)
 
 
+@pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_rehearsal_mixes_new_and_old_and_then_balances(task, weight):
+def test_rehearsal_mixes_new_and_old_and_then_balances(task, weight, soft):
   dataset, memories = task
+  probabilities = np.float32([[0.8, 0.2], [0.3, 0.7]])
+  if soft:
+    memories = [(memory, jnp.asarray(probabilities)[:, None]) for memory, _ in memories]
   settings = Rehearsal(Phase(1, 0.1), Phase(1, 0.02), batch=64, augmentation="none")
   key, former = jax.random.key(4), jax.random.normal(jax.random.key(5), (PIXELS, OLD))
   found = stages.rehearse(
@@ -136,14 +143,19 @@ def test_rehearsal_mixes_new_and_old_and_then_balances(task, weight):
   def drawn(key, count):
     return np.asarray(jax.random.randint(jax.random.fold_in(key, 0), (64,), 0, count))
 
-  images = np.concatenate([dataset.normalise(dataset.images), *memories[0]])
+  (old, _), (new, _) = memories
+  images = np.concatenate([dataset.normalise(dataset.images), *old])
   labels = np.concatenate([dataset.labels, [0, 1]])
+  balanced_labels = np.array([0, 1, 0, 1])
+  if soft:
+    labels = np.concatenate([np.eye(OLD)[labels[:5]], probabilities])
+    balanced_labels = np.concatenate([probabilities, probabilities])
   places = drawn(train_key, 7)
   assert set(places) == set(range(7))
   start = np.asarray(former)
   kernel = step(start, images[places], labels[places], 0.1, start, weight)
-  balanced, places = np.concatenate([*memories[0], *memories[1]]), drawn(tune_key, 4)
-  kernel = step(kernel, balanced[places], np.array([0, 1, 0, 1])[places], 0.02, start, weight)
+  balanced, places = np.concatenate([*old, *new]), drawn(tune_key, 4)
+  kernel = step(kernel, balanced[places], balanced_labels[places], 0.02, start, weight)
   np.testing.assert_allclose(found["kernel"], kernel, rtol=1e-4, atol=1e-6)
 
 
@@ -152,7 +164,7 @@ def test_the_first_task_is_learned_from_its_images_alone(task):
   settings = Rehearsal(Phase(1, 0.1), Phase(9, 0.5), batch=64, augmentation="none")
   key, network = jax.random.key(6), linear(OLD)
   found = stages.rehearse(
-    network, dataset, None, memories[0], key, previous=None,
+    network, dataset, [], memories[0], key, previous=None,
     settings=settings, layout=LAYOUT, distillation=Distillation(1.0, 2.0),
   )  # fmt: skip
   init_key, train_key, _ = jax.random.split(key, 3)
@@ -165,7 +177,7 @@ def test_the_first_task_is_learned_from_its_images_alone(task):
 
 def test_mixed_images_are_those_of_both(task):
   dataset, memories = task
-  old, _ = data.as_batch(memories[0])
+  old, _ = data.as_batch(memories[0][0])
   mixed = stages.Mixed(dataset, old)
   assert mixed.shape == (7, 2, 2, 1)
   whole = np.concatenate([dataset.normalise(dataset.images), old])

@@ -212,10 +212,11 @@ def test_folders_are_classes_by_name_or_number(toy):
     ({"labels": lambda y: np.zeros((4, 0))}, {}, "4 images, but 0 labels"),
     ({"labels": lambda y: np.eye(2)[y]}, {"labels": "logit"}, "their sums are 1"),
     ({"labels": lambda y: np.eye(2)[y]}, {"labels": "centred"}, "their sums are 1"),
-    ({"labels": lambda y: np.ones((4, 2), bool)}, {}, "may be logits or centred"),
+    ({"labels": lambda y: np.eye(2)[y]}, {"labels": "weight"}, "their sums are 1"),
+    ({"labels": lambda y: np.ones((4, 2), bool)}, {}, "may be logits, weights or centred"),
     ({"images": lambda x: x / 255 - 0.5}, {"range": "unit"}, "in [-0.5"),
     ({"labels": lambda y: np.eye(3)[y]}, {"labels": "prob"}, "labels of 3 classes"),
-    ({"labels": lambda y: 5 * np.eye(2)[y]}, {}, "may be logits or centred"),
+    ({"labels": lambda y: 5 * np.eye(2)[y]}, {}, "may be logits, weights or centred"),
     ({"labels": lambda y: 5 * np.eye(2)[y]}, {"labels": "prob"}, "no probabilities"),
     ({"labels": lambda y: np.eye(2)[y]}, {"labels": "hard"}, "the file has soft ones"),
     ({"labels": lambda y: np.eye(2)[y]}, {"labels": "soft"}, "--labels: unknown 'soft'"),
@@ -456,6 +457,33 @@ def test_a_set_whitened_as_mtt_does_is_evaluated_as_our_own(
     "--check_epochs=40", f"--cache_dir={tmp_path / 'cache'}",
   )  # fmt: skip
   assert "are --range, --whitening" in caplog.text
+
+
+@pytest.mark.parametrize("whitened_by", ["kornia", "frepo"])
+def test_another_variant_than_the_named_one_is_noticed(tmp_path, caplog, whitened_by):
+  """Of images with the spectrum of natural ones; networks would learn from all the same."""
+  rng = np.random.default_rng(0)
+  frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(16), np.fft.fftfreq(16)))[..., None]
+  noise = np.fft.fft2(rng.standard_normal((600, 16, 16, 3)), axes=(1, 2))
+  noise = np.fft.ifft2(noise / np.maximum(frequency, 1 / 16) ** 1.5, axes=(1, 2)).real
+  images = np.uint8(np.clip(128 + 50 * noise / noise.std(), 0, 255))
+  labels = np.arange(600) % 2
+  smooth = from_arrays(images, labels, images, labels, name="smooth")
+  file = tmp_path / "smooth.npz"
+  np.savez(file, x_train=images, y_train=labels, x_test=images, y_test=labels)
+  whitening = zca.fit(images, np.asarray(smooth.mean), np.asarray(smooth.std), whitened_by)
+  theirs = np.asarray(whitening.whiten(np.asarray(smooth.normalise(images[:40]))))
+  np.savez(tmp_path / "other.npz", images=theirs, labels=labels[:40])
+  caplog.set_level(logging.WARNING)
+  logging.getLogger("dcjax").propagate = True
+  for variant in zca.VARIANTS:
+    caplog.clear()
+    imported(
+      file, tmp_path / "other.npz", tmp_path / f"{variant}.npz", f"--whitening={variant}",
+      "--check_epochs=0", f"--cache_dir={tmp_path / 'cache'}",
+    )  # fmt: skip
+    different = "kornia" in (variant, whitened_by) and variant != whitened_by
+    assert ("times as rough as real ones" in caplog.text) == different, variant
 
 
 @pytest.fixture

@@ -116,9 +116,12 @@ def test_logits_become_probabilities():
   np.testing.assert_allclose(warm, [0.75, 0.25], rtol=1e-6)
 
 
-def test_probabilities_and_centred_labels_stay():
+def test_probabilities_weights_and_centred_labels_stay():
   prob = np.full_like(LOGITS, 0.5)
   np.testing.assert_array_equal(soft_set(prob, "prob").flat()[1], np.full((6, 2), 0.5))
+  weight = soft_set(LOGITS, "weight")
+  np.testing.assert_array_equal(weight.flat()[1], LOGITS.reshape(6, 2))
+  assert weight.training() == {}
   centred = soft_set(LOGITS, "centred")
   np.testing.assert_array_equal(centred.flat()[1], LOGITS.reshape(6, 2))
   assert centred.training() == {"loss": "squared_error"}

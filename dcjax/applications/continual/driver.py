@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from dcjax.applications.continual import fields as config_lib
 from dcjax.applications.continual.growing import Growing
+from dcjax.applications.continual.memories import Memory
 from dcjax.applications.continual.rehearsal import Rehearsal
 from dcjax.applications.continual.scenarios import GDumb, Outcome, Place, Scenario, Task
 from dcjax.commands.condense import condense
@@ -116,12 +117,12 @@ class Learning:
     (self.path / "stages").mkdir(exist_ok=True)
     for seed, stage in dict.fromkeys((place.seed, place.stage) for place in self.left()):
       tasks = scenario.tasks(seed)[: stage + 1]
-      memories = [self._memory(seed, task) for task in tasks]
+      memories = [self._memory(scenario, seed, task) for task in tasks]
       for place in [place for place in self.left() if place[:2] == (seed, stage)]:
         self._learn(scenario, place, memories)
 
-  def _memory(self, seed: int, task: Task) -> np.ndarray:
-    """The memory of a task, made unless it is there: normalised `[classes, n, H, W, C]`."""
+  def _memory(self, scenario: Scenario, seed: int, task: Task) -> Memory:
+    """The memory of a task, made unless it is there."""
     folder = self.memories / f"seed{seed}" / task.name
     make = select if selects(task.memory.method) else condense
     try:
@@ -129,11 +130,13 @@ class Learning:
         with held(Workdir(folder)) as memory:
           memory.check(task.memory.to_dict())
       make(task.memory, folder)
-      return _with_hard_labels(SyntheticSet.load(folder / "synthetic.npz")).decoded()
+      kept = Memory.of(SyntheticSet.load(folder / "synthetic.npz"))
+      scenario.check_memory(kept)
+      return kept
     except UserError as error:
       raise UserError(f"memory in {folder}: {error}") from None
 
-  def _learn(self, scenario: Scenario, place: Place, memories: list[np.ndarray]) -> None:
+  def _learn(self, scenario: Scenario, place: Place, memories: list[Memory]) -> None:
     """Runs a stage, and keeps what it ends with."""
     previous = self._params(place._replace(stage=place.stage - 1)) if place.stage else None
     with (
@@ -219,16 +222,6 @@ class Learning:
       "std": accuracies.std((0, 2)).tolist(),
       "runs": accuracies.mean(2).tolist(),
     }
-
-
-def _with_hard_labels(synthetic: SyntheticSet) -> SyntheticSet:
-  """The set; raises `UserError` if its labels, or its step size, would be lost here."""
-  if synthetic.training() or synthetic.soft_labels is not None:
-    raise UserError(
-      "its set has soft labels or a step size of its own, which learners of several tasks do not "
-      "take; choose a method with hard labels"
-    )
-  return synthetic
 
 
 def _read(file: Path, networks: int) -> dict[str, Any]:

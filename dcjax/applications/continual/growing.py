@@ -1,11 +1,10 @@
 """Classes in steps, and networks that go on learning with a growing last layer (IDC)."""
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from dcjax import data
 from dcjax.applications.continual import stages
+from dcjax.applications.continual.memories import Memory, join
 from dcjax.applications.continual.scenarios import InSteps, Outcome, Place, Wait, learner, tester
 from dcjax.applications.continual.stages import Distillation, Previous
 from dcjax.common.types import Params
@@ -23,14 +22,19 @@ class Growing(InSteps):
     for name in architectures.names(config.evaluation.architectures, config.network):
       learner(self.resolved, self.dataset, name)
 
+  def check_memory(self, memory: Memory) -> None:
+    """See `Scenario`."""
+    memory.check_cross_entropy()
+
   def learn(
-    self, place: Place, memories: list[np.ndarray], previous: Params | None, wait: Wait
+    self, place: Place, memories: list[Memory], previous: Params | None, wait: Wait
   ) -> Outcome:
     """See `Scenario`."""
     dataset = self.seen(place.seed, place.stage)
     network = learner(self.resolved, dataset, place.network)
     layout = experiment.strategy(self.resolved, dataset)
-    settings = evaluation_settings(self.resolved.evaluation)
+    images, labels, asked = join(memories)
+    settings = evaluation_settings(self.resolved.evaluation).asked(asked)
     fields = self.config.continual
     distillation = Distillation(fields.distillation, fields.temperature)
     known = None if previous is None else self._previous(place, previous)
@@ -42,7 +46,6 @@ class Growing(InSteps):
         classes=dataset.num_classes, settings=settings, layout=layout, distillation=distillation,
       )  # fmt: skip
 
-    images, labels = data.as_batch(np.concatenate(memories))
     params = wait(jax.jit(train)(images, labels, place.key(), previous))
     accuracy = wait(tester(network, layout)(params, dataset))
     return Outcome([accuracy.item()], [], params)

@@ -4,13 +4,13 @@ import dataclasses
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from dcjax import data
 from dcjax.applications.continual import fields as config_lib
 from dcjax.applications.continual import stages
+from dcjax.applications.continual.memories import Memory
 from dcjax.applications.continual.scenarios import (
   Outcome,
   Place,
@@ -70,8 +70,12 @@ class Rehearsal:
     """The name of the data set that comes last."""
     return self.datasets[stage].name
 
+  def check_memory(self, memory: Memory) -> None:
+    """See `Scenario`; a learned step size is for a memory alone, and not taken here."""
+    memory.check_cross_entropy()
+
   def learn(
-    self, place: Place, memories: list[np.ndarray], previous: Params | None, wait: Wait
+    self, place: Place, memories: list[Memory], previous: Params | None, wait: Wait
   ) -> Outcome:
     """See `Scenario`."""
     dataset, fields = self.datasets[place.stage], self.config.continual
@@ -87,9 +91,8 @@ class Rehearsal:
     rehearse = partial(
       stages.rehearse, network, settings=settings, layout=layout, distillation=distillation
     )
-    *old, chosen = map(jnp.asarray, memories)
-    memory = jnp.stack(old) if old else None
-    params = wait(jax.jit(rehearse)(dataset, memory, chosen, place.key(), previous=previous))
+    *old, chosen = [(memory.images, memory.labels) for memory in memories]
+    params = wait(jax.jit(rehearse)(dataset, old, chosen, place.key(), previous=previous))
     test = tester(network, layout)
     seen = [self._tested(stage, place.seed) for stage in range(place.stage + 1)]
     accuracies = [wait(test(params, dataset)).item() for dataset in seen]

@@ -1,7 +1,8 @@
 """The scenarios of continual learning: what arrives at each stage, and what is learned from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 
 from dcjax import augment, data, evaluation
 from dcjax.applications.continual import fields as config_lib
+from dcjax.applications.continual.memories import Memory, join
 from dcjax.common.errors import UserError
 from dcjax.common.types import Array, Key, Params
 from dcjax.config import selects
@@ -76,14 +78,17 @@ class Scenario(Protocol):
   def label(self, stage: int) -> str:
     """What a stage is called in a figure."""
 
+  def check_memory(self, memory: Memory) -> None:
+    """Raises `UserError` for a memory with labels that are not learned here."""
+
   def learn(
-    self, place: Place, memories: list[np.ndarray], previous: Params | None, wait: Wait
+    self, place: Place, memories: list[Memory], previous: Params | None, wait: Wait
   ) -> Outcome:
     """Trains and tests what belongs to one stage.
 
     Args:
       place: which.
-      memories: of its task and all before, normalised `[classes, n, H, W, C]` each.
+      memories: of its task and all before.
       previous: the `params` of the previous stage; None at the first one.
       wait: returns arrays once they are computed.
     """
@@ -215,17 +220,23 @@ class GDumb(InSteps):
     super().__init__(config)
     self._evaluation(self.dataset, Keys.from_seed(config.seed))
 
+  def check_memory(self, memory: Memory) -> None:
+    """See `Scenario`: evaluations learn all labels."""
+
   def learn(
-    self, place: Place, memories: list[np.ndarray], previous: Params | None, wait: Wait
+    self, place: Place, memories: list[Memory], previous: Params | None, wait: Wait
   ) -> Outcome:
     """See `Scenario`."""
     del previous
     keys = Keys.from_seed(place.seed)._replace(evaluation=place.key())
-    bound = self._evaluation(self.seen(place.seed, place.stage), keys)
+    images, labels, asked = join(memories)
+    bound = self._evaluation(self.seen(place.seed, place.stage), keys, asked)
     task = experiment.SYNTHETIC, place.network
-    *_, (_, record) = bound.run(task, data.as_batch(np.concatenate(memories)), 0, wait)
+    *_, (_, record) = bound.run(task, (images, labels), 0, wait)
     return Outcome(record["last"], [], None)
 
-  def _evaluation(self, dataset: Dataset, keys: Keys) -> Evaluation:
+  def _evaluation(
+    self, dataset: Dataset, keys: Keys, asked: Mapping[str, Any] = MappingProxyType({})
+  ) -> Evaluation:
     layout = experiment.strategy(self.resolved, dataset)
-    return Evaluation(self.resolved, dataset, layout, keys)
+    return Evaluation(self.resolved, dataset, layout, keys, asked)

@@ -4,7 +4,7 @@ A network goes from stage to stage, and is held to what it said before by distil
 al., 2015; Li and Hoiem, "Learning without forgetting", 2017).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from dcjax.devices.strategy import Strategy
 from dcjax.nn import Network, training
 
 Teach = Callable[[Array, Array], Array]  # see `training.Batching`
+Examples = tuple[Array, Array]  # images and labels
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # of rehearsal, on which the papers say nothing
 
 
@@ -107,7 +108,9 @@ def distilling(
   def teach(images, targets):
     logits, _ = previous.network.apply(previous.params, images)
     if targets.ndim == 1:
-      targets = jax.nn.one_hot(targets, classes + previous.classes)
+      targets = jax.nn.one_hot(targets, classes)
+    if targets.shape[1] == classes:  # CutMix gives them as many columns as there are logits
+      targets = jnp.pad(targets, ((0, 0), (0, previous.classes)))
     soft = jax.nn.softmax(logits / temperature)
     return targets.at[:, classes:].set(distillation.weight * soft)
 
@@ -145,7 +148,7 @@ def learn_memory(
   Args:
     network: what is trained.
     images: of the memory of all classes, normalised `[N, H, W, C]`.
-    labels: int32 `[N]`.
+    labels: int32 `[N]`, or probabilities `[N, classes]`.
     key: of new parameters, the order, the augmentation and CutMix.
     previous: None at the first stage.
     classes: how many it is to know.
@@ -185,8 +188,8 @@ class Mixed:
 def rehearse(
   network: Network,
   dataset: Dataset,
-  memory: Array | None,
-  chosen: Array,
+  old: Sequence[Examples],
+  chosen: Examples,
   key: Key,
   *,
   previous: Params | None,
@@ -203,8 +206,10 @@ def rehearse(
   Args:
     network: what is trained.
     dataset: of this task, whose training split is used.
-    memory: of the tasks before, normalised `[tasks, classes, n, H, W, C]`; None at the first one.
-    chosen: the same of this task, `[classes, n, H, W, C]`.
+    old: the memories of the tasks before, one after another: normalised images
+      `[classes, n, H, W, C]` and labels, int32 `[classes, n]` or probabilities
+      `[classes, n, classes]`; none at the first one.
+    chosen: the memory of this task.
     key: of new parameters, the batches and the augmentation.
     previous: the network's parameters after the previous stage; None at the first one.
     settings: how long, and how fast.
@@ -217,7 +222,7 @@ def rehearse(
   init_key, train_key, tune_key = jax.random.split(key, 3)
   change, block = augment.by_name(settings.augmentation), layout.blocks(settings.batch)
   batching = training.Batching(settings.batch, block, dataset.normalise, change)
-  if previous is None or memory is None:
+  if previous is None:
     params, new = network.init(init_key), (dataset.images, dataset.labels)
     return _train(network, params, *new, train_key, phase=settings.training, batching=batching)
   learner, batching = network, batching._replace(decode=training.identity)
@@ -227,11 +232,13 @@ def rehearse(
     learner, teach = distilling(network, classes, known, distillation)
     batching = batching._replace(teach=teach)
   train = partial(_train, learner, batching=batching)
-  old, old_labels = _as_batch(memory)
-  labels = jnp.concatenate([dataset.labels, old_labels])
-  mixed = Mixed(dataset, old)
-  params = train(previous, mixed, labels, train_key, phase=settings.training)
-  balanced = _as_batch(jnp.concatenate([memory, chosen[None]]))
+  images, old_labels = _as_batch(old)
+  labels = dataset.labels
+  if old_labels.ndim == 2:
+    labels = jax.nn.one_hot(labels, dataset.num_classes, dtype=old_labels.dtype)
+  labels = jnp.concatenate([labels, old_labels])
+  params = train(previous, Mixed(dataset, images), labels, train_key, phase=settings.training)
+  balanced = _as_batch([*old, chosen])
   return train(params, *balanced, tune_key, phase=settings.finetuning)
 
 
@@ -253,8 +260,11 @@ def _train(
   return carry[0]
 
 
-def _as_batch(memory: Array) -> tuple[Array, Array]:
-  """Memories `[tasks, classes, n, H, W, C]` as images `[N, H, W, C]` and labels `[N]`."""
-  tasks, classes, count = memory.shape[:3]
-  labels = jnp.tile(jnp.repeat(jnp.arange(classes), count), tasks)
-  return memory.reshape(-1, *memory.shape[3:]), labels
+def _as_batch(memories: Sequence[Examples]) -> Examples:
+  """Memories of tasks with the same classes as one batch of images, and its labels."""
+
+  def joined(parts):
+    return jnp.concatenate([part.reshape(-1, *part.shape[2:]) for part in parts])
+
+  images, labels = zip(*memories, strict=True)
+  return joined(images), joined(labels)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
@@ -19,6 +20,7 @@ from dcjax.common.files import check_new, expand
 from dcjax.config import presets
 from dcjax.config.numbers import SMALLER
 from dcjax.data.whitened import whiten
+from dcjax.data.zca import VARIANTS
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
 from dcjax.sets.synthetic import SyntheticSet
@@ -29,6 +31,11 @@ _PROTOCOLS = {"pair": "idc", "parts": "tm"}
 _RESULTS = re.compile(r"res_([A-Za-z]+)_")  # res_DM_CIFAR10_ConvNet_10ipc.pt
 _NEAR_CHANCE = 1.3  # times it
 _FAR_BEHIND = 0.7  # of what as many random images give
+# How rough un-whitened images are beside real ones: where `kornia` is named for another variant of
+# CIFAR-10's images, or another one for it, it is 0.55 to 0.58 and 2.7 to 3.1; crops that were
+# enlarged have 0.7, mosaics of small images 2.4.
+_SMOOTH, _ROUGH = 0.62, 2.5
+_REAL = 1000  # images that they are compared with
 
 
 def import_set(
@@ -90,6 +97,8 @@ def import_set(
     },
   }
   synthetic = adopt(found, settled, loaded, whitening, about)
+  if whitening is not None:
+    _check_whitening(synthetic, loaded)
   try:
     synthetic.save(file)
   except OSError as error:
@@ -143,6 +152,31 @@ def _digest(path: Path) -> str:
     except OSError as error:
       raise UserError(f"import: cannot read {file} ({gist(error)}); mend that") from None
   return digest.hexdigest()
+
+
+def _check_whitening(synthetic: SyntheticSet, dataset: data.Dataset) -> None:
+  """Warns where un-whitened images have too little, or too much, of what is fine in real ones.
+
+  Real images of another variant do, but networks may learn from them all the same. What noise a
+  distilled set has is its method's, so that a wrong variant of one may not be seen here.
+  """
+  theirs = _roughness(synthetic.unit_pixels().reshape(-1, *dataset.image_shape))
+  every = max(1, len(dataset.images) // _REAL)
+  ratio = theirs / _roughness(np.asarray(dataset.images[::every]).astype(np.float32))
+  if not _SMOOTH < ratio < _ROUGH:
+    logger.warning(
+      "--whitening: images of %s would be %.2g times as rough as real ones (the squares of the "
+      "differences of neighbouring pixels, beside their variance); is it one of the others, %s?",
+      synthetic.metadata["zca_variant"], ratio,
+      ", ".join(name for name in VARIANTS if name != synthetic.metadata["zca_variant"]),
+    )  # fmt: skip
+
+
+def _roughness(images: np.ndarray) -> float:
+  """How much neighbouring pixels of images `[N, H, W, C]` differ, beside all of an image."""
+  centred = images - images.mean((1, 2, 3), keepdims=True)
+  steps = sum(float(np.square(np.diff(images, axis=axis)).sum()) for axis in (1, 2))
+  return steps / float(np.square(centred).sum())
 
 
 def _check(file: Path, classes: int, data_dir: str, cache_dir: str, epochs: int) -> None:

@@ -125,10 +125,11 @@ def _label_kind(meaning: Meaning, found: Found) -> str:
       raise UserError(f"--labels: {meaning.labels}, but the file has hard labels; leave it out")
     return "hard"
   if meaning.labels == "hard":
-    raise UserError("--labels: hard, but the file has soft ones; give prob, logit or centred")
+    kinds = ", ".join(labels.KINDS[1:])
+    raise UserError(f"--labels: hard, but the file has soft ones; give one of {kinds}")
   values = values.astype(np.float64)
   are_prob = not labels.problem(values, "prob")
-  if meaning.labels in ("logit", "centred") and are_prob:
+  if meaning.labels not in ("", "prob") and are_prob:
     raise UserError(
       f"--labels: {meaning.labels}, but none is below 0 and their sums are 1; give prob"
     )
@@ -136,8 +137,7 @@ def _label_kind(meaning: Meaning, found: Found) -> str:
     return meaning.labels or "prob"
   raise UserError(
     f"--labels: the file has soft labels in [{values.min():.3g}, {values.max():.3g}], which may be "
-    "logits or centred; give logit (DATM) or centred (KIP, FRePo); those that RaT-BPTT learns are "
-    "neither, and cannot be imported"
+    "logits, weights or centred; give logit (DATM), weight (RaT-BPTT) or centred (KIP, FRePo)"
   )
 
 
