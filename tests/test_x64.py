@@ -54,6 +54,8 @@ def key():
     ("idc", {}),
     ("idc", {"training__data": "synthetic", "training__cutmix": 0.5, "distance": "ours"}),
     ("idc", {"training__pretraining": 1, "training__networks": 2, "distance": "cos"}),
+    ("bptt", {"learn": "both", "inner__classes": 4, "inner__per_class": 1, "ipc": 2}),
+    ("bptt", {"inner__optimizer": "sgd", "formation__factor": 2}),
     ("idm", {"formation__name": "learnable"}),
     ("idm", {"formation__name": "multi_scale"}),
     ("idm", {"queue__pretrained": 2, "queue__pretraining": 1, "queue__classes": 0.5}),
@@ -99,17 +101,19 @@ def test_coresets(dataset, method):
   assert chosen.dtype == jnp.int32
 
 
-def test_stages(dataset):
+@pytest.mark.parametrize("soft", [False, True])
+def test_stages(dataset, soft):
   network = network_of("convnet", dataset.image_shape)
   layout = experiment.strategy(tiny(), dataset)
   params = shapes(network.init, key())
-  memory = jnp.zeros((1, 10, 1, *dataset.image_shape), jnp.float32)
+  labels = jnp.full((10, 1, 10), 0.1, jnp.float32) if soft else jnp.zeros((10, 1), jnp.int32)
+  memory = jnp.zeros((10, 1, *dataset.image_shape), jnp.float32), labels
   phase = stages.Phase(2, 0.01)
   rehearsal = stages.Rehearsal(phase, phase, 8, "color_crop_cutout_flip_scale_rotate")
   static = {"layout": layout, "distillation": stages.Distillation(1.0, 2.0)}
   rehearse = partial(stages.rehearse, network, settings=rehearsal, **static)
   shapes(
-    lambda *args: rehearse(*args[:-1], previous=args[-1]), dataset, memory, memory[0], key(), params
+    lambda *args: rehearse(*args[:-1], previous=args[-1]), dataset, [memory], memory, key(), params
   )
   settings = evaluation.EvaluationSettings("idc_continual", 2, "none", 1, 1)
   learn = partial(stages.learn_memory, network, classes=10, settings=settings, **static)
@@ -118,4 +122,4 @@ def test_stages(dataset):
   def learned(images, labels, key, params):
     return learn(images, labels, key, stages.Previous(smaller, params, 5))
 
-  shapes(learned, memory[0, :, 0], jnp.arange(10, dtype=jnp.int32), key(), params)
+  shapes(learned, memory[0][:, 0], labels[:, 0], key(), params)

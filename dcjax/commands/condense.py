@@ -142,7 +142,8 @@ class Run:
     self.iteration, self.total = 0, config.iterations
     self.seconds = seconds
     self.watch = Stopwatch()
-    data.warn_small_classes(dataset, max(config.batch_real, config.ipc))
+    per_class = config_lib.definition(config.method).per_class
+    data.warn_small_classes(dataset, max(config.batch_real if per_class else 1, config.ipc))
 
   def claim(self, longer: bool) -> None:
     """Writes what a run begins with, or its new length."""
@@ -323,8 +324,11 @@ class Run:
     report.save_grid(synthetic, file)
 
   def _synthetic_set(self) -> SyntheticSet:
-    stored = jax.tree.map(processes.to_host, self.state.stored)
-    return experiment.synthetic_set(self.config, self.dataset, stored, iteration=self.iteration)
+    learned = self.state.stored, self.method.labels(self.state)
+    stored, labels = jax.tree.map(processes.to_host, learned)
+    return experiment.synthetic_set(
+      self.config, self.dataset, stored, labels, iteration=self.iteration
+    )
 
   def _summarise(self) -> dict[str, Any]:
     """Writes the set and the summary."""

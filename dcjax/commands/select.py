@@ -144,7 +144,7 @@ class Selection:
 
   def choose(self, wait: Wait) -> SyntheticSet:
     """The chosen images as a set."""
-    method, more = self.config.method, {}
+    method, more = self.config.method, dict[str, Any]()
     if method == RDED:
       return self._of_crops(wait)
     network = self._trained(wait) if method in ("herding", "k_center", "forgetting") else None
@@ -157,9 +157,9 @@ class Selection:
       else:
         chosen, more["selection"] = self._optimal_random(wait)
       images = self.dataset.normalise(jnp.asarray(data.images_at(self.dataset, chosen)))
-    indices = np.asarray(self.dataset.source)[np.asarray(chosen)].tolist()
+    more["indices"] = np.asarray(self.dataset.source)[np.asarray(chosen)].tolist()
     stored = Stored(images, weights={})
-    return experiment.synthetic_set(self.config, self.dataset, stored, indices=indices, **more)
+    return experiment.synthetic_set(self.config, self.dataset, stored, **more)
 
   def _of_crops(self, wait: Wait) -> SyntheticSet:
     """RDED's set, whose crops a teacher has scored."""

@@ -42,6 +42,14 @@ def cores() -> int | None:
   return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
+def memory() -> int | None:
+  """Bytes of a device's memory, or of this machine's where the device has none; None: unknown."""
+  if limit := (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit"):
+    return limit
+  known = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
+  return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else None
+
+
 def processor() -> str:
   """The processor's name, where Linux tells it; else its kind."""
   information = Path("/proc/cpuinfo")

@@ -204,6 +204,7 @@ METHODS = Registry(
     "forgetting": "dcjax.methods.coreset:SELECTION",
     "optimal_random": "dcjax.methods.coreset:SELECTION",
     "rded": "dcjax.methods.rded:RDED",
+    "bptt": "dcjax.methods.bptt:BPTT",
   },
 )
 

@@ -192,9 +192,11 @@ def _teaching(
 
 
 def _optimizer(settings: EvaluationSettings, steps: int) -> optax.GradientTransformation:
-  """SGD with weight decay, its rate cut as the protocol says; or AdamW."""
+  """SGD with weight decay, its rate cut as the protocol says; or Adam, or AdamW."""
   protocol = PROTOCOLS[settings.protocol]
-  if protocol.adamw:
+  if protocol.optimizer == "adam":
+    return training.adam(settings.learning_rate)
+  if protocol.optimizer == "adamw":
     return _adamw(settings, steps)
   fractions, factors = zip(*protocol.cuts, strict=True)
   rates = accumulate(factors, operator.mul, initial=settings.learning_rate)
@@ -217,13 +219,7 @@ def _adamw(settings: EvaluationSettings, steps: int) -> optax.GradientTransforma
 
   decay = PROTOCOLS[settings.protocol].weight_decay
   kernels = partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
-  adamw = optax.adamw(rate, weight_decay=decay, mask=kernels)
-
-  def update(*arguments):
-    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to the number of a step
-      return adamw.update(*arguments)
-
-  return optax.GradientTransformation(adamw.init, update)
+  return training.promoting(optax.adamw(rate, weight_decay=decay, mask=kernels))
 
 
 def batches(settings: EvaluationSettings, count: int) -> tuple[int, int]:

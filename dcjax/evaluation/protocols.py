@@ -48,7 +48,8 @@ class Protocol(NamedTuple):
       mixed with that probability.
     cutmix: `cutmix(kind)`, the probability of CutMix.
     batch_of: `batch_of(kind)`, in place of `batch` where the kind of set is known; None: `batch`.
-    adamw: whether the optimiser is AdamW, whose rate falls along the first half of a cosine.
+    optimizer: 'sgd'; 'adam', at one rate; or 'adamw', whose rate falls along the first half of a
+      cosine.
     temperature: what logits are divided by in the loss.
     teacher: the network, trained on all real images, whose outputs are the labels of each batch as
       networks see it; empty: labels are the set's own.
@@ -63,7 +64,7 @@ class Protocol(NamedTuple):
   augmentation: Callable[[Kind, float], str]
   cutmix: Callable[[Kind], float]
   batch_of: Callable[[Kind], int] | None = None
-  adamw: bool = False
+  optimizer: str = "sgd"
   temperature: float = 1.0
   teacher: str = ""
 
@@ -169,9 +170,36 @@ SOFT = DC._replace(
   epochs=lambda kind, augmentation: 300,
   augmentation=_augmentation_of_soft,
   cutmix=lambda kind: 1.0,
-  adamw=True,
+  optimizer="adamw",
   temperature=20.0,
   teacher="convnet:norm=batch",
+)
+BPTT_STEPS = 3000
+
+
+def _images_of_bptt(kind: Kind) -> int:
+  """All images of a set, taken to be of ten or of a hundred classes."""
+  return kind.decoded * (100 if kind.hundred_classes else 10)
+
+
+def _augmentation_of_bptt(kind: Kind, cutmix: float) -> str:
+  """Flip or rotate; or what a set was made with, if that is neither."""
+  del cutmix
+  names = [name for name in kind.strategy.split("_") if name in ("flip", "rotate")]
+  return "_".join(names) or kind.strategy
+
+
+# Of RaT-BPTT (Feng et al., ICLR 2024): networks are trained as they were when the set was made; the
+# paper has the best accuracy of those after 300, 600, 1000 and 3000 steps.
+BPTT = DC._replace(
+  learning_rate=1e-3,
+  momentum=0.0,
+  weight_decay=0.0,
+  batch=100,
+  cuts=(),
+  epochs=lambda kind, augmentation: max(1, BPTT_STEPS * 100 // max(100, _images_of_bptt(kind))),
+  augmentation=_augmentation_of_bptt,
+  optimizer="adam",
 )
 # By the values of the config field `evaluation.protocol`; DM and IDM evaluate as DSA does.
 PROTOCOLS = {
@@ -184,6 +212,7 @@ PROTOCOLS = {
   "tm": DSA,  # of MTT, TESLA, FTD and DATM, whose sets bring a learning rate
   "idc_continual": IDC_CONTINUAL,
   "soft": SOFT,
+  "bptt": BPTT,
 }
 
 

@@ -73,11 +73,14 @@ class Method(NamedTuple):
     iteration: the steps of one outer iteration. Together their metrics are a dict of scalars that
       holds `loss`; a step that runs more or less than once in each iteration has none.
     check: `check(state)` raises `UserError` for an initial state that is of no use; not for jit.
+    labels: `labels(state)`, the soft labels that it learns, float32 `[classes, ipc, classes]`, of
+      the kind that its definition names; None: labels are hard.
   """
 
   start: tuple[Step, ...]
   iteration: tuple[Step, ...]
   check: Callable[[Any], None] = lambda state: None
+  labels: Callable[[Any], Array | None] = lambda state: None
 
   def init(self, key: Key, dataset: Dataset) -> Any:
     """The initial state; all steps have this key."""

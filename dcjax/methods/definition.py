@@ -36,6 +36,8 @@ class Definition(NamedTuple):
       those that are None, in place.
     smoke: fields of a run that takes seconds, by their dotted names.
     protocol: by which networks are trained on its sets, an entry of `evaluation.PROTOCOLS`.
+    label_kind: of the labels that it learns, if any; an entry of `sets.labels.KINDS`.
+    per_class: whether `batch_real` counts the images of each class, and not of all together.
     unit: `unit(config)`, whether its sets store pixels in [0, 1] and not normalised ones.
     earlier: `earlier(fields)`, what newer fields of it were in a run of an earlier version, whose
       config lacks them, where the default is another now; both by their dotted names.
@@ -46,6 +48,8 @@ class Definition(NamedTuple):
   resolve: Callable[[ConfigDict], None] = lambda config: check_condensation(config)
   smoke: Mapping[str, Any] = SMOKE
   protocol: str = "dsa"
+  label_kind: str = "hard"
+  per_class: bool = True
   unit: Callable[[ConfigDict], bool] = lambda config: False
   earlier: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda fields: {}
 

@@ -98,6 +98,21 @@ def sgd(
   return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(rate, momentum=momentum))
 
 
+def promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+  """An optimiser of optax that raises a number to that of a step, which strict types forbid."""
+
+  def update(*arguments):
+    with jax.numpy_dtype_promotion("standard"):
+      return optimizer.update(*arguments)
+
+  return optax.GradientTransformation(optimizer.init, update)
+
+
+def adam(rate: float, *, under_root: float = 0.0) -> optax.GradientTransformation:
+  """Adam, with what is added to the second moment before its root is taken."""
+  return promoting(optax.adam(rate, eps_root=under_root))
+
+
 def with_averages(
   optimizer: optax.GradientTransformation, moments: Callable[[Params, Array], Params]
 ) -> optax.GradientTransformationExtraArgs:

@@ -235,28 +235,41 @@ def evaluation_network(
 
 
 def synthetic_set(
-  config: ConfigDict, dataset: Dataset, stored: Stored, **more: Any
+  config: ConfigDict,
+  dataset: Dataset,
+  stored: Stored,
+  labels: Array | np.ndarray | None = None,
+  **more: Any,
 ) -> SyntheticSet:
-  """A set with all that is known about it; `more` are further metadata."""
+  """A set with all that is known about it; `labels` are soft, `more` are further metadata."""
   about = {"method": config.method, "config": config.to_dict(), "seed": config.seed}
+  if labels is not None:
+    about["label_kind"] = config_lib.definition(config.method).label_kind
   forming, variant = decoder(config, dataset), config.dataset.zca_variant
-  return set_of(dataset, forming, stored, variant, **about, **more)
+  return set_of(dataset, forming, stored, variant, labels, **about, **more)
 
 
 def set_of(
-  dataset: Dataset, forming: Formation, stored: Stored, zca_variant: str, **about: Any
+  dataset: Dataset,
+  forming: Formation,
+  stored: Stored,
+  zca_variant: str,
+  labels: Array | np.ndarray | None = None,
+  **about: Any,
 ) -> SyntheticSet:
-  """A set of hard labels, with what a dataset and a formation say of it.
+  """A set, with what a dataset and a formation say of it.
 
   Args:
     dataset: that it is of, whitened if networks see it so.
     forming: what the stored images are decoded by.
     stored: them.
     zca_variant: of the whitening, if there is one; an entry of `zca.VARIANTS`.
-    **about: further metadata: `method`, `config`, `seed`, and what else is known.
+    labels: soft ones, if there are any.
+    **about: further metadata: `method`, `config`, `seed`, of soft labels `label_kind`, and what
+      else is known.
   """
   classes, ipc = stored.images.shape[:2]
-  labels = np.repeat(np.arange(classes, dtype=np.int32)[:, None], ipc, axis=1)
+  hard = np.repeat(np.arange(classes, dtype=np.int32)[:, None], ipc, axis=1)
   metadata = {
     "dataset": dataset.name,
     "class_names": list(dataset.class_names),
@@ -270,9 +283,11 @@ def set_of(
     "version": __version__,
     **about,
   }
-  images, weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), stored)
+  (images, weights), soft = jax.tree.map(
+    lambda leaf: np.asarray(leaf, np.float32), (stored, labels)
+  )
   whitening = jax.tree.map(np.asarray, dataset.whitening)
-  return SyntheticSet(images, labels, metadata, weights, whitening)
+  return SyntheticSet(images, hard, metadata, weights, whitening, soft)
 
 
 def image_range(forming: Formation, dataset: Dataset) -> str:

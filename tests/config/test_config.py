@@ -103,7 +103,20 @@ def test_presets_are_the_papers():
 
 @pytest.mark.parametrize(
   "name",
-  ["quickstart", "fast", "dc", "dsa", "dm", "idc", "idm", "imagenet", "coreset", "speech"],
+  [
+    "quickstart",
+    "fast",
+    "dc",
+    "dsa",
+    "dm",
+    "idc",
+    "idm",
+    "rat_bptt",
+    "rded",
+    "imagenet",
+    "coreset",
+    "speech",
+  ],
 )
 def test_smoke_shrinks_every_preset(name):
   config = importlib.import_module(f"dcjax.configs.{name}").get_config("smoke")

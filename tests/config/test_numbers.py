@@ -32,7 +32,7 @@ ZERO = {
   "compute.first_block", "compute.synthetic_block", "compute.memory_limit", "compute.workers",
   "trained.low", "training.steps", "training.weight_decay", "training.pretraining",
   "training.networks", "training.cutmix", "queue.pretrained", "queue.trained", "regularisation",
-  "continual.distillation", "continual.finetuning.iterations",
+  "continual.distillation", "continual.finetuning.iterations", "inner.classes", "window.least",
 }  # fmt: skip
 # Fields whose zero is refused where they are used: by the data, a network or the layout; or that
 # mean nothing until another field is set.

@@ -35,6 +35,7 @@ RUNS = {
   "idc": {"training__pretraining": 2, **QUICK},
   "idc_pool": {"training__pretraining": 1, "training__networks": 2, **QUICK},
   "idm": {"queue__interval": 2, "queue__pretrained": 2, "queue__pretraining": 1},
+  "bptt": {"learn": "both", "window__renew": 2},
 }
 
 

@@ -66,9 +66,9 @@ def adopt(
     about = {**about, "student_lr": _step_size(found.rate)}
   shape = dataset.num_classes, ipc
   stored = Stored(jnp.asarray(images[order].reshape(*shape, *dataset.image_shape), jnp.float32), {})
+  learned = None if soft is None else soft[order].reshape(*shape, -1)
   whitened = dataset.whitened(whitening)
-  synthetic = experiment.set_of(whitened, forming, stored, meaning.whitening, **about)
-  return synthetic._replace(soft_labels=None if soft is None else soft[order].reshape(*shape, -1))
+  return experiment.set_of(whitened, forming, stored, meaning.whitening, learned, **about)
 
 
 def _as_images(found: Found, shape: tuple[int, int, int]) -> np.ndarray:

@@ -27,7 +27,7 @@ from dcjax.sets.synthetic import SyntheticSet
 
 # By layout: who writes it, unless the user or the file's name says so; and how they evaluate.
 _METHODS = {"pair": "idc", "parts": "mtt"}
-_PROTOCOLS = {"pair": "idc", "parts": "tm"}
+_PROTOCOLS = {"pair": "idc", "parts": "tm", "h5": "bptt"}
 _RESULTS = re.compile(r"res_([A-Za-z]+)_")  # res_DM_CIFAR10_ConvNet_10ipc.pt
 _NEAR_CHANCE = 1.3  # times it
 _FAR_BEHIND = 0.7  # of what as many random images give

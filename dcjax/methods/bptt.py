@@ -1,0 +1,357 @@
+"""RaT-BPTT: truncated backpropagation through training (Feng, Vedantam and Kempe, ICLR 2024).
+
+Synthetic images S, `[classes, ipc, H, W, C]`, and perhaps soft labels Y of them, are moved against
+the gradient of the loss that a network has on real images once it was trained on S. The gradient
+goes through the last W steps of that training alone, whose place is drawn at random. In each
+iteration (numbers of our own):
+
+  1  now and then: draw how many steps come before the window
+  2  theta: a network, drawn anew, and the state of its optimiser
+  3  train theta on S so many steps, which are constants then
+  4  train it W more steps, each on images of S drawn anew and augmented
+  5  loss: the cross-entropy of a batch of real images, augmented, at the last theta
+  6  shorten the gradient to at most twice the moving average of its norm
+  7  move S and Y by Adam; labels stay at least zero
+
+W steps out of W are backpropagation through all of a training; then nothing is truncated. Only
+theta and the optimiser's state of each step of the window are kept, all else is computed again
+when the gradient needs it.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from dcjax.common import environment
+from dcjax.common.errors import UserError, check_least, check_name
+from dcjax.common.types import Array, Key, Params
+from dcjax.config.datasets import default_strategy
+from dcjax.data import Dataset, base_name
+from dcjax.devices.strategy import Strategy
+from dcjax.methods import RATE_WEIGHTS, Method, Step, first_half, initialiser
+from dcjax.methods.definition import (
+  SMOKE,
+  Augmenting,
+  Definition,
+  by_rule,
+  check_condensation,
+  check_rate,
+  condensation,
+  from_fields,
+)
+from dcjax.methods.setup import Setup, setup
+from dcjax.nn import Network
+from dcjax.nn.training import adam, cross_entropy, in_blocks
+from dcjax.sets.formation import Stored
+
+LEARN = ("images", "labels", "both")
+OPTIMIZERS = ("adam", "sgd")
+MOST = 2.0  # of a gradient's norm, beside its moving average (line 6)
+DECAY = 0.9  # of that average
+# Added to the second moment of Adam: where a gradient is zero, the derivative of the root is not
+# finite without it. A hundred millionth of the steps that matter.
+UNDER_ROOT = 1e-16
+
+
+class Inner(NamedTuple):
+  """How networks are trained on the set (authors' code)."""
+
+  optimizer: str = "adam"  # or 'sgd', without momentum
+  lr: float = 1e-3
+  per_class: int = 10  # images of each class in a step, at random; all if there are fewer
+  classes: int = 0  # of which a step takes images, at random; 0: all
+
+
+class Window(NamedTuple):
+  """The part of a training that the gradient goes through."""
+
+  length: int = 60  # W, steps
+  steps: int = 200  # of the longest training, the window being its end
+  least: int = 0  # steps before the window at least, where that is drawn
+  moving: bool = True  # whether its place is drawn; else it is the end of the longest training
+  # Iterations from one draw to the next; None: those that take as many real images as there are
+  # (authors' code)
+  renew: int = by_rule(int)
+
+
+class BPTTSettings(NamedTuple):
+  """RaT-BPTT's hyper-parameters."""
+
+  ipc: int = 1  # images per class
+  init: str = "noise"  # of which each image is brought to norm one (authors' code)
+  batch_real: int = 5000  # real images of the loss, of all classes together
+  lr_image: float = 1e-3  # of Adam
+  learn: str = "images"  # or 'labels', of images that stay, or 'both'
+  lr_label: float = by_rule(float)  # of Adam; None: that of images
+  inner: Inner = Inner()
+  window: Window = Window()
+
+
+class BPTTState(NamedTuple):
+  """What RaT-BPTT carries from one iteration to the next."""
+
+  stored: Stored  # images [classes, ipc, H, W, C] float32, and a learnable formation's weights
+  labels: Array | None  # [classes, ipc, classes] float32; None: they are not learned
+  optimizer: Any  # Adam's moments of both
+  before: Array  # int32, steps before the window
+  norm: Array  # float32, the moving average of the gradient's norm; below zero: none yet
+
+
+def bptt(setup: Setup, settings: BPTTSettings) -> Method:
+  """Truncated backpropagation through training.
+
+  Args:
+    setup: the network, drawn anew in every iteration; layout, augmentations and formation.
+    settings: hyper-parameters; `window.renew` and `lr_label` are numbers.
+
+  Returns:
+    The method; its metrics are `loss`, the cross-entropy of the real batch, `accuracy` on it,
+    `before`, the steps before the window, and `norm`, that of the gradient.
+  """
+  network, strategy, augmentations, formation = setup
+  inner, window = settings.inner, settings.window
+  optimizer, network_optimizer = _outer(settings), _inner(inner)
+
+  def begin(state: Any, dataset: Dataset, indices: Any, key: Key, number: Array):
+    stored = state.stored
+    if settings.init == "noise":
+      norms = jnp.sqrt(jnp.square(stored.images).sum((2, 3, 4), keepdims=True))
+      stored = stored._replace(images=stored.images / norms)
+    labels = None
+    if settings.learn != "images":
+      classes, ipc = stored.images.shape[:2]
+      labels = jnp.repeat(jnp.eye(classes, dtype=jnp.float32)[:, None], ipc, axis=1)
+    moments, before = optimizer.init((stored, labels)), jnp.int32(window.steps - window.length)
+    return BPTTState(stored, labels, moments, before, jnp.float32(-1)), {}
+
+  def place(before: Array, dataset: Dataset, indices: Any, key: Key, number: Array):
+    if not window.moving:
+      return before, {}
+    longest = window.steps - window.length
+    drawn = jax.random.randint(_keys(key)[0], (), window.least, longest + 1)
+    return drawn.astype(jnp.int32), {}  # 1
+
+  def view(state: BPTTState, key: Key):
+    return state.before, lambda before: state._replace(before=before)
+
+  def draw(dataset: Dataset, key: Key, number: Array) -> Array:
+    count = dataset.labels.shape[0]
+    order = jax.random.permutation(_keys(key)[1], count)
+    return order[: settings.batch_real].astype(jnp.int32)
+
+  def descend(state: BPTTState, dataset: Dataset, indices: Array, key: Key, number: Array):
+    _, _, init_key, train_key, omega = _keys(key)
+    train = partial(_train, setup, inner, network_optimizer, dataset, train_key)
+    params = network.init(init_key)  # 2
+    theta = params, network_optimizer.init(params)
+    learned = state.stored, state.labels
+    theta = jax.lax.fori_loop(  # 3
+      0, state.before, lambda number, theta: train(learned, theta, number), theta
+    )
+    real = augmentations.real(omega, dataset.normalise(dataset.images[indices]))
+    labels = dataset.labels[indices]
+    block = len(real) if network.batch_norm else strategy.blocks(len(real))
+
+    def loss(learned):
+      @jax.checkpoint
+      def step(theta, number):
+        return train(learned, theta, state.before + number), None
+
+      (params, _), _ = jax.lax.scan(step, theta, jnp.arange(window.length, dtype=jnp.int32))  # 4
+      logits = in_blocks(lambda images: network.apply(params, images)[0], real, block=block)
+      right = (logits.argmax(-1) == labels).mean(dtype=jnp.float32)
+      return cross_entropy(logits, labels).mean(), right  # 5
+
+    (value, right), gradients = jax.value_and_grad(loss, has_aux=True)(learned)
+    gradients, norm, average = shorten(gradients, state.norm)  # 6
+    updates, moments = optimizer.update(gradients, state.optimizer, learned)  # 7
+    stored, labels = optax.apply_updates(learned, updates)
+    if labels is not None:
+      labels = jnp.maximum(labels, 0)
+    metrics = {"loss": value, "accuracy": right, "before": state.before, "norm": norm}
+    return BPTTState(stored, labels, moments, state.before, average), metrics
+
+  return Method(
+    start=(
+      initialiser(
+        optax.identity(),
+        ipc=settings.ipc, init=settings.init, formation=formation, key_of=first_half,
+      ),
+      Step(begin),
+    ),
+    iteration=(Step(place, every=window.renew, view=view), Step(descend, draw)),
+    labels=lambda state: state.labels,
+  )  # fmt: skip
+
+
+def _keys(key: Key) -> Key:
+  """Of the window's place, the real batch, the network, its training, and omega of real images."""
+  return jax.random.split(key, 5)
+
+
+def _train(
+  setup: Setup,
+  inner: Inner,
+  optimizer: optax.GradientTransformation,
+  dataset: Dataset,
+  key: Key,
+  learned: tuple[Stored, Array | None],
+  theta: tuple[Params, Any],
+  number: Array,
+) -> tuple[Params, Any]:
+  """One step of a network, `(params, optimizer state)`, on a set."""
+  (stored, soft), network, formation = learned, setup.network, setup.formation
+  batch_key, omega = jax.random.split(jax.random.fold_in(key, number))
+  images = formation.decode_classes(stored, dataset.whitening)
+  classes, count = images.shape[:2]
+  chosen, of = choose(batch_key, classes, count, inner)
+  batch = setup.augmentations.synthetic(omega, images[chosen, of])
+  labels = chosen
+  if soft is not None:
+    labels = soft[chosen, jnp.asarray(formation.origins(stored.images.shape[1]))[of]]
+  params, state = theta
+
+  def loss(params):
+    return cross_entropy(network.apply(params, batch)[0], labels).mean()
+
+  updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+  return optax.apply_updates(params, updates), state
+
+
+def choose(key: Key, classes: int, count: int, inner: Inner) -> tuple[Array, Array]:
+  """Which images of a set a step takes: as many of each of some classes, none twice.
+
+  Args:
+    key: of the draw.
+    classes: of the set.
+    count: images of a class, as networks see them.
+    inner: says how many of what.
+
+  Returns:
+    The class and the number in the class of each, int32 `[N]` both.
+  """
+  some, each = min(inner.classes or classes, classes), min(inner.per_class, count)
+  class_key, image_key = jax.random.split(key)
+  chosen = jnp.arange(classes, dtype=jnp.int32)
+  if some < classes:
+    chosen = jax.random.permutation(class_key, chosen)[:some]
+  of = jnp.tile(jnp.arange(count, dtype=jnp.int32), (some, 1))
+  if each < count:
+    of = jax.random.permutation(image_key, of, axis=1, independent=True)[:, :each]
+  return jnp.repeat(chosen, each), of.reshape(-1)
+
+
+def shorten(gradients: Any, average: Array) -> tuple[Any, Array, Array]:
+  """A gradient that is not much longer than those before it (line 6).
+
+  Args:
+    gradients: a tree.
+    average: of the norms before; below zero: there are none.
+
+  Returns:
+    The gradient, of norm at most `MOST` times the new average; its norm before; and that average.
+  """
+  norm = optax.tree.norm(gradients)
+  average = jnp.where(average < 0, norm, DECAY * average + (1 - DECAY) * norm)
+  scale = jnp.minimum(1, MOST * average / jnp.maximum(norm, jnp.finfo(jnp.float32).tiny))
+  return jax.tree.map(lambda leaf: leaf * scale, gradients), norm, average
+
+
+def _outer(settings: BPTTSettings) -> optax.GradientTransformation:
+  """Adam for what is learned; all else stays."""
+  still = optax.set_to_zero()
+  rules = {
+    "images": still if settings.learn == "labels" else adam(settings.lr_image),
+    "weights": optax.rmsprop(RATE_WEIGHTS),
+    "labels": still if settings.learn == "images" else adam(settings.lr_label),
+  }
+  of_learned: Any = (Stored("images", "weights"), "labels")  # type: ignore[arg-type]
+  return optax.partition(rules, of_learned)
+
+
+def _inner(inner: Inner) -> optax.GradientTransformation:
+  if inner.optimizer == "sgd":
+    return optax.sgd(inner.lr)
+  return adam(inner.lr, under_root=UNDER_ROOT)
+
+
+# --- As configs and commands know it -----------------------------------------------------------
+
+
+def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
+  settings, bound = from_fields(BPTTSettings(), config), setup(config, dataset, layout)
+  _check_memory(settings, bound.network)
+  renew = settings.window.renew or max(1, -(-len(dataset.labels) // settings.batch_real))
+  return bptt(bound, settings._replace(window=settings.window._replace(renew=renew)))
+
+
+def _check_memory(settings: BPTTSettings, network: Network) -> None:
+  """Raises `UserError` for a window whose networks alone take more memory than there is."""
+
+  def theta(key):
+    params = network.init(key)
+    return params, _inner(settings.inner).init(params)
+
+  leaves = jax.tree.leaves(jax.eval_shape(theta, jax.random.key(0)))
+  size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+  kept, there = settings.window.length * size, environment.memory()
+  if there is not None and kept > there:
+    most = there // size
+    raise UserError(
+      f"window.length: {settings.window.length} steps keep as many networks of {size:,} bytes, "
+      f"{kept / 2**30:.3g} GiB, but there are {there / 2**30:.3g}; give less than {most}"
+    )
+
+
+def _resolve(config: ConfigDict) -> None:
+  check_name("learn", config.learn, LEARN)
+  if config.lr_label is None:
+    config.lr_label = config.lr_image
+  check_rate("lr_label", config.lr_label, "0.0003 or 0.001")
+  if config.learn == "labels" and config.init == "noise":
+    raise UserError("learn: 'labels' of noise; set init=real, or learn=both")
+  _resolve_training(config.inner, config.window)
+  if config.dsa.strategy is None:
+    names = default_strategy(base_name(config.dataset.name)).split("_")
+    config.dsa.strategy = "_".join(name for name in names if name in ("flip", "rotate"))
+  check_condensation(config, lr_image="0.0003 or 0.001")
+
+
+def _resolve_training(inner: ConfigDict, window: ConfigDict) -> None:
+  check_name("inner.optimizer", inner.optimizer, OPTIMIZERS)
+  check_rate("inner.lr", inner.lr, "0.001")
+  check_least("inner.per_class", inner.per_class, 1)
+  check_least("inner.classes", inner.classes, 0)
+  check_least("window.length", window.length, 1)
+  if window.length > window.steps:
+    raise UserError(
+      f"window.length: {window.length} is more than the window.steps={window.steps} of a training; "
+      "lower it"
+    )
+  if not 0 <= window.least <= window.steps - window.length:
+    raise UserError(
+      f"window.least: {window.least} is not within the {window.steps - window.length} steps that a "
+      "window may come after; lower it"
+    )
+  if window.renew is not None:
+    check_least("window.renew", window.renew, 1)
+
+
+BPTT = Definition(
+  fields=lambda: condensation(
+    BPTTSettings(),
+    iterations=20_000,
+    checkpoint_every=100,
+    dsa=Augmenting(scheme="independent"),
+  ),
+  build=_build,
+  resolve=_resolve,
+  smoke=SMOKE | {"window.length": 2, "window.steps": 4},
+  protocol="bptt",
+  label_kind="weight",
+  per_class=False,
+)
