@@ -13,11 +13,12 @@ iteration (numbers of our own):
   6  shorten the gradient to at most twice the moving average of its norm
   7  move S and Y by Adam; labels stay at least zero
 
-W steps out of W are backpropagation through all of a training; then nothing is truncated. Only
-theta and the optimiser's state of each step of the window are kept, all else is computed again
-when the gradient needs it.
+W steps out of W are backpropagation through all of a training; then nothing is truncated. Of the
+window only theta and the optimiser's state are kept, all else is computed again when the gradient
+needs it (see `unroll`).
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -44,6 +45,7 @@ from dcjax.methods.definition import (
   from_fields,
 )
 from dcjax.methods.setup import Setup, setup
+from dcjax.methods.unroll import kept, segment_for, unroll
 from dcjax.nn import Network
 from dcjax.nn.training import adam, cross_entropy, in_blocks
 from dcjax.sets.formation import Stored
@@ -76,6 +78,9 @@ class Window(NamedTuple):
   # Iterations from one draw to the next; None: those that take as many real images as there are
   # (authors' code)
   renew: int = by_rule(int)
+  # Steps between two networks that are kept for the gradient; more need less memory, and compute
+  # each step once more. None: 1 where all take a GiB at most, else the root of the length
+  segment: int = by_rule(int)
 
 
 class BPTTSettings(NamedTuple):
@@ -106,7 +111,7 @@ def bptt(setup: Setup, settings: BPTTSettings) -> Method:
 
   Args:
     setup: the network, drawn anew in every iteration; layout, augmentations and formation.
-    settings: hyper-parameters; `window.renew` and `lr_label` are numbers.
+    settings: hyper-parameters, all of them numbers.
 
   Returns:
     The method; its metrics are `loss`, the cross-entropy of the real batch, `accuracy` on it,
@@ -157,11 +162,10 @@ def bptt(setup: Setup, settings: BPTTSettings) -> Method:
     block = len(real) if network.batch_norm else strategy.blocks(len(real))
 
     def loss(learned):
-      @jax.checkpoint
       def step(theta, number):
-        return train(learned, theta, state.before + number), None
+        return train(learned, theta, state.before + number)
 
-      (params, _), _ = jax.lax.scan(step, theta, jnp.arange(window.length, dtype=jnp.int32))  # 4
+      params, _ = unroll(step, theta, window.length, window.segment)  # 4
       logits = in_blocks(lambda images: network.apply(params, images)[0], real, block=block)
       right = (logits.argmax(-1) == labels).mean(dtype=jnp.float32)
       return cross_entropy(logits, labels).mean(), right  # 5
@@ -284,13 +288,13 @@ def _inner(inner: Inner) -> optax.GradientTransformation:
 
 def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   settings, bound = from_fields(BPTTSettings(), config), setup(config, dataset, layout)
-  _check_memory(settings, bound.network)
   renew = settings.window.renew or max(1, -(-len(dataset.labels) // settings.batch_real))
-  return bptt(bound, settings._replace(window=settings.window._replace(renew=renew)))
+  window = settings.window._replace(renew=renew, segment=_segment(settings, bound.network))
+  return bptt(bound, settings._replace(window=window))
 
 
-def _check_memory(settings: BPTTSettings, network: Network) -> None:
-  """Raises `UserError` for a window whose networks alone take more memory than there is."""
+def _segment(settings: BPTTSettings, network: Network) -> int:
+  """Steps of a segment; raises `UserError` if the networks alone take more memory than there is."""
 
   def theta(key):
     params = network.init(key)
@@ -298,13 +302,16 @@ def _check_memory(settings: BPTTSettings, network: Network) -> None:
 
   leaves = jax.tree.leaves(jax.eval_shape(theta, jax.random.key(0)))
   size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-  kept, there = settings.window.length * size, environment.memory()
-  if there is not None and kept > there:
-    most = there // size
+  length = settings.window.length
+  segment = settings.window.segment or segment_for(length, size)
+  taken, there = kept(length, segment) * size, environment.memory()
+  if there is not None and taken > there:
     raise UserError(
-      f"window.length: {settings.window.length} steps keep as many networks of {size:,} bytes, "
-      f"{kept / 2**30:.3g} GiB, but there are {there / 2**30:.3g}; give less than {most}"
+      f"window.length: {length} steps keep {kept(length, segment)} networks of {size:,} bytes, "
+      f"{taken / 2**30:.3g} GiB, but there are {there / 2**30:.3g}; lower it, or set "
+      f"window.segment={max(1, math.isqrt(length))}"
     )
+  return segment
 
 
 def _resolve(config: ConfigDict) -> None:
@@ -337,8 +344,9 @@ def _resolve_training(inner: ConfigDict, window: ConfigDict) -> None:
       f"window.least: {window.least} is not within the {window.steps - window.length} steps that a "
       "window may come after; lower it"
     )
-  if window.renew is not None:
-    check_least("window.renew", window.renew, 1)
+  for field in ("renew", "segment"):
+    if window[field] is not None:
+      check_least(f"window.{field}", window[field], 1)
 
 
 BPTT = Definition(

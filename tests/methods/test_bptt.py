@@ -24,8 +24,9 @@ from tests.runs import tiny
 
 CLASSES, LAYOUT = 10, Strategy(image_block=8)
 SGD, ADAM = Inner("sgd", 0.5, 2), Inner("adam", 0.05, 2)
-WHOLE = Window(length=4, steps=4, renew=1)
-LAST = Window(2, 5, moving=False, renew=1)
+WHOLE = Window(length=4, steps=4, renew=1, segment=1)
+SEGMENTS = Window(length=5, steps=5, renew=1, segment=2)
+LAST = Window(2, 5, moving=False, renew=1, segment=1)
 FLIPS = augment.augmentations(scheme="independent", strategy="rotate_scale")
 
 
@@ -87,11 +88,17 @@ def by_hand(of, learned, dataset, key, before, params, augmentations=FLIPS):
   return cross_entropy(network.apply(params, real)[0], dataset.labels[chosen])
 
 
-@pytest.mark.parametrize("learn", ["images", "both"])
 @pytest.mark.parametrize(
-  "inner", [SGD, ADAM, Inner("adam", 0.05, 1, 3)], ids=["sgd", "adam", "few"]
+  ("inner", "window", "learn"),
+  [
+    (SGD, WHOLE, "images"),
+    (ADAM, WHOLE, "both"),
+    (SGD, LAST, "both"),
+    (SGD, SEGMENTS, "both"),
+    (Inner("adam", 0.05, 1, 3), LAST, "images"),
+  ],
+  ids=["sgd", "adam", "truncated", "segments", "few"],
 )
-@pytest.mark.parametrize("window", [WHOLE, Window(2, 5, moving=False, renew=1)], ids=str)
 def test_an_iteration_is_that_of_a_training_step_by_step(dataset, inner, window, learn):
   of, key = settings(inner, window, learn=learn), jax.random.key(3)
   method = bound(of)
@@ -148,7 +155,7 @@ def test_the_gradient_is_that_of_finite_differences(dataset, inner):
 
 
 def test_no_window_no_gradient(dataset):
-  method = bound(settings(window=Window(0, 3, renew=1)))
+  method = bound(settings(window=Window(0, 3, renew=1, segment=1)))
   state = jax.jit(method.init)(jax.random.key(1), dataset)
   new, metrics = jax.jit(method.update)(state, dataset, jax.random.key(2), 0)
   assert metrics["norm"] == 0 and metrics["loss"] > 0
@@ -166,7 +173,7 @@ def test_images_of_a_training_that_adam_does_not_move(dataset):
 
 
 def test_the_window_moves_now_and_then(dataset):
-  window = Window(length=1, steps=6, least=2, renew=3)
+  window = Window(length=1, steps=6, least=2, renew=3, segment=1)
   method = bound(settings(window=window))
   state, update, found = (
     jax.jit(method.init)(jax.random.key(1), dataset),
@@ -252,6 +259,7 @@ def test_learned_labels_are_in_the_file_and_a_kill_loses_nothing(tmp_path, monke
     ({"window__length": 9}, "window.length: 9 is more than the window.steps=4"),
     ({"window__least": 3}, "window.least: 3 is not within the 2 steps"),
     ({"window__renew": 0}, "window.renew: 0"),
+    ({"window__segment": -1}, "window.segment: -1"),
     ({"inner__optimizer": "lamb"}, "inner.optimizer: unknown 'lamb'"),
     ({"inner__lr": float("nan")}, "inner.lr: nan"),
     ({"lr_label": 0.0}, "lr_label: 0.0 is not a positive number"),
@@ -263,9 +271,11 @@ def test_fields_that_make_no_sense(changes, message, tmp_path):
 
 
 def test_a_window_that_does_not_fit_in_memory(monkeypatch, tmp_path):
-  monkeypatch.setattr(environment, "memory", lambda: 2**20)
-  with pytest.raises(UserError, match=r"window.length: 2000 steps keep .* GiB, but"):
-    condense(tiny("bptt", window__length=2000, window__steps=2000), tmp_path)
+  monkeypatch.setattr(environment, "memory", lambda: 2**16)
+  with pytest.raises(
+    UserError, match=r"window.length: 9999 steps .* GiB, .*segment=99"
+  ):
+    condense(tiny("bptt", window__length=9999, window__steps=9999), tmp_path)
 
 
 def test_the_protocol_takes_3000_steps_of_adam():
