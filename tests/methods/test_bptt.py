@@ -262,6 +262,7 @@ def test_learned_labels_are_in_the_file_and_a_kill_loses_nothing(tmp_path, monke
     ({"window__segment": -1}, "window.segment: -1"),
     ({"inner__optimizer": "lamb"}, "inner.optimizer: unknown 'lamb'"),
     ({"inner__lr": float("nan")}, "inner.lr: nan"),
+    ({"inner__under_root": 0.0}, "inner.under_root: 0.0"),
     ({"lr_label": 0.0}, "lr_label: 0.0 is not a positive number"),
   ],
 )
@@ -272,9 +273,7 @@ def test_fields_that_make_no_sense(changes, message, tmp_path):
 
 def test_a_window_that_does_not_fit_in_memory(monkeypatch, tmp_path):
   monkeypatch.setattr(environment, "memory", lambda: 2**16)
-  with pytest.raises(
-    UserError, match=r"window.length: 9999 steps .* GiB, .*segment=99"
-  ):
+  with pytest.raises(UserError, match=r"window.length: 9999 steps .* GiB, .*segment=99"):
     condense(tiny("bptt", window__length=9999, window__steps=9999), tmp_path)
 
 
