@@ -1,6 +1,7 @@
 """Comparisons: one budget for all rows, differences, scores, going on, what is refused."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -104,6 +105,7 @@ def test_scores_are_of_fractions_and_shown_with_their_parts(finished):
   text = (folder / "table.md").read_text()
   assert f"{score['lrs']:.4f}" in text and f"{score['hard_label_recovery']:.4f}" in text
   assert "fgsm (%)" in text and "less random" in text
+  assert re.search(r"batches of \d+ with hard labels and \d+ with soft labels; equal", text)
   assert (folder / "figure.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -167,9 +167,11 @@ def text(content: dict[str, Any]) -> str:
 
 def _legend(content: dict[str, Any]) -> str:
   of, row = content["of"], content["rows"][0]
+  sizes = {each["labels"]: each["batch"] for each in content["rows"]}
+  batches = " and ".join(f"{size} with {kind} labels" for kind, size in sizes.items())
   lines = [
     f"Network {row['network']}, {of['networks']} on each set and on each of {of['draws']} draws of "
-    f"a control; batches of {row['batch']}; equal {of['equal']}.",
+    f"a control; batches of {batches}; equal {of['equal']}.",
     "Accuracies: mean ± deviation over networks (± over draws). Last: after the last step. Best: "
     "of the checks on the test images, for each network.",
     "Less: the difference to a control and its 95 % interval (Welch).",
