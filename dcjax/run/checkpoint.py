@@ -1,7 +1,6 @@
 """Checkpoints of a run, by Orbax: written atomically, and checked when they are read."""
 
 import errno
-import hashlib
 import itertools
 import os
 import shutil
@@ -9,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
+from dcjax.common.digests import sha256
 from dcjax.common.errors import UserError
 from dcjax.common.files import sync
 from dcjax.devices import processes
@@ -134,10 +133,7 @@ class Checkpoints:
 
 def digest(state: Any) -> str:
   """A fingerprint of all arrays of a state."""
-  fingerprint = hashlib.sha256()
-  for leaf in jax.tree.leaves(state):
-    fingerprint.update(np.ascontiguousarray(processes.to_host(leaf)).tobytes())
-  return fingerprint.hexdigest()
+  return sha256(map(processes.to_host, jax.tree.leaves(state)))
 
 
 def _unused(folder: Path) -> Path:
