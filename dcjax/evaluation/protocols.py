@@ -101,15 +101,20 @@ def _cutmix_of_idc(kind: Kind) -> float:
   return cutmix_of_idc(kind.dataset, tiles=kind.decoded > kind.ipc)
 
 
+def _some(strategy: str, *names: str) -> str:
+  """Those of some transforms that a strategy has, joined as one."""
+  having = strategy.split("_")
+  return "_".join(name for name in names if name in having)
+
+
 def _augmentation_of_idc(kind: Kind, cutmix: float) -> str:
   """Flip and colours always, then one of the others; cutout too where there is no CutMix."""
   if is_imagenet(kind.dataset):
     return "idc_imagenet"
   if kind.dataset == "speech":
     return "none"
-  names = kind.strategy.split("_")
-  always = "_".join(name for name in ("flip", "color") if name in names)
-  one = "_".join(name for name in ("crop", "scale", "rotate") if name in names)
+  always = _some(kind.strategy, "flip", "color")
+  one = _some(kind.strategy, "crop", "scale", "rotate")
   uncut = cutmix or (kind.dataset == "mnist" and kind.decoded > kind.ipc)
   return f"sequence:{always},one:{one}" + ("" if uncut else ",sequence:cutout")
 
@@ -174,19 +179,18 @@ SOFT = DC._replace(
   temperature=20.0,
   teacher="convnet:norm=batch",
 )
-BPTT_STEPS = 3000
+BPTT_STEPS, BPTT_BATCH = 3000, 100
 
 
-def _images_of_bptt(kind: Kind) -> int:
-  """All images of a set, taken to be of ten or of a hundred classes."""
-  return kind.decoded * (100 if kind.hundred_classes else 10)
+def _epochs_of_bptt(kind: Kind, augmentation: str) -> int:
+  del augmentation
+  images = kind.decoded * (100 if kind.hundred_classes else 10)  # as if there were so many classes
+  return max(1, BPTT_STEPS * BPTT_BATCH // max(BPTT_BATCH, images))
 
 
-def _augmentation_of_bptt(kind: Kind, cutmix: float) -> str:
-  """Flip or rotate; or what a set was made with, if that is neither."""
-  del cutmix
-  names = [name for name in kind.strategy.split("_") if name in ("flip", "rotate")]
-  return "_".join(names) or kind.strategy
+def flip_rotate(strategy: str) -> str:
+  """What RaT-BPTT augments by of the transforms of DSA; empty if a strategy has neither."""
+  return _some(strategy, "flip", "rotate")
 
 
 # Of RaT-BPTT (Feng et al., ICLR 2024): networks are trained as they were when the set was made; the
@@ -195,10 +199,11 @@ BPTT = DC._replace(
   learning_rate=1e-3,
   momentum=0.0,
   weight_decay=0.0,
-  batch=100,
+  batch=BPTT_BATCH,
   cuts=(),
-  epochs=lambda kind, augmentation: max(1, BPTT_STEPS * 100 // max(100, _images_of_bptt(kind))),
-  augmentation=_augmentation_of_bptt,
+  epochs=_epochs_of_bptt,
+  # What a set was made with, if that is neither flip nor rotate
+  augmentation=lambda kind, cutmix: flip_rotate(kind.strategy) or kind.strategy,
   optimizer="adam",
 )
 # By the values of the config field `evaluation.protocol`; DM and IDM evaluate as DSA does.

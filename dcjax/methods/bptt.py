@@ -18,7 +18,6 @@ window only theta and the optimiser's state are kept, all else is computed again
 needs it (see `unroll`).
 """
 
-import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,6 +32,7 @@ from dcjax.common.types import Array, Key, Params
 from dcjax.config.datasets import default_strategy
 from dcjax.data import Dataset, base_name
 from dcjax.devices.strategy import Strategy
+from dcjax.evaluation.protocols import flip_rotate
 from dcjax.methods import RATE_WEIGHTS, Method, Step, first_half, initialiser
 from dcjax.methods.definition import (
   SMOKE,
@@ -45,11 +45,13 @@ from dcjax.methods.definition import (
   from_fields,
 )
 from dcjax.methods.setup import Setup, setup
-from dcjax.methods.unroll import kept, segment_for, unroll
+from dcjax.methods.unroll import fewest, kept, segment_for, unroll
 from dcjax.nn import Network
 from dcjax.nn.training import adam, cross_entropy, in_blocks
 from dcjax.sets.formation import Stored
 
+# Images as networks see them `[classes, n, H, W, C]`; soft labels `[classes, n, classes]`, if any
+Examples = tuple[Array, Array | None]
 LEARN = ("images", "labels", "both")
 OPTIMIZERS = ("adam", "sgd")
 MOST = 2.0  # of a gradient's norm, beside its moving average (line 6)
@@ -150,22 +152,31 @@ def bptt(setup: Setup, settings: BPTTSettings) -> Method:
     order = jax.random.permutation(_keys(key)[1], count)
     return order[: settings.batch_real].astype(jnp.int32)
 
+  def examples(learned: tuple[Stored, Array | None], dataset: Dataset) -> Examples:
+    """What networks are trained on, and soft labels of it."""
+    stored, labels = learned
+    images = formation.decode_classes(stored, dataset.whitening)
+    return images, None if labels is None else labels[:, formation.origins(stored.images.shape[1])]
+
   def descend(state: BPTTState, dataset: Dataset, indices: Array, key: Key, number: Array):
     _, _, init_key, train_key, omega = _keys(key)
-    train = partial(_train, setup, inner, network_optimizer, dataset, train_key)
+    train = partial(_train, setup, inner, network_optimizer, train_key)
     params = network.init(init_key)  # 2
     theta = params, network_optimizer.init(params)
     learned = state.stored, state.labels
+    constant = examples(learned, dataset)
     theta = jax.lax.fori_loop(  # 3
-      0, state.before, lambda number, theta: train(learned, theta, number), theta
+      0, state.before, lambda number, theta: train(constant, theta, number), theta
     )
     real = augmentations.real(omega, dataset.normalise(dataset.images[indices]))
     labels = dataset.labels[indices]
     block = len(real) if network.batch_norm else strategy.blocks(len(real))
 
     def loss(learned):
+      decoded = examples(learned, dataset)
+
       def step(theta, number):
-        return train(learned, theta, state.before + number)
+        return train(decoded, theta, state.before + number)
 
       params, _ = unroll(step, theta, window.length, window.segment)  # 4
       logits = in_blocks(lambda images: network.apply(params, images)[0], real, block=block)
@@ -203,26 +214,21 @@ def _train(
   setup: Setup,
   inner: Inner,
   optimizer: optax.GradientTransformation,
-  dataset: Dataset,
   key: Key,
-  learned: tuple[Stored, Array | None],
+  examples: Examples,
   theta: tuple[Params, Any],
   number: Array,
 ) -> tuple[Params, Any]:
   """One step of a network, `(params, optimizer state)`, on a set."""
-  (stored, soft), network, formation = learned, setup.network, setup.formation
+  (images, soft), (params, state) = examples, theta
   batch_key, omega = jax.random.split(jax.random.fold_in(key, number))
-  images = formation.decode_classes(stored, dataset.whitening)
   classes, count = images.shape[:2]
   chosen, of = choose(batch_key, classes, count, inner)
   batch = setup.augmentations.synthetic(omega, images[chosen, of])
-  labels = chosen
-  if soft is not None:
-    labels = soft[chosen, jnp.asarray(formation.origins(stored.images.shape[1]))[of]]
-  params, state = theta
+  labels = chosen if soft is None else soft[chosen, of]
 
   def loss(params):
-    return cross_entropy(network.apply(params, batch)[0], labels).mean()
+    return cross_entropy(setup.network.apply(params, batch)[0], labels).mean()
 
   updates, state = optimizer.update(jax.grad(loss)(params), state, params)
   return optax.apply_updates(params, updates), state
@@ -311,7 +317,7 @@ def _segment(settings: BPTTSettings, network: Network) -> int:
     raise UserError(
       f"window.length: {length} steps keep {kept(length, segment)} networks of {size:,} bytes, "
       f"{taken / 2**30:.3g} GiB, but there are {there / 2**30:.3g}; lower it, or set "
-      f"window.segment={max(1, math.isqrt(length))}"
+      f"window.segment={fewest(length)}"
     )
   return segment
 
@@ -325,8 +331,7 @@ def _resolve(config: ConfigDict) -> None:
     raise UserError("learn: 'labels' of noise; set init=real, or learn=both")
   _resolve_training(config.inner, config.window)
   if config.dsa.strategy is None:
-    names = default_strategy(base_name(config.dataset.name)).split("_")
-    config.dsa.strategy = "_".join(name for name in names if name in ("flip", "rotate"))
+    config.dsa.strategy = flip_rotate(default_strategy(base_name(config.dataset.name)))
   check_condensation(config, lr_image="0.0003 or 0.001")
 
 

@@ -49,7 +49,12 @@ def segment_for(count: int, size: int) -> int:
     count: steps.
     size: bytes of what a step changes.
   """
-  return 1 if count * size <= PLENTY else max(1, math.isqrt(count))
+  return 1 if count * size <= PLENTY else fewest(count)
+
+
+def fewest(count: int) -> int:
+  """Steps of a segment with which the fewest networks are in memory at once."""
+  return max(1, math.isqrt(count))
 
 
 def kept(count: int, segment: int) -> int:

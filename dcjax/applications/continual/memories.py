@@ -25,9 +25,9 @@ class Memory(NamedTuple):
   @classmethod
   def of(cls, synthetic: SyntheticSet) -> "Memory":
     """What a set decodes to."""
-    images = synthetic.decoded()
-    labels = synthetic.flat()[1]
-    return cls(images, labels.reshape(*images.shape[:2], *labels.shape[1:]), synthetic.training())
+    classes = len(synthetic.images)
+    images, labels = (part.reshape(classes, -1, *part.shape[1:]) for part in synthetic.flat())
+    return cls(images, labels, synthetic.training())
 
   def check_cross_entropy(self) -> None:
     """Raises `UserError` for labels that the plain cross-entropy does not take."""
