@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from absl import logging
 from ml_collections import ConfigDict
 
 from dcjax.common import environment
@@ -296,7 +297,12 @@ def _inner(inner: Inner) -> optax.GradientTransformation:
 
 def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   settings, bound = from_fields(BPTTSettings(), config), setup(config, dataset, layout)
-  renew = settings.window.renew or max(1, -(-len(dataset.labels) // settings.batch_real))
+  count = len(dataset.labels)
+  if settings.batch_real > count:
+    logging.warning(
+      "batch_real: %d, but there are %d real images: all are taken", settings.batch_real, count
+    )
+  renew = settings.window.renew or max(1, -(-count // settings.batch_real))
   window = settings.window._replace(renew=renew, segment=_segment(settings, bound.network))
   return bptt(bound, settings._replace(window=window))
 

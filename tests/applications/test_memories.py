@@ -1,8 +1,10 @@
 """Memories of several tasks as one set, by hand."""
 
 import numpy as np
+import pytest
 
-from dcjax.applications.continual.memories import Memory, join
+from dcjax import UserError
+from dcjax.applications.continual.memories import Memory, check_alike, join
 
 
 def memory(classes, labels=None, **asked):
@@ -35,3 +37,12 @@ def test_centred_labels_are_centred_on_all_classes():
   _, labels, asked = join([given, given])
   np.testing.assert_allclose(labels, np.eye(4, dtype=np.float32).repeat(2, 0) - 0.25, atol=1e-7)
   assert asked == {"loss": "squared_error"}
+
+
+def test_memories_that_do_not_go_together():
+  soft = np.full((2, 2, 2), 0.5, np.float32)
+  check_alike([memory(2), memory(3)])
+  check_alike([memory(2, soft, lr=0.1), memory(2, soft, lr=0.2)])
+  for others in (memory(2), memory(2, soft), memory(2, lr=0.1)):
+    with pytest.raises(UserError, match="some have soft labels or a step size and others have not"):
+      check_alike([memory(2, soft, lr=0.1), others])

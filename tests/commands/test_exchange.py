@@ -486,6 +486,18 @@ def test_another_variant_than_the_named_one_is_noticed(tmp_path, caplog, whitene
     assert ("times as rough as real ones" in caplog.text) == different, variant
 
 
+def test_images_of_one_colour_have_no_roughness_to_compare(tmp_path):
+  levels = np.arange(0, 240, 6, dtype=np.uint8)
+  images = np.broadcast_to(levels[:, None, None, None], (40, *SHAPE)).copy()
+  labels = np.arange(40) % 2
+  np.savez(tmp_path / "flat.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+  np.savez(tmp_path / "other.npz", images=images[:8] / 255.0 - 0.1, labels=labels[:8])
+  imported(
+    tmp_path / "flat.npz", tmp_path / "other.npz", tmp_path / "set.npz", "--whitening=kornia",
+    "--check_epochs=0", f"--cache_dir={tmp_path / 'cache'}",
+  )  # fmt: skip
+
+
 @pytest.fixture
 def soft_set(toy):
   """A set with soft labels, a step size and numbers beyond black and white."""

@@ -1,5 +1,6 @@
 """RaT-BPTT against trainings that are written out step by step, and finite differences."""
 
+import logging
 from functools import partial
 
 import jax
@@ -18,6 +19,7 @@ from dcjax.devices.strategy import Strategy
 from dcjax.methods import bptt as module
 from dcjax.methods.bptt import BPTTSettings, Inner, Window, bptt, choose, shorten
 from dcjax.methods.setup import Setup
+from dcjax.run import experiment
 from dcjax.run.loop import Loop
 from tests.networks import two_layers
 from tests.runs import tiny
@@ -269,6 +271,14 @@ def test_learned_labels_are_in_the_file_and_a_kill_loses_nothing(tmp_path, monke
 def test_fields_that_make_no_sense(changes, message, tmp_path):
   with pytest.raises(UserError, match=message):
     condense(tiny("bptt", **changes), tmp_path)
+
+
+def test_more_real_images_than_there_are_is_said(caplog, dataset):
+  config = dcjax.config.resolve(tiny("bptt", batch_real=2000))
+  layout = Strategy()
+  caplog.set_level(logging.WARNING)
+  experiment.method(config, dataset, layout)
+  assert f"batch_real: 2000, but there are {len(dataset.labels)} real images" in caplog.text
 
 
 def test_a_window_that_does_not_fit_in_memory(monkeypatch, tmp_path):

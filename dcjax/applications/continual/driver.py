@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from dcjax.applications.continual import fields as config_lib
 from dcjax.applications.continual.growing import Growing
-from dcjax.applications.continual.memories import Memory
+from dcjax.applications.continual.memories import Memory, check_alike
 from dcjax.applications.continual.rehearsal import Rehearsal
 from dcjax.applications.continual.scenarios import GDumb, Outcome, Place, Scenario, Task
 from dcjax.commands.condense import condense
@@ -118,6 +118,7 @@ class Learning:
     for seed, stage in dict.fromkeys((place.seed, place.stage) for place in self.left()):
       tasks = scenario.tasks(seed)[: stage + 1]
       memories = [self._memory(scenario, seed, task) for task in tasks]
+      check_alike(memories)
       for place in [place for place in self.left() if place[:2] == (seed, stage)]:
         self._learn(scenario, place, memories)
 

@@ -43,6 +43,15 @@ class Memory(NamedTuple):
       )
 
 
+def check_alike(memories: Sequence[Memory]) -> None:
+  """Raises `UserError` if some memories have soft labels, or a step size, and others have not."""
+  if len({(memory.labels.ndim, *sorted(memory.asked)) for memory in memories}) > 1:
+    raise UserError(
+      "memories: some have soft labels or a step size and others have not; have all made anew by "
+      "one method, in another folder"
+    )
+
+
 def join(memories: Sequence[Memory]) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
   """Memories of tasks with classes of their own, as one set of all classes.
 

@@ -160,9 +160,11 @@ def _check_whitening(synthetic: SyntheticSet, dataset: data.Dataset) -> None:
   Real images of another variant do, but networks may learn from them all the same. What noise a
   distilled set has is its method's, so that a wrong variant of one may not be seen here.
   """
-  theirs = _roughness(synthetic.unit_pixels().reshape(-1, *dataset.image_shape))
   every = max(1, len(dataset.images) // _REAL)
-  ratio = theirs / _roughness(np.asarray(dataset.images[::every]).astype(np.float32))
+  real = _roughness(np.asarray(dataset.images[::every]).astype(np.float32))
+  if not real:  # each image is of one colour
+    return
+  ratio = _roughness(synthetic.unit_pixels().reshape(-1, *dataset.image_shape)) / real
   if not _SMOOTH < ratio < _ROUGH:
     logger.warning(
       "--whitening: images of %s would be %.2g times as rough as real ones (the squares of the "
@@ -173,10 +175,10 @@ def _check_whitening(synthetic: SyntheticSet, dataset: data.Dataset) -> None:
 
 
 def _roughness(images: np.ndarray) -> float:
-  """How much neighbouring pixels of images `[N, H, W, C]` differ, beside all of an image."""
+  """How much neighbouring pixels of images `[N, H, W, C]` differ, beside its variance."""
   centred = images - images.mean((1, 2, 3), keepdims=True)
   steps = sum(float(np.square(np.diff(images, axis=axis)).sum()) for axis in (1, 2))
-  return steps / float(np.square(centred).sum())
+  return steps / float(np.square(centred).sum()) if steps else 0.0
 
 
 def _check(file: Path, classes: int, data_dir: str, cache_dir: str, epochs: int) -> None:
