@@ -13,6 +13,7 @@ from dcjax import config as config_lib
 from dcjax import data
 from dcjax.common import environment
 from dcjax.common.errors import Interrupted, UserError
+from dcjax.common.json_files import read_json
 from dcjax.devices import compilation, processes, sharding
 from dcjax.figures import report
 from dcjax.run import experiment, initial
@@ -21,7 +22,7 @@ from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.loop import Loop
 from dcjax.run.progress import Progress, Stopwatch, logger, working
-from dcjax.run.readers import SUMMARY, read_json
+from dcjax.run.readers import SUMMARY
 from dcjax.run.streaming import StreamingLoop
 from dcjax.run.workdir import Metrics, Workdir, held, write_json
 from dcjax.sets.synthetic import SyntheticSet

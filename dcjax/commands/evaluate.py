@@ -14,13 +14,14 @@ from ml_collections import ConfigDict
 from dcjax import config as config_lib
 from dcjax import data
 from dcjax.common.errors import UserError, check_least
+from dcjax.common.json_files import OBJECT, holds, read_json
 from dcjax.common.registry import METHODS
 from dcjax.nn import architectures
 from dcjax.run import experiment
 from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
-from dcjax.run.readers import EVALUATIONS, OBJECT, holds, read_json
+from dcjax.run.readers import EVALUATIONS
 from dcjax.run.workdir import write_json
 from dcjax.sets.synthetic import LONGEST, SyntheticSet
 

@@ -17,6 +17,7 @@ from dcjax.commands.evaluate import load
 from dcjax.common.activity import counted
 from dcjax.common.errors import UserError, check_least, check_most, check_name, nearest
 from dcjax.common.files import check_new, expand
+from dcjax.common.json_files import OBJECT, holds, is_count, is_text
 from dcjax.config import flatten
 from dcjax.config.numbers import MOST
 from dcjax.figures import curves, forgetting, pictures
@@ -26,7 +27,7 @@ from dcjax.methods.definition import from_fields
 from dcjax.methods.setup import setup
 from dcjax.run import experiment
 from dcjax.run.experiment import Keys
-from dcjax.run.readers import EVALUATIONS, OBJECT, holds, is_count, is_text
+from dcjax.run.readers import EVALUATIONS
 from dcjax.sets.synthetic import SyntheticSet
 
 SUFFIXES = (".png", ".pdf")

@@ -11,8 +11,8 @@ from dcjax import config as config_lib
 from dcjax import data
 from dcjax.common.errors import UserError
 from dcjax.common.files import expand
+from dcjax.common.json_files import OBJECT, Shape, read_json
 from dcjax.figures.curves import method_name
-from dcjax.run.readers import OBJECT, Shape, read_json
 from dcjax.sets.synthetic import SyntheticSet
 
 MATCHING = ("dc", "dsa")  # methods that compare gradients

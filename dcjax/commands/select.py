@@ -17,6 +17,7 @@ from dcjax import config as config_lib
 from dcjax import data, evaluation
 from dcjax.common import environment
 from dcjax.common.errors import UserError, check_name
+from dcjax.common.json_files import is_share, many, read_json
 from dcjax.common.types import Array, Key
 from dcjax.data import Dataset
 from dcjax.devices import compilation
@@ -29,7 +30,6 @@ from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.pretrained import Trained
 from dcjax.run.progress import LOG_SECONDS, Stopwatch, logger, working
-from dcjax.run.readers import is_share, many, read_json
 from dcjax.run.teacher import Teacher
 from dcjax.run.workdir import Workdir, held, write_json
 from dcjax.sets.formation import Stored

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from dcjax.common.errors import UserError
 from dcjax.common.files import LOCK, PROGRESS, expand, is_taken
+from dcjax.common.json_files import read_json
 from dcjax.figures import markdown, report
-from dcjax.run.readers import CONFIG, NOTE, newest_checkpoint, read_json, read_log, read_summary
+from dcjax.run.readers import CONFIG, NOTE, newest_checkpoint, read_log, read_summary
 
 logger = logging.getLogger("dcjax")
 

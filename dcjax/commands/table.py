@@ -14,6 +14,7 @@ from dcjax.commands.condense import condense as condense_set
 from dcjax.commands.select import select
 from dcjax.common.errors import UserError, nearest
 from dcjax.common.files import LOCK, expand
+from dcjax.common.json_files import holds, is_count, is_number, is_text, many, read_json
 from dcjax.data import Dataset
 from dcjax.devices import compilation
 from dcjax.methods.setup import decoder
@@ -21,7 +22,6 @@ from dcjax.run import experiment
 from dcjax.run.experiment import Evaluation, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
-from dcjax.run.readers import holds, is_count, is_number, is_text, many, read_json
 from dcjax.run.workdir import Workdir, held, write_json, write_text
 from dcjax.sets.shrink import shrunk
 from dcjax.sets.synthetic import SyntheticSet

@@ -6,10 +6,10 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from dcjax.common.json_files import by_name, holds, is_count, is_number, is_text, many
 from dcjax.figures import markdown
 from dcjax.figures.curves import method_name
 from dcjax.figures.pictures import COLOURS, DPI, MARKERS, STYLE
-from dcjax.run.readers import by_name, holds, is_count, is_number, is_text, many
 
 _CURVE = holds({"mean": many(is_number), "std": many(is_number)})
 _SUMMARY = holds({

@@ -14,11 +14,11 @@ from dcjax.common.archive import Archive
 from dcjax.common.digests import of_arrays
 from dcjax.common.errors import UserError, gist
 from dcjax.common.files import expand, writing
+from dcjax.common.json_files import holds, is_number, is_share, is_some, is_text, many
 from dcjax.common.registry import content, file_digest
 from dcjax.common.types import Array, Params
 from dcjax.data import Dataset
 from dcjax.nn import Network, architectures
-from dcjax.run.readers import holds, is_number, is_share, is_some, is_text, many
 
 Taught = tuple[Params, Params, Array]  # parameters, statistics of batch norm, test accuracy
 DESCRIBED = ("teacher", "teacher_epochs", "teacher_accuracy", "teacher_digest")

@@ -13,9 +13,10 @@ from ml_collections import ConfigDict
 
 from dcjax.common.errors import UserError
 from dcjax.common.files import LOCK, expand, open_own, writing
+from dcjax.common.json_files import read_json
 from dcjax.config import flatten, of_earlier, resolve
 from dcjax.devices import processes
-from dcjax.run.readers import newest_checkpoint, read_json, read_log, read_summary
+from dcjax.run.readers import newest_checkpoint, read_log, read_summary
 
 Fields = dict[str, Any]  # a config, as nested dicts
 

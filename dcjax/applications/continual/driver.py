@@ -20,6 +20,7 @@ from dcjax.commands.select import select
 from dcjax.common import environment
 from dcjax.common.errors import UserError
 from dcjax.common.files import expand, writing
+from dcjax.common.json_files import AGAIN, holds, is_number, is_text, many, maybe, read_json
 from dcjax.common.types import Params
 from dcjax.config import selects
 from dcjax.devices import compilation
@@ -27,7 +28,6 @@ from dcjax.figures import forgetting, pictures
 from dcjax.nn import architectures
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
-from dcjax.run.readers import AGAIN, holds, is_number, is_text, many, maybe, read_json
 from dcjax.run.workdir import Workdir, held, write_json
 from dcjax.sets.synthetic import SyntheticSet
 from dcjax.tables.definition import slug

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dcjax.common.errors import UserError
-from dcjax.run.readers import holds, is_number, many, read_json
+from dcjax.common.json_files import holds, is_number, many, read_json
 from dcjax.run.workdir import write_json
 
 

@@ -23,6 +23,7 @@ from dcjax.commands.compare.table import row_shape, write
 from dcjax.commands.evaluate import load
 from dcjax.common.errors import UserError
 from dcjax.common.files import LOCK
+from dcjax.common.json_files import OBJECT, holds, many, read_json
 from dcjax.common.registry import content
 from dcjax.data import Dataset
 from dcjax.nn import architectures
@@ -30,7 +31,6 @@ from dcjax.run import experiment, teacher_file
 from dcjax.run.experiment import Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
-from dcjax.run.readers import OBJECT, holds, many, read_json
 from dcjax.run.teacher import Teacher
 from dcjax.run.teacher_file import FromFile
 from dcjax.run.workdir import Workdir, held, write_json

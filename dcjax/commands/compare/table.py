@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 
 from dcjax.common.files import writing
-from dcjax.evaluation import scores
-from dcjax.figures import markdown
-from dcjax.figures.comparison import draw
-from dcjax.run.readers import (
+from dcjax.common.json_files import (
   Shape,
   by_name,
   holds,
@@ -21,6 +18,9 @@ from dcjax.run.readers import (
   is_text,
   many,
 )
+from dcjax.evaluation import scores
+from dcjax.figures import markdown
+from dcjax.figures.comparison import draw
 from dcjax.run.teacher_file import DESCRIBED
 from dcjax.run.workdir import write_json
 
