@@ -17,6 +17,9 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
   dcjax condense --config configs/X.py --workdir W [--config.field=value ...]
       Condenses a dataset into W. The same command goes on with a run that was stopped; with more
       --config.iterations, also with a finished one.
+  dcjax experts --config configs/mtt.py:cifar10,ipc=1 --workdir W [--config.experts.networks=10 ...]
+      Trains networks on real images and keeps them after each epoch, for MTT, FTD and DATM:
+      dcjax condense with the same --config and --config.experts.folder=W.
   dcjax select --method herding --workdir W [--config configs/coreset.py:cifar10,ipc=10 ...]
       Chooses real images instead: random, herding, k_center, forgetting or optimal_random; or
       rded, crops of them (--config configs/rded.py:cifar10,ipc=10).
@@ -43,8 +46,9 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
 
 Presets: configs/quickstart.py (handwritten digits, half a minute on two cores),
 configs/fast.py:DATASET,ipc=N (a good set within minutes on two cores), and configs/dc.py, dsa.py,
-dm.py, idc.py, idm.py, rat_bptt.py, rded.py and coreset.py:DATASET,ipc=N, as in the papers. DATASET
-is mnist, fashion_mnist, svhn, cifar10, cifar100, tiny_imagenet or usps (downloaded once). Further,
+dm.py, idc.py, idm.py, mtt.py, ftd.py, datm.py, rat_bptt.py, rded.py and coreset.py:DATASET,ipc=N,
+as in the papers. DATASET is mnist, fashion_mnist, svhn, cifar10, cifar100, tiny_imagenet or usps
+(downloaded once). Further,
 configs/speech.py:METHOD,ipc=N for spoken words, configs/imagenet.py:idc10,ipc=N for
 folders of ImageNet, configs/method.py:NAME,DATASET for any method, also your own
 (docs/extending.md); add `smoke` to try one within a minute. For the applications,
@@ -53,6 +57,7 @@ Outside a checkout the same names mean the presets of the package.
 """
 COMMANDS = (
   "condense",
+  "experts",
   "select",
   "evaluate",
   "compare",

@@ -127,7 +127,7 @@ class Run:
     """
     self.config, self.dataset, self.folder, self.path = config, dataset, folder, folder.path
     self.keys = Keys.from_seed(config.seed)
-    layout = experiment.strategy(config, dataset)
+    self.layout = layout = experiment.strategy(config, dataset)
     self.saved = initial.find(config, self.path)
     self.initial = None if self.saved is None else initial.stored(self.saved, config, dataset)
     drawn = config.copy_and_resolve_references()
@@ -144,7 +144,9 @@ class Run:
     self.seconds = seconds
     self.watch = Stopwatch()
     per_class = config_lib.definition(config.method).per_class
-    data.warn_small_classes(dataset, max(config.batch_real if per_class else 1, config.ipc))
+    data.warn_small_classes(
+      dataset, max(config.get("batch_real", 1) if per_class else 1, config.ipc)
+    )
 
   def claim(self, longer: bool) -> None:
     """Writes what a run begins with, or its new length."""
@@ -277,19 +279,24 @@ class Run:
     self._save()
     iteration = self.iteration
     done = {(r["iteration"], r["set"], r["network"]) for r in self.metrics.evaluations()}
-    examples = self._synthetic_set().flat()
+    synthetic = self._synthetic_set()
+    examples, asked = synthetic.flat(), synthetic.training()
+    of_set = self.evaluation  # what the set has learned is no matter of the real images beside it
+    if asked:
+      of_set = Evaluation(self.config, self.dataset, self.layout, self.keys, asked)
     for task in self.evaluation.tasks():
-      if (iteration if task[0] == experiment.SYNTHETIC else 0, *task) not in done:
-        self._evaluate(task, examples)
+      is_set = task[0] == experiment.SYNTHETIC
+      if (iteration if is_set else 0, *task) not in done:
+        self._evaluate(of_set if is_set else self.evaluation, task, examples)
 
-  def _evaluate(self, task: tuple[str, str], examples: Examples) -> None:
+  def _evaluate(self, evaluation: Evaluation, task: tuple[str, str], examples: Examples) -> None:
     if known := self._known().get(task):
       self.metrics.append({"iteration": self.iteration, "evaluation": known})
       return
     networks = self.config.evaluation.networks
     self.progress.say(f"{' set on '.join(task)}: 0 of {networks} networks")
     with self.watch("evaluate"):
-      run = self.evaluation.run(task, examples, self.iteration, self.interrupts.wait)
+      run = evaluation.run(task, examples, self.iteration, self.interrupts.wait)
       for done, record in run:
         self.progress.say(
           f"{' set on '.join(task)}: {done} of {networks} networks, "
@@ -327,9 +334,8 @@ class Run:
   def _synthetic_set(self) -> SyntheticSet:
     learned = self.state.stored, self.method.labels(self.state)
     stored, labels = jax.tree.map(processes.to_host, learned)
-    return experiment.synthetic_set(
-      self.config, self.dataset, stored, labels, iteration=self.iteration
-    )
+    more = {"iteration": self.iteration, **self.method.about(self.state)}
+    return experiment.synthetic_set(self.config, self.dataset, stored, labels, **more)
 
   def _summarise(self) -> dict[str, Any]:
     """Writes the set and the summary."""

@@ -205,6 +205,7 @@ METHODS = Registry(
     "optimal_random": "dcjax.methods.coreset:SELECTION",
     "rded": "dcjax.methods.rded:RDED",
     "bptt": "dcjax.methods.bptt:BPTT",
+    "tm": "dcjax.methods.tm:TM",
   },
 )
 

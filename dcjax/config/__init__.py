@@ -50,7 +50,13 @@ SEEDS = 2**32
 # Not one of a namespace, whose code TensorFlow Datasets would download and run.
 _DATASET = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?")
 # Fields, or beginnings of them, of one machine: where things lie, and how the work is laid out.
-LOCAL = ("compute.", "dataset.cache_dir", "dataset.data_dir", "dataset.mirror")
+LOCAL = (
+  "compute.",
+  "dataset.cache_dir",
+  "dataset.data_dir",
+  "dataset.mirror",
+  "experts.folder",
+)
 # Those that change no figure of a run.
 INDIFFERENT = (
   *LOCAL,

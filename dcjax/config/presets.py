@@ -1,12 +1,14 @@
 """What the files in `configs/` share: their arguments, and the papers' datasets."""
 
-from typing import Any
+import math
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
 from dcjax.common.errors import UserError, nearest
 from dcjax.config import default, definition, selects
 
+T = TypeVar("T")
 # The papers' names of the datasets, and those of TensorFlow Datasets.
 DATASETS = {
   "mnist": "mnist",
@@ -17,6 +19,7 @@ DATASETS = {
   "tiny_imagenet": "tiny_imagenet",
   "usps": "usps",
 }
+COLOURED = ("svhn", "cifar10", "cifar100", "tiny_imagenet")
 DEPTHS = {"tiny_imagenet": 4}  # of ConvNet, where it is not 3 (authors' code of DM and IDM)
 SPEECH_METHODS = ("random", "herding", "dsa", "dm", "idc")  # (IDC, Table 4)
 # How IDC's authors choose real images, also spectrograms (authors' code)
@@ -46,6 +49,25 @@ def paper(
   config.ipc = given["ipc"]
   config.update_from_flattened_dict(stated or {})
   return smoke(config) if given["smoke"] else config
+
+
+def nearest_cell(
+  cells: dict[str, dict[int, T]], given: dict[str, Any], otherwise: str = "cifar10"
+) -> tuple[int, T]:
+  """Of a table of settings the cell of what is asked for, or the nearest.
+
+  Args:
+    cells: by dataset and images per class.
+    given: as `arguments` returns it.
+    otherwise: the dataset whose row holds for those that have none.
+
+  Returns:
+    The images per class of the cell, those nearest in ratio, and what is in it.
+  """
+  row = cells.get(given["dataset"], cells[otherwise])
+  ipc = max(1, given["ipc"])
+  nearest = min(row, key=lambda each: abs(math.log(each / ipc)))
+  return nearest, row[nearest]
 
 
 def take_dataset(config: ConfigDict, name: str) -> None:

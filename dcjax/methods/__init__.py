@@ -75,12 +75,15 @@ class Method(NamedTuple):
     check: `check(state)` raises `UserError` for an initial state that is of no use; not for jit.
     labels: `labels(state)`, the soft labels that it learns, float32 `[classes, ipc, classes]`, of
       the kind that its definition names; None: labels are hard.
+    about: `about(state)`, further metadata of the set, as JSON holds it: `student_lr` if it learns
+      a step size; not for jit.
   """
 
   start: tuple[Step, ...]
   iteration: tuple[Step, ...]
   check: Callable[[Any], None] = lambda state: None
   labels: Callable[[Any], Array | None] = lambda state: None
+  about: Callable[[Any], dict[str, Any]] = lambda state: {}
 
   def init(self, key: Key, dataset: Dataset) -> Any:
     """The initial state; all steps have this key."""

@@ -27,7 +27,6 @@ import optax
 from absl import logging
 from ml_collections import ConfigDict
 
-from dcjax.common import environment
 from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.common.types import Array, Key, Params
 from dcjax.config.datasets import default_strategy
@@ -46,7 +45,7 @@ from dcjax.methods.definition import (
   from_fields,
 )
 from dcjax.methods.setup import Setup, setup
-from dcjax.methods.unroll import fewest, kept, segment_for, unroll
+from dcjax.methods.unroll import segment_that_fits, unroll
 from dcjax.nn import Network
 from dcjax.nn.training import adam, cross_entropy, in_blocks
 from dcjax.sets.formation import Stored
@@ -315,17 +314,8 @@ def _segment(settings: BPTTSettings, network: Network) -> int:
     return params, _inner(settings.inner).init(params)
 
   leaves = jax.tree.leaves(jax.eval_shape(theta, jax.random.key(0)))
-  size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-  length = settings.window.length
-  segment = settings.window.segment or segment_for(length, size)
-  taken, there = kept(length, segment) * size, environment.memory()
-  if there is not None and taken > there:
-    raise UserError(
-      f"window.length: {length} steps keep {kept(length, segment)} networks of {size:,} bytes, "
-      f"{taken / 2**30:.3g} GiB, but there are {there / 2**30:.3g}; lower it, or set "
-      f"window.segment={fewest(length)}"
-    )
-  return segment
+  size, window = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves), settings.window
+  return segment_that_fits(window.length, window.segment, size, "window.length", "window")
 
 
 def _resolve(config: ConfigDict) -> None:

@@ -157,11 +157,11 @@ def condensation(
   """The fields of a method that condenses.
 
   Args:
-    settings: its hyper-parameters, a NamedTuple; `ipc`, `init`, `batch_real` and `lr_image` are
-      among them. `init` may also be the .npz file of a saved set of the same classes, ipc, shape
-      and formation: its images, and the weights of a learnable formation. Pixels in [0, 1] (IDC)
-      are turned into normalised ones, and the other way round. The set is kept as init.npz in the
-      workdir, so that the file may go.
+    settings: its hyper-parameters, a NamedTuple; `ipc`, `init` and `lr_image` are among them, and
+      `batch_real` if it matches real images. `init` may also be the .npz file of a saved set of the
+      same classes, ipc, shape and formation: its images, and the weights of a learnable formation.
+      Pixels in [0, 1] (IDC) are turned into normalised ones, and the other way round. The set is
+      kept as init.npz in the workdir, so that the file may go.
     iterations: outer ones; None: by rule.
     checkpoint_every: so many of them.
     dsa: how images are augmented that are matched; None: not at all.
@@ -185,21 +185,25 @@ def condensation(
 # --- Checks ----------------------------------------------------------------------------------
 
 
-def check_condensation(config: ConfigDict, lr_image: str = "0.1 (DC) to 1 (DM)") -> None:
+def check_condensation(
+  config: ConfigDict, lr_image: str = "0.1 (DC) to 1 (DM)", inits: tuple[str, ...] = INITS
+) -> None:
   """Checks the fields of `condensation`, and fills in DSA's strategy, in place.
 
   Args:
     config: all else of which is filled in.
     lr_image: what the papers have, for an error.
+    inits: what `init` may be beside a file.
 
   Raises:
     UserError: names the field, the value and the remedy.
   """
   if not names_file(config.init):
-    check_name("init", config.init, (*INITS, "FILE.npz of a saved set"))
+    check_name("init", config.init, (*inits, "FILE.npz of a saved set"))
   formation.check(**config.formation, ipc=config.ipc)
   for field in ("iterations", "batch_real", "checkpoint_every"):
-    check_least(field, config[field], 1)
+    if field in config:  # a method may match no real images
+      check_least(field, config[field], 1)
   for field in ("evaluate_every", "picture_every", "converged_after"):
     check_least(field, config[field], 0)
   check_rate("lr_image", config.lr_image, lr_image)

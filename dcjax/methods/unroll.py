@@ -7,6 +7,8 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 
+from dcjax.common import environment
+from dcjax.common.errors import UserError
 from dcjax.common.types import Array
 
 T = TypeVar("T")
@@ -50,6 +52,30 @@ def segment_for(count: int, size: int) -> int:
     size: bytes of what a step changes.
   """
   return 1 if count * size <= PLENTY else fewest(count)
+
+
+def segment_that_fits(count: int, segment: int | None, size: int, field: str, section: str) -> int:
+  """Steps of a segment: those that are given, or that `segment_for` chooses.
+
+  Args:
+    count: steps.
+    segment: of a config; None: to be chosen.
+    size: bytes of what a step changes.
+    field: that holds the number of steps.
+    section: that holds the field `segment`.
+
+  Raises:
+    UserError: the networks alone take more memory than there is.
+  """
+  segment = segment or segment_for(count, size)
+  taken, there = kept(count, segment) * size, environment.memory()
+  if there is not None and taken > there:
+    raise UserError(
+      f"{field}: {count} steps keep {kept(count, segment)} networks of {size:,} bytes, "
+      f"{taken / 2**30:.3g} GiB, but there are {there / 2**30:.3g}; lower it, or set "
+      f"{section}.segment={fewest(count)}"
+    )
+  return segment
 
 
 def fewest(count: int) -> int:

@@ -79,6 +79,16 @@ def squared_error(logits: Array, targets: Array) -> Array:
   return 0.5 * jnp.square(logits - targets).sum(-1)
 
 
+# `refine(gradient_of, params, gradient) -> gradient`, with `gradient_of(params)` of the same batch
+Refine = Callable[[Callable[[Params], Params], Params, Params], Params]
+
+
+def unrefined(gradient_of: Callable[[Params], Params], params: Params, gradient: Params) -> Params:
+  """The gradient of a batch as it is."""
+  del gradient_of, params
+  return gradient
+
+
 class Learner(NamedTuple):
   """A network with all that its training takes beside images.
 
@@ -89,6 +99,7 @@ class Learner(NamedTuple):
   optimizer: optax.GradientTransformation
   batching: Batching
   loss: Loss = cross_entropy
+  refine: Refine = unrefined  # what the optimiser is given in place of a batch's gradient
 
 
 def sgd(
@@ -346,7 +357,7 @@ def _step(
   The batch is images as `batching.decode` takes them, labels and weights; the keys are those of the
   augmentation, of CutMix and, if there is any, of dropout.
   """
-  network, optimizer, batching, loss = learner
+  network, optimizer, batching, loss, refine = learner
   params, state = carry
   augment_key, mix_key, drop_key = keys
   images, targets, weights = batch
@@ -357,9 +368,14 @@ def _step(
       targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
     images, targets = cutmix(mix_key, images, targets, batching.cutmix)
   targets = batching.teach(images, targets)
-  gradients, right = gradient_and_right(
-    network, params, images, targets, weights, block=batching.block, key=drop_key, loss=loss
-  )
+
+  def of_batch(params):
+    return gradient_and_right(
+      network, params, images, targets, weights, block=batching.block, key=drop_key, loss=loss
+    )
+
+  gradients, right = of_batch(params)
+  gradients = refine(lambda params: of_batch(params)[0], params, gradients)
   update = optax.with_extra_args_support(optimizer).update
   updates, state = update(gradients, state, params, images=images)
   return (optax.apply_updates(params, updates), state), right

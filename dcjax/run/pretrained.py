@@ -7,7 +7,6 @@ coresets of one seed share it.
 import hashlib
 import json
 import pickle
-import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -159,7 +158,7 @@ def passes(
   """What so many passes over the images make of a start; one that was stopped goes on.
 
   Args:
-    entry: of the cache, for what is done so far; it is gone at the end.
+    entry: a folder for what is done so far; who keeps the result deletes it then.
     count: of passes.
     start: `start() -> carry`.
     once: `once(carry, number) -> carry`, one pass, computed when it returns.
@@ -173,7 +172,6 @@ def passes(
     carry = once(carry, number)
     logger.info("epoch %d of %d", number + 1, count)
     _write(entry, (carry, np.int32(number + 1)))
-  shutil.rmtree(entry, ignore_errors=True)
   return carry
 
 

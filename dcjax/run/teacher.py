@@ -1,6 +1,7 @@
 """A teacher: a network trained on all real images, whose outputs label those of a set."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,9 @@ class Teacher:
     unfinished = entry.with_name(f"{entry.name}-unfinished")
     train = self._train_from_disk if isinstance(self._dataset.images, OnDisk) else self._train
     with working(f"training the teacher {self._text}, {self._settings.epochs} epochs"):
-      return pretrained.kept(entry, template, lambda: train(unfinished, wait))
+      taught = pretrained.kept(entry, template, lambda: train(unfinished, wait))
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return taught
 
   def _train(self, unfinished: Path, wait: Callable[[Any], Any]) -> Taught:
     epoch = jax.jit(lambda dataset, carry, e: self._trainer(dataset).advance(carry, e, e + 1))

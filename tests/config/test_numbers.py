@@ -33,6 +33,8 @@ ZERO = {
   "trained.low", "training.steps", "training.weight_decay", "training.pretraining",
   "training.networks", "training.cutmix", "queue.pretrained", "queue.trained", "regularisation",
   "continual.distillation", "continual.finetuning.iterations", "inner.classes", "window.least",
+  "lr_lr", "average", "skip_above", "student.batch", "start.least", "start.grow", "experts.rho",
+  "experts.alpha",
 }  # fmt: skip
 # Fields whose zero is refused where they are used: by the data, a network or the layout; or that
 # mean nothing until another field is set.
