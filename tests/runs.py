@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 import dcjax.config
 from dcjax import methods
+from dcjax.commands.experts import experts
 from dcjax.config import presets
 from dcjax.sets.formation import IDENTITY
 
@@ -25,6 +26,14 @@ def tiny(method="dc", **changes) -> ConfigDict:
   config.compute.mesh = "1x1"  # more devices take longer to compile for
   for path, value in changes.items():
     config.update_from_flattened_dict({path.replace("__", "."): value})
+  return config
+
+
+def with_experts(config: ConfigDict, folder: Path) -> ConfigDict:
+  """The config of a method that has experts, with experts in a folder, trained if need be."""
+  if "experts" in config:
+    experts(config, folder)
+    config.experts.folder = str(folder)
   return config
 
 

@@ -13,7 +13,7 @@ from dcjax.augment import NAMED, STRATEGY
 from dcjax.common.registry import TRANSFORMS
 from dcjax.methods import coreset
 from dcjax.run import experiment
-from tests.runs import tiny
+from tests.runs import tiny, with_experts
 
 
 @pytest.fixture(autouse=True)
@@ -56,13 +56,16 @@ def key():
     ("idc", {"training__pretraining": 1, "training__networks": 2, "distance": "cos"}),
     ("bptt", {"learn": "both", "inner__classes": 4, "inner__per_class": 1, "ipc": 2}),
     ("bptt", {"inner__optimizer": "sgd", "formation__factor": 2}),
+    ("tm", {"learn": "both", "init": "correct", "average": 0.5, "skip_above": 1.0, "ipc": 2}),
+    ("tm", {"gradient": "tesla", "formation__factor": 2}),
     ("idm", {"formation__name": "learnable"}),
     ("idm", {"formation__name": "multi_scale"}),
     ("idm", {"queue__pretrained": 2, "queue__pretraining": 1, "queue__classes": 0.5}),
   ],
 )
-def test_methods(dataset, method, fields):
-  config = dcjax.config.resolve(tiny(method, **fields))
+def test_methods(dataset, method, fields, tmp_path):
+  fields |= {"dataset__rgb_side": 8}
+  config = dcjax.config.resolve(with_experts(tiny(method, **fields), tmp_path))
   bound = experiment.method(config, dataset, experiment.strategy(config, dataset))
   state = shapes(bound.init, key(), dataset)
   after, _ = shapes(bound.update, state, dataset, key(), jnp.int32(0))

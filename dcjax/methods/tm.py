@@ -58,6 +58,8 @@ from dcjax.sets.formation import Stored
 
 CORRECT = "correct"  # of `init`: random training images that an expert classifies right
 CANDIDATES = 4  # from which it chooses, for each image that is wanted
+# Images as networks see them `[classes, n, H, W, C]`; logits `[classes, n, classes]`, if learned
+Examples = tuple[Array, Array | None]
 LEARN = ("images", "both")
 GRADIENTS = ("exact", "tesla")
 MOMENTUM_LABEL = 0.9  # of labels' SGD (DATM, authors' code)
@@ -197,19 +199,20 @@ class _Student:
     self.setup, self.settings, self._whitening = setup, settings.student, dataset.whitening
     self._order_key, self._omega = jax.random.split(key)
 
-  def examples(self, learned: Learned) -> tuple[Array, Array]:
-    """Images as networks see them, `[n, H, W, C]`, and labels int32 `[n]` or logits."""
+  def examples(self, learned: Learned) -> Examples:
+    """What students are trained on."""
     formation, stored = self.setup.formation, learned.stored
     images = formation.decode_classes(stored, self._whitening)
-    flat, labels = data.as_batch(images)
-    if learned.labels is None:
-      return flat, labels
-    logits = learned.labels[:, formation.origins(stored.images.shape[1])]
-    return flat, logits.reshape(-1, logits.shape[-1])
+    logits = learned.labels
+    if logits is not None:
+      logits = logits[:, formation.origins(stored.images.shape[1])]
+    return images, logits
 
-  def gradient(self, examples: tuple[Array, Array], theta: Params, number: Array) -> Params:
+  def gradient(self, examples: Examples, theta: Params, number: Array) -> Params:
     """Of the cross-entropy of the batch of step `number`."""
-    images, labels = examples
+    images, labels = data.as_batch(examples[0])
+    if examples[1] is not None:
+      labels = jax.nn.softmax(examples[1]).reshape(len(images), -1)
     count = len(images)
     batch = min(self.settings.batch or count, count)
     rounds = count // batch
@@ -217,12 +220,9 @@ class _Student:
     chosen = jax.lax.dynamic_slice(order, (number % rounds * batch,), (batch,))
     omega = jax.random.fold_in(self._omega, number)
     some = self.setup.augmentations.synthetic(omega, images[chosen])
-    targets = labels[chosen]
-    if targets.ndim == 2:
-      targets = jax.nn.softmax(targets)
     weights = jnp.full(batch, 1 / batch, some.dtype)
     block = self.setup.strategy.blocks(batch)
-    return training.gradient(self.setup.network, theta, some, targets, weights, block=block)
+    return training.gradient(self.setup.network, theta, some, labels[chosen], weights, block=block)
 
 
 def gradient_exact(
@@ -261,7 +261,7 @@ def gradient_tesla(
   def gather(number, carry):
     at, total = carry
     gradient, pull = jax.vjp(lambda some: student.gradient(some, at, number), examples)
-    return _descend(at, gradient, lr), jax.tree.map(_add, total, pull(cotangent)[0])
+    return _descend(at, gradient, lr), jax.tree.map(jnp.add, total, pull(cotangent)[0])
 
   nothing = jax.tree.map(jnp.zeros_like, examples)
   _, total = jax.lax.fori_loop(0, steps, gather, (theta, nothing))
@@ -302,7 +302,7 @@ def _mean_logits(setup: Setup, experts: Trajectories, stored: Stored) -> Array:
   def add(number, sums):
     logits = _logits(setup, unravel(experts.last(number)), flat)
     right = (logits.argmax(-1) == labels).astype(jnp.float32)[:, None]
-    return jax.tree.map(_add, sums, (logits, right * logits, right))
+    return jax.tree.map(jnp.add, sums, (logits, right * logits, right))
 
   zeros = jnp.zeros((len(flat), classes), jnp.float32)
   every, some, count = jax.lax.fori_loop(0, experts.count, add, (zeros, zeros, zeros[:, :1]))
@@ -345,11 +345,6 @@ def _descend(theta: Params, gradient: Params, lr: Array) -> Params:
 
 def _less(tree: Params, other: Params) -> Params:
   return jax.tree.map(lambda leaf, less: leaf - less, tree, other)
-
-
-def _add(leaf: Array, other: Any) -> Any:
-  """A sum; cotangents of labels that are integers are none."""
-  return other if other.dtype == jax.dtypes.float0 else leaf + other
 
 
 def _squares(tree: Params) -> Array:

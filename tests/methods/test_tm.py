@@ -173,9 +173,10 @@ def test_the_gradient_is_that_of_finite_differences(dataset, soft):
     np.testing.assert_allclose(sum((g * d).sum() for g, d in slopes), expected, rtol=1e-6)
 
 
-def test_teslas_gradient_is_exact_for_one_step_and_another_for_more(dataset):
+@pytest.mark.parametrize("soft", [False, True])
+def test_teslas_gradient_is_exact_for_one_step_and_another_for_more(dataset, soft):
   def both(steps):
-    matching = Matching(dataset, settings(Student(steps, 10, 0.1, 1)), soft=True)
+    matching = Matching(dataset, settings(Student(steps, 10, 0.1, 1)), soft)
     return matching.found(), matching.found(gradient_tesla)
 
   (loss, exact), (value, found) = both(1)
@@ -268,7 +269,7 @@ def test_labels_of_tiles_are_those_of_their_image(dataset, experts):
   assert np.isfinite(metrics["loss"])
   student = module._Student(setup, of, dataset, jax.random.key(1))
   images, logits = student.examples(state.learned)
-  assert len(images) == len(logits) == CLASSES * 2 * 4
+  assert images.shape[:2] == logits.shape[:2] == (CLASSES, 2 * 4)
   of_image = logits.reshape(CLASSES, 2, 4, CLASSES)
   for tile in range(4):
     np.testing.assert_array_equal(of_image[:, :, tile], state.learned.labels)

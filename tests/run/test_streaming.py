@@ -22,7 +22,7 @@ from dcjax.run.experiment import Keys
 from dcjax.run.interrupt import Interrupted
 from dcjax.run.loop import Loop
 from dcjax.run.streaming import StreamingLoop
-from tests.runs import tiny
+from tests.runs import tiny, with_experts
 
 ON_DISK = Memory(streaming=True, memory_limit=10**6, workers=0)
 SIDE = 8
@@ -36,6 +36,7 @@ RUNS = {
   "idc_pool": {"training__pretraining": 1, "training__networks": 2, **QUICK},
   "idm": {"queue__interval": 2, "queue__pretrained": 2, "queue__pretraining": 1},
   "bptt": {"learn": "both", "window__renew": 2},
+  "tm": {"learn": "both", "init": "correct", "start__most": 1, "experts__batch": 12},
 }
 
 
@@ -80,9 +81,9 @@ def iterations(config, memory, count=3):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_same_images_are_drawn(folder, monkeypatch, name):
+def test_the_same_images_are_drawn(folder, monkeypatch, name, tmp_path):
   monkeypatch.setattr(training, "CHUNK", 4)
-  config = of_folder(folder, name.partition("_")[0], **RUNS[name])
+  config = with_experts(of_folder(folder, name.partition("_")[0], **RUNS[name]), tmp_path)
   losses, images = iterations(config, ON_DISK)
   expected_losses, expected_images = iterations(config, IN_MEMORY)
   np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
