@@ -25,6 +25,7 @@ from dcjax.run.progress import Progress, Stopwatch, logger, working
 from dcjax.run.readers import SUMMARY
 from dcjax.run.streaming import StreamingLoop
 from dcjax.run.workdir import Metrics, Workdir, held, write_json
+from dcjax.sets import labels
 from dcjax.sets.synthetic import SyntheticSet
 
 
@@ -134,7 +135,9 @@ class Run:
     if self.initial is not None:
       drawn.init = "noise"  # replaced by the saved set in `_start`
     self.method = experiment.method(drawn, dataset, layout)
-    self.evaluation = Evaluation(config, dataset, layout, self.keys)
+    definition = config_lib.definition(config.method)
+    loss = labels.training({"label_kind": definition.label_kind})  # also of real images beside it
+    self.evaluation = Evaluation(config, dataset, layout, self.keys, loss)
     self.loop: Loop | StreamingLoop
     if isinstance(dataset.images, data.OnDisk):
       self.loop = StreamingLoop(self.method, dataset, self.keys.loop, layout, config.iterations)
@@ -281,8 +284,8 @@ class Run:
     done = {(r["iteration"], r["set"], r["network"]) for r in self.metrics.evaluations()}
     synthetic = self._synthetic_set()
     examples, asked = synthetic.flat(), synthetic.training()
-    of_set = self.evaluation  # what the set has learned is no matter of the real images beside it
-    if asked:
+    of_set = self.evaluation  # the step size that a set has learned is its own
+    if "lr" in asked:
       of_set = Evaluation(self.config, self.dataset, self.layout, self.keys, asked)
     for task in self.evaluation.tasks():
       is_set = task[0] == experiment.SYNTHETIC

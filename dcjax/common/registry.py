@@ -206,6 +206,8 @@ METHODS = Registry(
     "rded": "dcjax.methods.rded:RDED",
     "bptt": "dcjax.methods.bptt:BPTT",
     "tm": "dcjax.methods.tm:TM",
+    "frepo": "dcjax.methods.frepo:FREPO",
+    "kip": "dcjax.methods.kip:KIP",
   },
 )
 
@@ -213,6 +215,7 @@ NETWORKS = Registry(
   "dcjax.networks",  # `nn.Definition`, and more from users: `nn.users.network`
   {
     "convnet": "dcjax.nn.convnet:DEFINITION",
+    "frepo_conv": "dcjax.nn.frepo_conv:DEFINITION",
     "lenet": "dcjax.nn.lenet:DEFINITION",
     "mlp": "dcjax.nn.mlp:DEFINITION",
     "alexnet": "dcjax.nn.alexnet:DEFINITION",

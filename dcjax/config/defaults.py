@@ -109,8 +109,7 @@ def _network() -> ConfigDict:
 
 def _evaluation(protocol: str) -> ConfigDict:
   fields = ConfigDict()
-  # 'dc', 'dsa', 'dm', 'idc', 'idc_hundred', 'idc_continual', 'idm', 'tm', 'soft' or
-  # 'bptt'
+  # 'dc', 'dsa', 'dm', 'idc', 'idc_hundred', 'idc_continual', 'idm', 'tm', 'soft', 'bptt' or 'frepo'
   fields.protocol = protocol
   fields.networks = 20  # trained from scratch on each set (DC, section 3.1); 0: none
   fields.epochs = placeholder(int)  # None: the protocol's

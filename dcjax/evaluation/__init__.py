@@ -22,6 +22,7 @@ from dcjax.evaluation.protocols import PROTOCOLS
 from dcjax.nn import Network, training
 
 TEST_BLOCK = 256  # most test images that go through a network together
+WARM_UP = 500  # steps in which the rate of `adam_cosine` rises, half of all at most
 STATISTICS_BATCHES = 10  # over which batch norm's statistics are averaged before a test
 
 
@@ -192,12 +193,14 @@ def _teaching(
 
 
 def _optimizer(settings: EvaluationSettings, steps: int) -> optax.GradientTransformation:
-  """SGD with weight decay, its rate cut as the protocol says; or Adam, or AdamW."""
+  """SGD with weight decay, its rate cut as the protocol says; or a kind of Adam."""
   protocol = PROTOCOLS[settings.protocol]
   if protocol.optimizer == "adam":
     return training.adam(settings.learning_rate)
   if protocol.optimizer == "adamw":
     return _adamw(settings, steps)
+  if protocol.optimizer == "adam_cosine":
+    return _adam_cosine(settings, steps)
   fractions, factors = zip(*protocol.cuts, strict=True)
   rates = accumulate(factors, operator.mul, initial=settings.learning_rate)
   rate = optax.join_schedules(
@@ -220,6 +223,19 @@ def _adamw(settings: EvaluationSettings, steps: int) -> optax.GradientTransforma
   decay = PROTOCOLS[settings.protocol].weight_decay
   kernels = partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
   return training.promoting(optax.adamw(rate, weight_decay=decay, mask=kernels))
+
+
+def _adam_cosine(settings: EvaluationSettings, steps: int) -> optax.GradientTransformation:
+  """Adam whose rate rises in the first steps, and falls to a hundredth (FRePo's code)."""
+  total = settings.epochs * steps
+  rate = optax.warmup_cosine_decay_schedule(
+    0.0,
+    settings.learning_rate,
+    warmup_steps=min(WARM_UP, total // 2),
+    decay_steps=total,
+    end_value=settings.learning_rate / 100,
+  )
+  return training.promoting(optax.adam(rate))
 
 
 def batches(settings: EvaluationSettings, count: int) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """The papers' protocols: how networks are trained on a set to evaluate it."""
 
+import math
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -48,8 +49,8 @@ class Protocol(NamedTuple):
       mixed with that probability.
     cutmix: `cutmix(kind)`, the probability of CutMix.
     batch_of: `batch_of(kind)`, in place of `batch` where the kind of set is known; None: `batch`.
-    optimizer: 'sgd'; 'adam', at one rate; or 'adamw', whose rate falls along the first half of a
-      cosine.
+    optimizer: 'sgd'; 'adam', at one rate; 'adamw', whose rate falls along the first half of a
+      cosine; or 'adam_cosine', whose rate rises for 500 steps and then falls along a whole one.
     temperature: what logits are divided by in the loss.
     teacher: the network, trained on all real images, whose outputs are the labels of each batch as
       networks see it; empty: labels are the set's own.
@@ -206,6 +207,32 @@ BPTT = DC._replace(
   augmentation=lambda kind, cutmix: flip_rotate(kind.strategy) or kind.strategy,
   optimizer="adam",
 )
+# Steps of FRePo's networks, by images of the set
+FREPO_STEPS = {
+  10: 1000, 100: 2000, 200: 20_000, 400: 5000, 500: 5000, 1000: 10_000, 2000: 40_000, 5000: 40_000
+}  # fmt: skip
+FREPO_BATCH = 500
+
+
+def _epochs_of_frepo(kind: Kind, augmentation: str) -> int:
+  del augmentation
+  classes = 200 if kind.dataset == "tiny_imagenet" else 100 if kind.hundred_classes else 10
+  images = kind.decoded * classes
+  nearest = min(FREPO_STEPS, key=lambda each: abs(math.log(each / images)))
+  return max(1, FREPO_STEPS[nearest] // -(-images // FREPO_BATCH))
+
+
+# Of FRePo (Zhou et al., NeurIPS 2022); the loss is the squared error, as its labels ask.
+FREPO = DC._replace(
+  learning_rate=3e-4,
+  momentum=0.0,
+  weight_decay=0.0,
+  batch=FREPO_BATCH,
+  cuts=(),
+  epochs=_epochs_of_frepo,
+  augmentation=lambda kind, cutmix: kind.strategy,
+  optimizer="adam_cosine",
+)
 # By the values of the config field `evaluation.protocol`; DM and IDM evaluate as DSA does.
 PROTOCOLS = {
   "dc": DC,
@@ -218,6 +245,7 @@ PROTOCOLS = {
   "idc_continual": IDC_CONTINUAL,
   "soft": SOFT,
   "bptt": BPTT,
+  "frepo": FREPO,
 }
 
 

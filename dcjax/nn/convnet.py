@@ -62,7 +62,7 @@ def _in_parts(function: Callable[[Array], Array], images: Array, parts: int) -> 
   return jnp.concatenate([function(part) for part in jnp.array_split(images, parts)])
 
 
-def _check(
+def check(
   *,
   image_shape: tuple[int, int, int],
   width: int,
@@ -98,4 +98,4 @@ def _check(
     )  # fmt: skip
 
 
-DEFINITION = Definition(ConvNet, check=_check)
+DEFINITION = Definition(ConvNet, check=check)

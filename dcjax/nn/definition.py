@@ -127,7 +127,8 @@ def of_module(
   def statistics(params, images):
     if not batch_norm:
       return {}
-    return module.apply({"params": params}, images, mutable="batch_stats")[1]["batch_stats"]
+    kept = module.apply({"params": params}, images, mutable="batch_stats")[1]
+    return kept.get("batch_stats", {})  # a network of one block may have no norm
 
   def train(params, images, key):
     return module.apply({"params": params}, images, rngs={"dropout": key})

@@ -1,0 +1,275 @@
+"""FRePo: regression on the features of a pool of networks (Zhou, Nezhadarya and Ba, NeurIPS 2022).
+
+Synthetic images X, `[classes, ipc, H, W, C]`, and labels Y of them, one-hot less 1/classes at
+first, are moved so that ridge regression on a network's features of them predicts the labels of
+real images. The last layer of a network is thus trained in closed form. In each iteration (numbers
+of our own):
+
+  1  theta: a network, drawn from a pool
+  2  F_s, F_t: its features of X and of a batch of real images
+  3  P = F_t F_s' (F_s F_s' + r tr(F_s F_s') / n)^-1 Y
+  4  L = mean of |P - y_t|^2 / 2, less the mean over X of the margin of Y, counted up to 1/classes
+  5  move X and Y by LAMB along the gradient of L; theta stays
+  6  train theta one step on the new X and Y; after so many steps a new network takes its place
+
+With `pool.steps=0` networks are drawn anew in each iteration, and their features are joined: these
+are random features as in RFAD (Loo et al., NeurIPS 2022), whose loss is `loss=platt`.
+"""
+
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from dcjax import data
+from dcjax.common.errors import UserError, check_least, check_name
+from dcjax.common.types import Array, Key
+from dcjax.config.datasets import hundred_classes
+from dcjax.data import Dataset, base_name
+from dcjax.devices.strategy import Strategy
+from dcjax.methods import RATE_WEIGHTS, Method, State, Step, first_half, initialiser, slots
+from dcjax.methods.definition import (
+  SMOKE,
+  Definition,
+  by_rule,
+  check_condensation,
+  check_rate,
+  condensation,
+  from_fields,
+)
+from dcjax.methods.frepo_pool import Networks, Pool, Trainer
+from dcjax.methods.kernels import centred, half_squares, predict
+from dcjax.methods.setup import Setup, setup
+from dcjax.nn import training
+from dcjax.sets.formation import Stored
+
+LOSSES = ("squares", "platt")
+OPTIMIZERS = ("lamb", "adabelief")
+LR_END = 0.1  # of the rate of images and labels, at the end of its fall
+ADABELIEF_EPS = 1e-16  # (RFAD, authors' code)
+
+
+class FRePoSettings(NamedTuple):
+  """FRePo's hyper-parameters."""
+
+  ipc: int = 1  # images per class
+  init: str = "real"
+  batch_real: int = 1024  # real images of the loss, of all classes together
+  optimizer: str = "lamb"  # or 'adabelief' (RFAD)
+  lr_image: float = 3e-4  # of images and labels; along a cosine it falls to a tenth of that
+  lr_decay: int = 500_000  # iterations in which it falls; 0: it stays
+  regularisation: float = 1e-6  # r
+  # Whether each image also counts mirrored; None: on CIFAR-10, and of CIFAR-100 and Tiny ImageNet
+  # with one image a class (authors' code)
+  flip: bool = by_rule(bool)
+  # 'squares', lines 3 and 4; or 'platt': the cross-entropy of P times a learned number, without the
+  # margin (RFAD)
+  loss: str = "squares"
+  lr_scale: float = 1e-2  # of that number's logarithm
+  pool: Pool = Pool()
+
+
+class Learned(NamedTuple):
+  """What is learned."""
+
+  stored: Stored  # images [classes, ipc, H, W, C] float32, and a learnable formation's weights
+  labels: Array  # [classes, ipc, classes] float32, centred
+  scale: Array  # float32, the logarithm of what P is multiplied by in `platt`
+
+
+class FRePoState(NamedTuple):
+  """What FRePo carries from one iteration to the next."""
+
+  stored: Stored  # the images of what is learned
+  labels: Array
+  scale: Array
+  optimizer: Any
+  pool: Networks | None
+
+  @property
+  def learned(self) -> Learned:
+    """What is learned."""
+    return Learned(self.stored, self.labels, self.scale)
+
+
+def frepo(setup: Setup, settings: FRePoSettings) -> Method:
+  """Regression on the features of a pool of networks.
+
+  Args:
+    setup: the network of the pool, layout and formation; nothing is augmented.
+    settings: hyper-parameters, all of them numbers.
+
+  Returns:
+    The method; its metrics are `loss`, and `accuracy`, that of P on the real batch.
+  """
+  pool, optimizer = settings.pool, _optimizer(settings)
+  trainer = Trainer(setup, pool)
+
+  def begin(state: State, dataset: Dataset, indices: Any, key: Key, number: Array):
+    classes, ipc = state.stored.images.shape[:2]
+    labels = centred(jnp.arange(classes), classes)[:, None] / (classes / 10) ** 0.5
+    learned = Learned(state.stored, jnp.repeat(labels, ipc, axis=1), jnp.float32(0))
+    networks = None
+    if pool.steps:
+      one = jax.eval_shape(trainer.fresh, key)
+      networks = Networks(slots.zeros(one, pool.networks), jnp.zeros(pool.networks, jnp.int32))
+    return FRePoState(*learned, optimizer.init(learned), networks), {}
+
+  def fill(state: FRePoState, dataset: Dataset, indices: Any, key: Key, number: Array):
+    fresh_key, train_key = jax.random.split(jax.random.fold_in(key, number + 1))
+    examples = _examples(setup, settings, state.learned, dataset)
+    age = number * (pool.oldest // pool.networks)
+    carry = trainer.train(trainer.fresh(fresh_key), examples, train_key, age)
+    return state._replace(pool=cast(Networks, state.pool).put(number, carry, age)), {}
+
+  def draw(dataset: Dataset, key: Key, number: Array) -> Array:
+    order = jax.random.permutation(_keys(key)[0], dataset.labels.shape[0])
+    return order[: settings.batch_real].astype(jnp.int32)
+
+  def learn(state: FRePoState, dataset: Dataset, indices: Array, key: Key, number: Array):
+    _, slot_key, fresh_key, train_key = _keys(key)
+    slot = jax.random.randint(slot_key, (), 0, pool.networks)
+    if state.pool is not None:
+      carry, age = slots.at(state.pool.carry, slot), state.pool.age[slot]  # 1
+      features = trainer.features(carry)
+    else:
+      features = trainer.random_features(fresh_key)
+    real = jax.lax.stop_gradient(features(dataset.normalise(dataset.images[indices])))  # 2
+    labels = dataset.labels[indices]
+
+    def loss(learned):
+      images, targets = _examples(setup, settings, learned, dataset)
+      ours = features(images)
+      predicted = predict(ours @ ours.T, real @ ours.T, targets, settings.regularisation)  # 3
+      right = (predicted.argmax(-1) == labels).mean(dtype=jnp.float32)
+      if settings.loss == "platt":
+        scaled = jnp.exp(learned.scale) * predicted
+        return training.cross_entropy(scaled, labels).mean(), right
+      wrong = half_squares(predicted, centred(labels, targets.shape[-1]))
+      return wrong - _margin(learned.labels), right  # 4
+
+    (value, right), gradients = jax.value_and_grad(loss, has_aux=True)(state.learned)
+    updates, moments = optimizer.update(gradients, state.optimizer, state.learned)  # 5
+    learned = cast(Learned, optax.apply_updates(state.learned, updates))
+    networks = state.pool
+    if networks is not None:
+      examples = _examples(setup, settings, learned, dataset)
+      carry = trainer.train(carry, examples, train_key, pool.steps)  # 6
+      carry, age = jax.lax.cond(
+        age + pool.steps > pool.oldest,
+        lambda: (trainer.fresh(fresh_key), jnp.int32(0)),
+        lambda: (carry, age + pool.steps),
+      )
+      networks = networks.put(slot, carry, age)
+    metrics = {"loss": value, "accuracy": right}
+    return FRePoState(*learned, moments, networks), metrics
+
+  return Method(
+    start=(
+      initialiser(
+        optax.identity(),
+        ipc=settings.ipc, init=settings.init, formation=setup.formation, key_of=first_half,
+      ),
+      Step(begin),
+      Step(fill, times=pool.networks if pool.steps else 0),
+    ),
+    iteration=(Step(learn, draw),),
+    labels=lambda state: state.labels,
+  )  # fmt: skip
+
+
+def _keys(key: Key) -> Key:
+  """Of the real batch, the slot, a new network, and the training of one."""
+  return jax.random.split(key, 4)
+
+
+def _examples(
+  setup: Setup, settings: FRePoSettings, learned: Learned, dataset: Dataset
+) -> tuple[Array, Array]:
+  """Images as networks see them, `[n, H, W, C]`, and their labels `[n, classes]`."""
+  stored, formation = learned.stored, setup.formation
+  images, _ = data.as_batch(formation.decode_classes(stored, dataset.whitening))
+  labels = learned.labels[:, formation.origins(stored.images.shape[1])]
+  labels = labels.reshape(len(images), -1)
+  if not settings.flip:
+    return images, labels
+  return jnp.concatenate([images, images[:, :, ::-1]]), jnp.concatenate([labels, labels])
+
+
+def _margin(labels: Array) -> Array:
+  """By how much the highest number of a label is above the next, up to 1/classes; the mean."""
+  highest = jax.lax.top_k(labels, 2)[0]
+  return jnp.minimum(highest[..., 0] - highest[..., 1], 1 / labels.shape[-1]).mean()
+
+
+def _optimizer(settings: FRePoSettings) -> optax.GradientTransformation:
+  rate: optax.ScalarOrSchedule = settings.lr_image
+  if settings.lr_decay:
+    rate = optax.cosine_decay_schedule(settings.lr_image, settings.lr_decay, LR_END)
+  if settings.optimizer == "lamb":
+    of_set = optax.lamb(rate)
+  else:
+    of_set = optax.adabelief(rate, eps=ADABELIEF_EPS, eps_root=ADABELIEF_EPS)
+  rules = {
+    "set": training.promoting(of_set),
+    "weights": optax.rmsprop(RATE_WEIGHTS),
+    "scale": training.adam(settings.lr_scale),
+  }
+  of_learned: Any = Learned(Stored("set", "weights"), "set", "scale")  # type: ignore[arg-type]
+  return optax.partition(rules, of_learned)
+
+
+# --- As configs and commands know it -----------------------------------------------------------
+
+
+def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
+  settings, bound = from_fields(FRePoSettings(), config), setup(config, dataset, layout)
+  method = frepo(bound, settings)
+
+  def check(state: FRePoState) -> None:
+    images, targets = _examples(bound, settings, state.learned, dataset)
+    trainer = Trainer(bound, settings.pool)
+    carry = slots.at(state.pool.carry, 0) if state.pool else trainer.fresh(jax.random.key(0))
+    features = trainer.features(carry)(images)
+    kernel = features @ features.T
+    if not jnp.isfinite(predict(kernel, kernel, targets, settings.regularisation)).all():
+      raise UserError(
+        f"regularisation: with {settings.regularisation} the kernel of the {len(images)} initial "
+        "images is not positive definite in float32; raise it tenfold"
+      )
+
+  return method._replace(check=check)
+
+
+def _resolve(config: ConfigDict) -> None:
+  check_name("loss", config.loss, LOSSES)
+  check_name("optimizer", config.optimizer, OPTIMIZERS)
+  if config.flip is None:
+    config.flip = _is_mirrored(config)
+  check_rate("lr_scale", config.lr_scale, "0.01 (RFAD)")
+  check_rate("pool.lr", config.pool.lr, "0.0003")
+  check_rate("regularisation", config.regularisation, "1e-6 (FRePo) and 5e-3 (RFAD)")
+  check_least("lr_decay", config.lr_decay, 0)
+  for field, least in (("networks", 1), ("steps", 0), ("oldest", 1), ("batch", 1)):
+    check_least(f"pool.{field}", config.pool[field], least)
+  check_condensation(config, lr_image="0.0003")
+
+
+def _is_mirrored(config: ConfigDict) -> bool:
+  dataset = base_name(config.dataset.name)
+  if dataset in ("cifar100", "tiny_imagenet") or hundred_classes(config.dataset):
+    return config.ipc == 1
+  return dataset == "cifar10"
+
+
+FREPO = Definition(
+  fields=lambda: condensation(FRePoSettings(), iterations=500_000, checkpoint_every=1000, dsa=None),
+  build=_build,
+  resolve=_resolve,
+  smoke=SMOKE | {"pool.networks": 2, "pool.oldest": 4},
+  protocol="frepo",
+  label_kind="centred",
+  per_class=False,
+)
