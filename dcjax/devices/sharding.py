@@ -227,6 +227,13 @@ def sum_batch(strategy: Strategy, value: Any) -> Any:
   return value if strategy.mesh[1] == 1 else jax.lax.psum(value, BATCH)
 
 
+def gather_batch(strategy: Strategy, tree: Any) -> Any:
+  """What the devices along `batch` have found, each for its share, one after another."""
+  if strategy.mesh[1] == 1:
+    return tree
+  return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, BATCH, tiled=True), tree)
+
+
 def _share(strategy: Strategy, classes: int) -> int:
   """Classes of one place along `class`, at most."""
   return -(-classes // strategy.mesh[0])

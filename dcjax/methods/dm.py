@@ -23,6 +23,7 @@ from dcjax.methods import (
   Method,
   State,
   Step,
+  feature_distances,
   first_half,
   image_optimizer,
   initialiser,
@@ -51,6 +52,8 @@ class DMSettings(NamedTuple):
   init: str = "real"
   # 'network', or 'pixels' for the MMD baseline with a linear kernel (supplement, section 2.2)
   embedding: str = "network"
+  # Of features: 'mean', line 3; 'rbf_mmd' (M3D); or 'cf' (NCFM), which is experimental
+  distance: str = "mean"
   batch_real: int = 256  # real images of each class in one iteration (authors' code)
   lr_image: float = by_rule(float)  # None: 1, or 10 above 50 images per class but of CIFAR-100
   # Networks in place of random ones (supplement, section 3)
@@ -75,13 +78,13 @@ def dm(setup: Setup, settings: DMSettings) -> Method:
     settings: hyper-parameters.
 
   Returns:
-    The method; its metrics are `loss`, the squared distance of the means averaged over classes.
+    The method; its metrics are `loss`, the distance averaged over classes.
   """
   optimizer = image_optimizer(settings.lr_image)
   initial = partial(
     initialiser, optimizer, ipc=settings.ipc, init=settings.init, formation=setup.formation
   )
-  matching = FeatureMatching(setup, settings.batch_real, settings.embedding)
+  matching = FeatureMatching(setup, settings.batch_real, settings.embedding, settings.distance)
   trained = None if settings.trained.low is None else settings.trained
 
   def draw(dataset: Dataset, key: Key, number: Array) -> Array:
@@ -123,6 +126,7 @@ def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
 
 def _resolve(config: ConfigDict) -> None:
   check_name("embedding", config.embedding, EMBEDDINGS)
+  feature_distances.check(config)
   _check_trained(config)
   if config.lr_image is None:
     faster = config.ipc > 50 and base_name(config.dataset.name) != "cifar100"

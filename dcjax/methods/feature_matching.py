@@ -1,4 +1,4 @@
-"""Mean features of real and of synthetic images, class by class: DM and IDM."""
+"""Features of real and of synthetic images, class by class: DM and IDM."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,8 @@ import optax
 from dcjax import data
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
-from dcjax.devices.sharding import map_classes, share_batch, sum_batch
+from dcjax.devices.sharding import map_classes, share_batch
+from dcjax.methods.feature_distances import FEATURE_DISTANCES
 from dcjax.methods.setup import Setup
 from dcjax.nn.training import in_blocks
 from dcjax.sets.formation import Stored, over_classes
@@ -27,11 +28,13 @@ class FeatureMatching(NamedTuple):
       augmentations and formation.
     batch_real: real images of each class.
     embedding: an entry of `EMBEDDINGS`.
+    distance: an entry of `FEATURE_DISTANCES`.
   """
 
   setup: Setup
   batch_real: int
   embedding: str = "network"
+  distance: str = "mean"
 
   def draw(self, dataset: Dataset, key: Key) -> Array:
     """Draws the real images of a matching, int32 `[classes, batch_real]` indices."""
@@ -63,14 +66,15 @@ class FeatureMatching(NamedTuple):
         None: without.
 
     Returns:
-      The squared distance of the means of each class, regularised, `[classes]`; and the gradient
-      of their sum, shaped as `stored`.
+      The distance of each class, regularised, `[classes]`; and the gradient of their sum, shaped
+      as `stored`.
     """
     labels = jnp.arange(dataset.num_classes)
     each = labels, indices, _class_keys(key, labels)[1]
+    distance_key = jax.random.fold_in(key, dataset.num_classes)  # the same for all classes
     if self.setup.network.batch_norm and self.embedding == "network":
-      return self._all_classes(params, stored, dataset, each, regularisation)
-    shared = params, stored.weights, dataset, regularisation
+      return self._all_classes(params, stored, dataset, each, distance_key, regularisation)
+    shared = params, stored.weights, dataset, distance_key, regularisation
     losses, gradients = map_classes(
       self.setup.strategy, self._one_class, shared, (*each, stored.images)
     )
@@ -86,26 +90,26 @@ class FeatureMatching(NamedTuple):
 
   def _one_class(
     self,
-    shared: tuple[Params, Params, Dataset, Array | None],
+    shared: tuple[Params, Params, Dataset, Key, Array | None],
     each: tuple[Array, Array, Key, Array],
   ) -> tuple[Array, Stored]:
     """The loss of one class, and its gradient to what is stored of it."""
-    params, weights, dataset, regularisation = shared
+    params, weights, dataset, distance_key, regularisation = shared
     label, indices, omega, images = each
     _, strategy, augmentations, formation = self.setup
-    embed = self._embedding(params)
-    # The mean embedding of real images, a constant ...
+    embed, distance = self._embedding(params), FEATURE_DISTANCES[self.distance]
+    # The embeddings of real images, whose mean is a constant ...
     real, of_mean = share_batch(strategy, self._real(dataset, indices, omega))
     features = in_blocks(lambda x: embed(x)[1], real, block=strategy.blocks(len(real)))
-    target = sum_batch(strategy, of_mean @ features)
+    target = distance.target(features, of_mean, strategy, distance_key)
 
     # ... and of synthetic ones, which the distance is differentiated to (IDM, Eq. 2 and 5).
     def loss(stored):
       synthetic = augmentations.synthetic(omega, formation.decode(stored, dataset.whitening))
       block = strategy.synthetic_blocks(len(synthetic))
       logits, features = in_blocks(embed, synthetic, block=block)
-      distance = ((features.mean(0) - target) ** 2).sum()
-      return distance + _regulariser(logits, label, regularisation)
+      far = distance.compare(features, target, distance_key)
+      return far + _regulariser(logits, label, regularisation)
 
     return jax.value_and_grad(loss)(Stored(images, weights))
 
@@ -115,22 +119,27 @@ class FeatureMatching(NamedTuple):
     stored: Stored,
     dataset: Dataset,
     each: tuple[Array, Array, Key],
+    distance_key: Key,
     regularisation: Array | None,
   ) -> tuple[Array, Stored]:
     """The losses of all classes in one batch, and the gradient of their sum."""
-    labels, indices, omegas = each
+    (labels, indices, omegas), distance = each, FEATURE_DISTANCES[self.distance]
 
     def embed(batches):
       outputs = self._embedding(params)(batches.reshape(-1, *batches.shape[2:]))
       return jax.tree.map(lambda x: x.reshape(*batches.shape[:2], -1), outputs)
 
     real = jax.vmap(self._real, (None, 0, 0))(dataset, indices, omegas)
-    target = embed(real)[1].mean(1)
+    features, whole = embed(real)[1], self.setup.strategy._replace(mesh=(1, 1))
+    of_mean = jnp.full(self.batch_real, 1 / self.batch_real, jnp.float32)
+    targets = jax.vmap(lambda of_class: distance.target(of_class, of_mean, whole, distance_key))(
+      features
+    )
 
     def total(stored):
       synthetic = self.setup.formation.decode_classes(stored, dataset.whitening)
       logits, features = embed(jax.vmap(self.setup.augmentations.synthetic)(omegas, synthetic))
-      distances = ((features.mean(1) - target) ** 2).sum(1)
+      distances = jax.vmap(distance.compare, (0, 0, None))(features, targets, distance_key)
       regularisers = jax.vmap(_regulariser, (0, 0, None))(logits, labels, regularisation)
       losses = distances + regularisers
       return losses.sum(), losses

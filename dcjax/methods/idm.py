@@ -33,6 +33,7 @@ from dcjax.devices.strategy import Strategy
 from dcjax.methods import (
   Method,
   Step,
+  feature_distances,
   first_half,
   image_optimizer,
   initialiser,
@@ -81,6 +82,7 @@ class IDMSettings(NamedTuple):
   lr_image: float = 0.2  # (supplement, section 1)
   # lambda_reg of Eq. 5, of an accuracy in per cent; None: `REGULARISATION`; 0: none
   regularisation: float = by_rule(float)
+  distance: str = "mean"  # of features (Eq. 2); or 'rbf_mmd' or 'cf', as DM has them
   queue: QueueSettings = QueueSettings()
 
 
@@ -110,7 +112,7 @@ def idm(setup: Setup, settings: IDMSettings) -> Method:
   images = initialiser(
     optimizer, ipc=settings.ipc, init=settings.init, formation=setup.formation, key_of=first_half
   )
-  matching = FeatureMatching(setup, settings.batch_real)
+  matching = FeatureMatching(setup, settings.batch_real, distance=settings.distance)
   networks = NetworkQueue(setup, settings.queue)
 
   # The start, line 1. If networks are copies of pretrained ones, these come first.
@@ -235,6 +237,7 @@ def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
 
 
 def _resolve(config: ConfigDict) -> None:
+  feature_distances.check(config)
   case = base_name(config.dataset.name), config.ipc
   if config.batch_real is None:
     config.batch_real = 5000 if config.ipc == 1 else 256

@@ -115,6 +115,8 @@ def test_presets_are_the_papers():
     "mtt",
     "ftd",
     "datm",
+    "frepo",
+    "kip",
     "rded",
     "imagenet",
     "coreset",

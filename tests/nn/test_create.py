@@ -238,7 +238,8 @@ def test_init_draws_other_parameters_for_another_key():
       "xyz",
       {},
       "network.name: unknown 'xyz'; choose one of: alexnet, convnet, densenet121, "
-      "efficientnet_b0, lenet, mlp, resnet10, resnet10_ap, resnet18, resnet18_ap, vgg11",
+      "efficientnet_b0, frepo_conv, lenet, mlp, resnet10, resnet10_ap, resnet18, resnet18_ap, "
+      "vgg11",
     ),
     ("convnet", {"norm": "instnce"}, "network.norm: unknown 'instnce'; did you mean 'instance'?"),
     ("convnet", {"activation": "rely"}, "network.activation: unknown 'rely'; did you mean 'relu'?"),
@@ -323,3 +324,16 @@ def test_an_instance_norm_that_sees_two_pixels_warns(caplog, image_shape, option
     nn.create("convnet", image_shape, 3, width=4, **options)
   assert len(caplog.records) == warns
   assert ("sees only 2x2 pixels" in caplog.text) == warns
+
+
+def test_frepo_conv_doubles_its_filters():
+  network = nn.create("frepo_conv", (28, 28, 1), 10, width=4, depth=3)
+  params = network.init(jax.random.key(0))
+  shapes = sorted(leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim == 4)
+  assert shapes == [(3, 3, 1, 4), (3, 3, 4, 8), (3, 3, 8, 16)]
+  assert (
+    network.batch_norm
+    and len(jax.tree.leaves(network.statistics(params, jnp.zeros((2, 28, 28, 1))))) == 6
+  )
+  logits, features = network.apply(params, jnp.zeros((2, 28, 28, 1)))
+  assert logits.shape == (2, 10) and features.shape == (2, 4 * 4 * 16)

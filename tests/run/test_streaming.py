@@ -36,6 +36,8 @@ RUNS = {
   "idc_pool": {"training__pretraining": 1, "training__networks": 2, **QUICK},
   "idm": {"queue__interval": 2, "queue__pretrained": 2, "queue__pretraining": 1},
   "bptt": {"learn": "both", "window__renew": 2},
+  "frepo": {"pool__steps": 0, "batch_real": 12},
+  "kip": {"batch_real": 4},
   "tm": {"learn": "both", "init": "correct", "start__most": 1, "experts__batch": 12},
 }
 
@@ -58,7 +60,9 @@ def of_folder(folder, method, **changes):
   fields = {"name": "folder", "data_dir": str(folder), "side": SIDE, "cache_dir": str(cache)}
   fields = {f"dataset__{name}": value for name, value in fields.items()}
   # What is quick to compile.
-  fields |= {"compute__convolution": "lax", "dsa__strategy": "flip"} if method != "dc" else {}
+  fields |= {"compute__convolution": "lax"}
+  if "dsa" in dcjax.config.default(method):
+    fields["dsa__strategy"] = "flip"
   return tiny(method, **fields, **changes)
 
 

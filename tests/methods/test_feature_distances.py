@@ -1,0 +1,121 @@
+"""Distances of features against NumPy, in DM and IDM."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dcjax.config
+from dcjax import UserError
+from dcjax.data import digits
+from dcjax.devices.strategy import Strategy
+from dcjax.methods.feature_distances import FEATURE_DISTANCES
+from dcjax.methods.feature_matching import FeatureMatching
+from dcjax.methods.setup import Setup
+from dcjax.run import experiment
+from dcjax.run.loop import Loop
+from dcjax.sets.formation import Stored
+from tests.networks import two_layers
+from tests.runs import tiny
+
+KEY = jax.random.key(4)
+
+
+def of_batches(name, real, synthetic):
+  distance, weights = FEATURE_DISTANCES[name], jnp.full(len(real), 1 / len(real), jnp.float32)
+  target = distance.target(jnp.float32(real), weights, Strategy(), KEY)
+  return float(distance.compare(jnp.float32(synthetic), target, KEY))
+
+
+def rbf(real, synthetic):
+  both = np.concatenate([real, synthetic])
+  squares = ((both[:, None] - both[None]) ** 2).sum(-1)
+  count, m = len(both), len(real)
+  scale = squares.sum() / (count**2 - count)
+  kernel = sum(np.exp(-squares / (scale * each)) for each in (0.25, 0.5, 1, 2, 4))
+  return kernel[:m, :m].mean() - 2 * kernel[:m, m:].mean() + kernel[m:, m:].mean()
+
+
+def cf(real, synthetic):
+  frequencies = np.float64(jax.random.normal(KEY, (real.shape[1], 4096), jnp.float32))
+
+  def characteristic(rows):
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.exp(1j * rows @ frequencies).mean(0)
+
+  r, s = characteristic(real), characteristic(synthetic)
+  amplitude = (np.abs(r) - np.abs(s)) ** 2
+  phase = 2 * (np.abs(r) * np.abs(s) - r.real * s.real - r.imag * s.imag)
+  return 300 * np.sqrt(0.5 * amplitude + 0.5 * np.maximum(phase, 1e-12)).mean()
+
+
+@pytest.mark.parametrize(
+  ("name", "by_hand"),
+  [("mean", lambda r, s: ((r.mean(0) - s.mean(0)) ** 2).sum()), ("rbf_mmd", rbf), ("cf", cf)],
+)
+def test_the_distance_is_that_of_numpy(name, by_hand):
+  rng = np.random.default_rng(0)
+  real, synthetic = rng.standard_normal((12, 5)), 0.5 + rng.standard_normal((4, 5))
+  assert of_batches(name, real, synthetic) == pytest.approx(by_hand(real, synthetic), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", FEATURE_DISTANCES)
+def test_it_is_near_zero_for_the_same_images_and_its_gradient_finite(name):
+  rows = np.random.default_rng(0).standard_normal((6, 5))
+  far = of_batches(name, rows, rows + 1)
+  assert abs(of_batches(name, rows, rows)) < 0.02 * far
+  distance, same = (
+    FEATURE_DISTANCES[name],
+    jnp.float32(np.concatenate([rows[:3], np.zeros((3, 5))])),
+  )
+  target = distance.target(same, jnp.full(6, 1 / 6, jnp.float32), Strategy(), KEY)
+  gradient = jax.grad(lambda rows: distance.compare(rows, target, KEY))(same)
+  assert np.isfinite(gradient).all()
+
+
+@pytest.fixture(scope="module")
+def dataset():
+  return digits.load()
+
+
+@pytest.mark.parametrize("mesh", [(2, 1), (1, 4), (2, 2)])
+@pytest.mark.parametrize("name", ["rbf_mmd", "cf"])
+def test_on_several_devices_as_on_one(dataset, name, mesh):
+  def gradient(layout):
+    config = dcjax.config.resolve(tiny("dm", distance=name, batch_real=7, ipc=2, lr_image=1.0))
+    config.compute.mesh = "x".join(map(str, layout.mesh))
+    loop = Loop(experiment.method(config, dataset, layout), dataset, jax.random.key(7), layout)
+    state = loop.start(jax.random.key(8))
+    return state.stored.images - loop.run(state, 0, 1)[0].stored.images
+
+  found, expected = gradient(Strategy(mesh=mesh)), gradient(Strategy())
+  np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["rbf_mmd", "cf"])
+def test_all_classes_in_one_batch_are_as_each_for_itself(dataset, name):
+  """The way that batch norm needs, with a network that has none."""
+
+  def losses(batch_norm):
+    network = two_layers()._replace(batch_norm=batch_norm)
+    matching = FeatureMatching(Setup(network), 6, distance=name)
+    key, stored = jax.random.key(1), Stored(images, {})
+    indices = matching.draw(dataset, key)
+    params = network.init(jax.random.key(2))
+    return jax.jit(matching.match)(params, stored, dataset, indices, key)
+
+  images = jnp.asarray(np.random.default_rng(0).standard_normal((10, 2, 8, 8, 1)), jnp.float32)
+  (one, slopes), (other, gradients) = losses(False), losses(True)
+  np.testing.assert_allclose(one, other, rtol=1e-4)
+  np.testing.assert_allclose(
+    slopes.images, gradients.images, atol=1e-4 * np.abs(slopes.images).max()
+  )
+
+
+@pytest.mark.parametrize("method", ["dm", "idm"])
+def test_unknown_distances(method, caplog):
+  with pytest.raises(UserError, match="distance: unknown 'ours'; choose one of: cf, mean, rbf_mmd"):
+    dcjax.config.resolve(tiny(method, distance="ours"))
+  with caplog.at_level("INFO"):
+    dcjax.config.resolve(tiny(method, distance="cf"))
+  assert "'cf' is experimental" in caplog.text
