@@ -56,6 +56,7 @@ def key():
     ("idc", {"training__pretraining": 1, "training__networks": 2, "distance": "cos"}),
     ("bptt", {"learn": "both", "inner__classes": 4, "inner__per_class": 1, "ipc": 2}),
     ("bptt", {"inner__optimizer": "sgd", "formation__factor": 2}),
+    ("bptt", {"inner__optimizer": "sgd", "inner__turns": True, "inner__learn_lr": True}),
     ("frepo", {"pool__networks": 2, "flip": True, "ipc": 2}),
     ("frepo", {"pool__steps": 0, "loss": "platt", "optimizer": "adabelief"}),
     ("kip", {}),

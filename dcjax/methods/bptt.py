@@ -16,6 +16,10 @@ iteration (numbers of our own):
 W steps out of W are backpropagation through all of a training; then nothing is truncated. Of the
 window only theta and the optimiser's state are kept, all else is computed again when the gradient
 needs it (see `unroll`).
+
+Dataset distillation (DD: Wang et al. 2018) is `inner.turns` and `inner.learn_lr`: each step of the
+training has its own images and its own step size, learned with them, and all of it is the window.
+Label distillation (LD: Bohdal et al. 2020) is `learn=labels` of real images.
 """
 
 from functools import partial
@@ -23,6 +27,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from absl import logging
 from ml_collections import ConfigDict
@@ -50,12 +55,14 @@ from dcjax.nn import Network
 from dcjax.nn.training import adam, cross_entropy, in_blocks
 from dcjax.sets.formation import Stored
 
-# Images as networks see them `[classes, n, H, W, C]`; soft labels `[classes, n, classes]`, if any
-Examples = tuple[Array, Array | None]
+# Images as networks see them `[classes, n, H, W, C]`; soft labels `[classes, n, classes]`, if any;
+# step sizes `[steps]`, if they are learned
+Examples = tuple[Array, Array | None, Array | None]
 LEARN = ("images", "labels", "both")
 OPTIMIZERS = ("adam", "sgd")
 MOST = 2.0  # of a gradient's norm, beside its moving average (line 6)
 DECAY = 0.9  # of that average
+LEAST_RATE = 1e-8  # of an inner step whose rate is learned
 
 
 class Inner(NamedTuple):
@@ -65,6 +72,8 @@ class Inner(NamedTuple):
   lr: float = 1e-3
   per_class: int = 10  # images of each class in a step, at random; all if there are fewer
   classes: int = 0  # of which a step takes images, at random; 0: all
+  turns: bool = False  # each step takes the next images of each class, in place of random ones (DD)
+  learn_lr: bool = False  # each step's rate is learned, from `lr` on; for 'sgd' (DD)
   # Added to Adam's second moment before its root is taken, whose derivative is not finite at zero
   # else. Where a weight's gradient is no larger than the root of this, its step follows what is
   # rounded: with 1e-8 the set's gradient is exact to a thousandth in float32, with 1e-16, which
@@ -95,9 +104,17 @@ class BPTTSettings(NamedTuple):
   batch_real: int = 5000  # real images of the loss, of all classes together
   lr_image: float = 1e-3  # of Adam
   learn: str = "images"  # or 'labels', of images that stay, or 'both'
-  lr_label: float = by_rule(float)  # of Adam; None: that of images
+  lr_label: float = by_rule(float)  # of Adam, also for step sizes; None: that of images
   inner: Inner = Inner()
   window: Window = Window()
+
+
+class Learned(NamedTuple):
+  """What is learned."""
+
+  stored: Stored
+  labels: Array | None
+  rates: Array | None
 
 
 class BPTTState(NamedTuple):
@@ -105,9 +122,10 @@ class BPTTState(NamedTuple):
 
   stored: Stored  # images [classes, ipc, H, W, C] float32, and a learnable formation's weights
   labels: Array | None  # [classes, ipc, classes] float32; None: they are not learned
-  optimizer: Any  # Adam's moments of both
+  optimizer: Any  # Adam's moments of all that is learned
   before: Array  # int32, steps before the window
   norm: Array  # float32, the moving average of the gradient's norm; below zero: none yet
+  rates: Array | None = None  # [steps] float32, of the inner steps; None: they are not learned
 
 
 def bptt(setup: Setup, settings: BPTTSettings) -> Method:
@@ -134,8 +152,10 @@ def bptt(setup: Setup, settings: BPTTSettings) -> Method:
     if settings.learn != "images":
       classes, ipc = stored.images.shape[:2]
       labels = jnp.repeat(jnp.eye(classes, dtype=jnp.float32)[:, None], ipc, axis=1)
-    moments, before = optimizer.init((stored, labels)), jnp.int32(window.steps - window.length)
-    return BPTTState(stored, labels, moments, before, jnp.float32(-1)), {}
+    rates = jnp.full(window.steps, inner.lr, jnp.float32) if inner.learn_lr else None
+    moments = optimizer.init(Learned(stored, labels, rates))
+    before = jnp.int32(window.steps - window.length)
+    return BPTTState(stored, labels, moments, before, jnp.float32(-1), rates), {}
 
   def place(before: Array, dataset: Dataset, indices: Any, key: Key, number: Array):
     if not window.moving:
@@ -152,18 +172,22 @@ def bptt(setup: Setup, settings: BPTTSettings) -> Method:
     order = jax.random.permutation(_keys(key)[1], count)
     return order[: settings.batch_real].astype(jnp.int32)
 
-  def examples(learned: tuple[Stored, Array | None], dataset: Dataset) -> Examples:
-    """What networks are trained on, and soft labels of it."""
-    stored, labels = learned
+  def examples(learned: Learned, dataset: Dataset) -> Examples:
+    """What networks are trained on, with soft labels and step sizes of it."""
+    stored, labels, rates = learned
+    if settings.learn == "labels":
+      stored = jax.lax.stop_gradient(stored)
     images = formation.decode_classes(stored, dataset.whitening)
-    return images, None if labels is None else labels[:, formation.origins(stored.images.shape[1])]
+    if labels is not None:
+      labels = labels[:, formation.origins(stored.images.shape[1])]
+    return images, labels, rates
 
   def descend(state: BPTTState, dataset: Dataset, indices: Array, key: Key, number: Array):
     _, _, init_key, train_key, omega = _keys(key)
     train = partial(_train, setup, inner, network_optimizer, train_key)
     params = network.init(init_key)  # 2
     theta = params, network_optimizer.init(params)
-    learned = state.stored, state.labels
+    learned = Learned(state.stored, state.labels, state.rates)
     constant = examples(learned, dataset)
     theta = jax.lax.fori_loop(  # 3
       0, state.before, lambda number, theta: train(constant, theta, number), theta
@@ -186,11 +210,19 @@ def bptt(setup: Setup, settings: BPTTSettings) -> Method:
     (value, right), gradients = jax.value_and_grad(loss, has_aux=True)(learned)
     gradients, norm, average = shorten(gradients, state.norm)  # 6
     updates, moments = optimizer.update(gradients, state.optimizer, learned)  # 7
-    stored, labels = optax.apply_updates(learned, updates)
+    stored, labels, rates = optax.apply_updates(learned, updates)
     if labels is not None:
       labels = jnp.maximum(labels, 0)
+    if rates is not None:
+      rates = jnp.maximum(rates, LEAST_RATE)
     metrics = {"loss": value, "accuracy": right, "before": state.before, "norm": norm}
-    return BPTTState(stored, labels, moments, state.before, average), metrics
+    return BPTTState(stored, labels, moments, state.before, average, rates), metrics
+
+  def about(state: BPTTState) -> dict[str, Any]:
+    if state.rates is None:
+      return {}
+    rates = np.asarray(state.rates)
+    return {"student_lr": float(rates.mean()), "step_lrs": rates.tolist()}
 
   return Method(
     start=(
@@ -202,6 +234,7 @@ def bptt(setup: Setup, settings: BPTTSettings) -> Method:
     ),
     iteration=(Step(place, every=window.renew, view=view), Step(descend, draw)),
     labels=lambda state: state.labels,
+    about=about,
   )  # fmt: skip
 
 
@@ -220,21 +253,26 @@ def _train(
   number: Array,
 ) -> tuple[Params, Any]:
   """One step of a network, `(params, optimizer state)`, on a set."""
-  (images, soft), (params, state) = examples, theta
+  (images, soft, rates), (params, state) = examples, theta
   batch_key, omega = jax.random.split(jax.random.fold_in(key, number))
   classes, count = images.shape[:2]
-  chosen, of = choose(batch_key, classes, count, inner)
+  chosen, of = choose(batch_key, classes, count, inner, number)
   batch = setup.augmentations.synthetic(omega, images[chosen, of])
   labels = chosen if soft is None else soft[chosen, of]
 
   def loss(params):
     return cross_entropy(setup.network.apply(params, batch)[0], labels).mean()
 
-  updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+  gradient = jax.grad(loss)(params)
+  if rates is not None:
+    return jax.tree.map(lambda leaf, slope: leaf - rates[number] * slope, params, gradient), state
+  updates, state = optimizer.update(gradient, state, params)
   return optax.apply_updates(params, updates), state
 
 
-def choose(key: Key, classes: int, count: int, inner: Inner) -> tuple[Array, Array]:
+def choose(
+  key: Key, classes: int, count: int, inner: Inner, number: Array | int = 0
+) -> tuple[Array, Array]:
   """Which images of a set a step takes: as many of each of some classes, none twice.
 
   Args:
@@ -242,6 +280,7 @@ def choose(key: Key, classes: int, count: int, inner: Inner) -> tuple[Array, Arr
     classes: of the set.
     count: images of a class, as networks see them.
     inner: says how many of what.
+    number: of the step, where images are taken in turns.
 
   Returns:
     The class and the number in the class of each, int32 `[N]` both.
@@ -252,7 +291,10 @@ def choose(key: Key, classes: int, count: int, inner: Inner) -> tuple[Array, Arr
   if some < classes:
     chosen = jax.random.permutation(class_key, chosen)[:some]
   of = jnp.tile(jnp.arange(count, dtype=jnp.int32), (some, 1))
-  if each < count:
+  if inner.turns:
+    first = jnp.asarray(number * each, jnp.int32)
+    of = (first + of[:, :each]) % count
+  elif each < count:
     of = jax.random.permutation(image_key, of, axis=1, independent=True)[:, :each]
   return jnp.repeat(chosen, each), of.reshape(-1)
 
@@ -281,7 +323,8 @@ def _outer(settings: BPTTSettings) -> optax.GradientTransformation:
     "weights": optax.rmsprop(RATE_WEIGHTS),
     "labels": still if settings.learn == "images" else adam(settings.lr_label),
   }
-  of_learned: Any = (Stored("images", "weights"), "labels")  # type: ignore[arg-type]
+  rules["rates"] = adam(settings.lr_label)
+  of_learned: Any = Learned(Stored("images", "weights"), "labels", "rates")  # type: ignore[arg-type]
   return optax.partition(rules, of_learned)
 
 
@@ -334,6 +377,10 @@ def _resolve(config: ConfigDict) -> None:
 def _resolve_training(inner: ConfigDict, window: ConfigDict) -> None:
   check_name("inner.optimizer", inner.optimizer, OPTIMIZERS)
   check_rate("inner.lr", inner.lr, "0.001")
+  if inner.learn_lr and inner.optimizer != "sgd":
+    raise UserError(
+      f"inner.learn_lr: the rates of '{inner.optimizer}' are not learned; set inner.optimizer=sgd"
+    )
   if not 0 < inner.under_root <= 1:
     raise UserError(f"inner.under_root: {inner.under_root} is not in (0, 1]; give 1e-16, or 1e-8")
   check_least("inner.per_class", inner.per_class, 1)

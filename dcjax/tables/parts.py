@@ -7,7 +7,10 @@ from ml_collections import ConfigDict
 
 from dcjax.config import default, flatten
 from dcjax.config.presets import DATASETS, DEPTHS
+from dcjax.configs import dd as dd_preset
 from dcjax.configs import imagenet as imagenet_preset
+from dcjax.configs import kip as kip_preset
+from dcjax.configs import ld as ld_preset
 from dcjax.tables.definition import WHOLE, Fields, Line, Table, figures, line
 
 MNIST_1: dict[str, Any] = {"dataset.name": "mnist", "ipc": 1}
@@ -66,13 +69,27 @@ def dataset_rows(most: int = 50) -> tuple[Line, ...]:
   )  # fmt: skip
 
 
-# Other people's methods and imported images, by the papers' names, with the fields that run them
-# once dcjax has them, such as {"method": "dd"}; without fields their cells show the paper's figure
-# alone.
+def _of_others(config: ConfigDict) -> dict[str, Any]:
+  """The fields of a preset that are its method's own, for tables that say the others."""
+  tables = ("ipc", "dataset.name", "network.", "evaluation.networks")
+  return {name: value for name, value in preset(config).items() if not name.startswith(tables)} | {
+    "method": config.method
+  }
+
+
+def preset(config: ConfigDict) -> dict[str, Any]:
+  """What a preset sets: its fields that are not the defaults of its method."""
+  usual = dict(flatten(default(config.method).to_dict()))
+  return {name: value for name, value in flatten(config.to_dict()) if value != usual[name]}
+
+
+# Other people's methods and imported images, by the papers' names, with the fields that run them;
+# without fields, where dcjax does not have them, their cells show the paper's figure alone.
+# KIP is that of a fully connected kernel.
 OTHERS: dict[str, dict[str, Any]] = {
-  "DD": {},
-  "LD": {},
-  "KIP": {},
+  "DD": _of_others(dd_preset.get_config("mnist,ipc=10")),
+  "LD": _of_others(ld_preset.get_config("cifar10,ipc=10")),
+  "KIP": _of_others(kip_preset.get_config("cifar10,ipc=10")),
   "CAFE": {},
   "CAFE+DSA": {},
   "cGAN": {},
@@ -99,12 +116,6 @@ def other(label: str, name: str = "", show: str = "", **more: Any) -> Line:
 def method(label: str, name: str, **more: Any) -> Line:
   """A column or row of a method, evaluated by its own protocol; that of coresets is DC's."""
   return line(label, fields={"method": name, **more})
-
-
-def preset(config: ConfigDict) -> dict[str, Any]:
-  """What a preset sets: its fields that are not the defaults of its method."""
-  usual = dict(flatten(default(config.method).to_dict()))
-  return {name: value for name, value in flatten(config.to_dict()) if value != usual[name]}
 
 
 # The papers print it once for all numbers of images per class. Of MNIST, coresets and condensed

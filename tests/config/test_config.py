@@ -117,6 +117,8 @@ def test_presets_are_the_papers():
     "datm",
     "frepo",
     "kip",
+    "dd",
+    "ld",
     "rded",
     "imagenet",
     "coreset",

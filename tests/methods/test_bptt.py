@@ -57,7 +57,7 @@ def fresh(key):
 
 def by_hand(of, learned, dataset, key, before, params, augmentations=FLIPS):
   """The loss, by a training whose steps stand one after another; as exact as the images are."""
-  (stored, soft), exact = learned, learned[0].images.dtype
+  (stored, soft, *rates), exact = learned, learned[0].images.dtype
   _, batch_key, _, train_key, omega = jax.random.split(key, 5)
   network, params = two_layers(), jax.tree.map(lambda leaf: leaf.astype(exact), params)
   first, second = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
@@ -71,14 +71,15 @@ def by_hand(of, learned, dataset, key, before, params, augmentations=FLIPS):
     if number == before:
       params, first, second = jax.lax.stop_gradient((params, first, second))
     draw_key, change = jax.random.split(jax.random.fold_in(train_key, number))
-    classes, numbers = choose(draw_key, CLASSES, of.ipc, of.inner)
+    classes, numbers = choose(draw_key, CLASSES, of.ipc, of.inner, number)
     images = augmentations.synthetic(change, stored.images[classes, numbers])
     labels = classes if soft is None else soft[classes, numbers]
     gradient = jax.grad(lambda p, x, y: cross_entropy(network.apply(p, x)[0], y))(
       params, images, labels
     )
     if of.inner.optimizer == "sgd":
-      params = jax.tree.map(lambda p, g: p - of.inner.lr * g, params, gradient)
+      rate = rates[0][number] if rates else of.inner.lr
+      params = jax.tree.map(lambda p, g, rate=rate: p - rate * g, params, gradient)
       continue
     first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
     second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, second, gradient)
@@ -154,6 +155,44 @@ def test_the_gradient_is_that_of_finite_differences(dataset, inner):
     expected = (along(1e-5) - along(-1e-5)) / 2e-5
   found = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True))
   np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_each_step_has_its_own_images_and_rate(dataset):
+  inner = Inner("sgd", 0.5, 1, turns=True, learn_lr=True)
+  of, key = settings(inner, init="noise"), jax.random.key(3)
+  method = bound(of)
+  state = jax.jit(method.init)(jax.random.key(1), dataset)
+  np.testing.assert_array_equal(state.rates, np.full(4, 0.5, np.float32))
+
+  def loss(stored, rates):
+    return by_hand(of, (stored, None, rates), dataset, key, 0, fresh(key))
+
+  value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1)))(state.stored, state.rates)
+  new, metrics = jax.jit(method.update)(state, dataset, key, 0)
+  np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
+  np.testing.assert_allclose(metrics["norm"], optax.tree.norm(gradients), rtol=1e-3)
+  clear = np.abs(gradients[1]) > 1e-4
+  moved = np.asarray(state.rates - new.rates)
+  np.testing.assert_allclose(moved[clear], 0.2 * np.sign(gradients[1])[clear], atol=2e-3)
+  about = method.about(new)
+  assert about["student_lr"] == pytest.approx(float(new.rates.mean()))
+  np.testing.assert_allclose(about["step_lrs"], new.rates)
+  taken = [choose(key, CLASSES, 5, Inner("sgd", 0.1, 2, turns=True), t)[1][:2] for t in range(3)]
+  np.testing.assert_array_equal(taken, [[0, 1], [2, 3], [4, 0]])
+
+
+def test_images_that_stay_have_no_part_in_the_norm(dataset):
+  of, key = settings(learn="labels"), jax.random.key(3)
+  method = bound(of)
+  state = jax.jit(method.init)(jax.random.key(1), dataset)
+
+  def loss(labels):
+    return by_hand(of, (state.stored, labels), dataset, key, 0, fresh(key))
+
+  gradient = jax.jit(jax.grad(loss))(state.labels)
+  new, metrics = jax.jit(method.update)(state, dataset, key, 0)
+  np.testing.assert_allclose(metrics["norm"], optax.tree.norm(gradient), rtol=1e-3)
+  np.testing.assert_array_equal(new.stored.images, state.stored.images)
 
 
 def test_no_window_no_gradient(dataset):
@@ -266,6 +305,7 @@ def test_learned_labels_are_in_the_file_and_a_kill_loses_nothing(tmp_path, monke
     ({"inner__lr": float("nan")}, "inner.lr: nan"),
     ({"inner__under_root": 0.0}, "inner.under_root: 0.0"),
     ({"lr_label": 0.0}, "lr_label: 0.0 is not a positive number"),
+    ({"inner__learn_lr": True}, "inner.learn_lr: the rates of 'adam' are not learned"),
   ],
 )
 def test_fields_that_make_no_sense(changes, message, tmp_path):
