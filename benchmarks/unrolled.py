@@ -15,7 +15,7 @@ from benchmarks import errors, report
 from benchmarks.process import Process
 from benchmarks.unrolled_worker import begin, method, network, program
 
-FRAMEWORKS, OPTIMIZERS = ("dcjax", "torch"), ("sgd", "adam")
+FRAMEWORKS, KINDS = ("dcjax", "torch"), ("sgd", "adam", "tm")
 LENGTHS, IPCS = (10, 50), (1, 10)  # of the table of memory
 REAL_THERE = 64  # real images of the loss, in that table
 TOLERANCE = 0.03  # of the gradient's norm, which many steps in float32 part
@@ -27,14 +27,14 @@ MEMORY = flags.DEFINE_bool("memory", True, "Also the compiler's table of memory.
 OUT = flags.DEFINE_string("out", None, "JSON file for the figures.")
 
 
-def timed(steps: int, real: int, rounds: int, optimizer: str) -> dict[str, Any]:
+def timed(steps: int, real: int, rounds: int, kind: str) -> dict[str, Any]:
   """Both in turns, one image a class; seconds of an iteration, ratios within a round, and bytes."""
   workers = {
-    name: Process("benchmarks.unrolled_worker", name, steps, real, optimizer) for name in FRAMEWORKS
+    name: Process("benchmarks.unrolled_worker", name, steps, real, kind) for name in FRAMEWORKS
   }
   ours, theirs = (worker.call("numbers") for worker in workers.values())
   if not np.allclose(ours, theirs, rtol=TOLERANCE):
-    raise errors.BenchmarkError(f"{optimizer}: {ours} here, {theirs} by PyTorch")
+    raise errors.BenchmarkError(f"{kind}: {ours} here, {theirs} by PyTorch")
   turns = [{name: worker.call("step") for name, worker in workers.items()} for _ in range(rounds)]
   memory = {name: worker.call("memory") for name, worker in workers.items()}
   for worker in workers.values():
@@ -51,14 +51,14 @@ def memory() -> list[dict[str, Any]]:
   leaves = jax.tree.leaves(network().init(jax.random.key(0)))
   size = sum(leaf.nbytes for leaf in leaves)
   rows = []
-  for optimizer, ipc, root in ((o, i, r) for o in OPTIMIZERS for i in IPCS for r in (False, True)):
+  for kind, ipc, root in ((o, i, r) for o in KINDS for i in IPCS for r in (False, True)):
     found = []
     for steps in LENGTHS:
-      made = method(steps, ipc, REAL_THERE, optimizer, int(steps**0.5) if root else 1)
+      made = method(steps, ipc, REAL_THERE, kind, int(steps**0.5) if root else 1)
       compiled = program(made, begin(made, REAL_THERE))
       found.append(compiled.memory_analysis().temp_size_in_bytes)
     growth = (found[1] - found[0]) / (LENGTHS[1] - LENGTHS[0]) / size
-    row = {"optimizer": optimizer, "ipc": ipc, "segments": "root" if root else "1"}
+    row = {"kind": kind, "ipc": ipc, "segments": "root" if root else "1"}
     rows.append({**row, "bytes": found, "growth": growth})
   return rows
 
@@ -71,13 +71,11 @@ def main(argv: list[str]) -> None:
     errors.leave("unrolled", "PyTorch is not installed: pip install 'dcjax[bench]'")
   results: dict[str, Any] = {"hardware": report.hardware(), "steps": STEPS.value}
   try:
-    results["timed"] = {
-      name: timed(STEPS.value, REAL.value, ROUNDS.value, name) for name in OPTIMIZERS
-    }
+    results["timed"] = {name: timed(STEPS.value, REAL.value, ROUNDS.value, name) for name in KINDS}
   except errors.BenchmarkError as error:
     errors.leave("unrolled", error)
   print(report.markdown(
-    ("inner optimiser", "s dcjax", "s PyTorch", "PyTorch / dcjax", "MiB dcjax", "MiB PyTorch"),
+    ("training", "s dcjax", "s PyTorch", "PyTorch / dcjax", "MiB dcjax", "MiB PyTorch"),
     [(
       name, *(f"{each:.3g}" for each in row["seconds"].values()),
       f"{statistics.median(row['ratios']):.2f} ({row['ratios'][0]:.2f}..{row['ratios'][-1]:.2f})",
@@ -87,10 +85,10 @@ def main(argv: list[str]) -> None:
   if MEMORY.value:
     results["memory"] = memory()
     print(report.markdown(
-      ("inner optimiser", "images per class", "steps of a segment",
+      ("training", "images per class", "steps of a segment",
        *(f"MiB, {each} steps" for each in LENGTHS), "networks a step"),
       [(
-        row["optimizer"], str(row["ipc"]), row["segments"],
+        row["kind"], str(row["ipc"]), row["segments"],
         *(f"{each / 2**20:.0f}" for each in row["bytes"]), f"{row['growth']:.2f}",
       ) for row in results["memory"]],
     ))  # fmt: skip

@@ -13,7 +13,9 @@ from dcjax.run.progress import logger
 
 def main(arguments: list[str]) -> None:
   """Runs `dcjax condense` with its arguments, and prints the table of accuracies."""
-  fields = command_line.help_on_fields("dc", "dsa", "dm", "idc", "idm")
+  fields = command_line.help_on_fields(
+    "dc", "dsa", "dm", "idc", "idm", "bptt", "tm", "frepo", "kip"
+  )
   values = command_line.parse(
     lambda: _flags(arguments), arguments, required=("config", "workdir"), more=fields
   )
