@@ -21,6 +21,7 @@ STATED = {
   "pool.lr": 3e-4,
   "network.name": "frepo_conv",
   "network.norm": "batch",
+  "network.init": "lecun",
   "network.width": 128,  # of the first block
   "evaluation.networks": 5,
   "evaluation.architectures": ("frepo_conv:norm=none",),

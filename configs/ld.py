@@ -2,8 +2,9 @@
 
   dcjax condense --config configs/ld.py:cifar10,ipc=10 --workdir runs/ld
 
-The second-order variant: ten inner steps of SGD on fifty images. Published, 1 / 10 / 50 images per
-class: MNIST 60.9 / 87.3 / 93.3, CIFAR-10 25.7 / 38.3 / 42.5; CIFAR-100 with one 11.5.
+The second-order variant: ten inner steps of SGD on five images of each class. Published with
+1 / 10 / 50 images per class: MNIST 60.9 / 87.3 / 93.3, CIFAR-10 25.7 / 38.3 / 42.5; CIFAR-100 with
+one 11.5.
 """
 
 from ml_collections import ConfigDict

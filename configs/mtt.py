@@ -4,7 +4,8 @@
   dcjax condense --config configs/mtt.py:cifar10,ipc=1 --workdir runs/mtt \\
     --config.experts.folder=runs/mtt-experts
 
-Experts are for all images per class, as long as students end within their epochs. A hundred of 50
+Experts are for any images per class that are whitened alike, as long as students end within their
+epochs. A hundred of 50
 epochs take 6.5 GB on CIFAR-10, and hours on a GPU; ten serve to try, and `experts.kept=needed`
 keeps no more epochs than students see. Published: CIFAR-10 with 1 / 10 / 50 images per class
 46.2 / 65.4 / 71.6, CIFAR-100 24.3 / 39.7 / 47.7, Tiny ImageNet 8.8 / 23.2 / 28.0. Those are the

@@ -14,7 +14,7 @@ from dcjax import data
 from dcjax.common import environment
 from dcjax.common.errors import Interrupted, UserError
 from dcjax.common.json_files import read_json
-from dcjax.devices import compilation, processes, sharding
+from dcjax.devices import compilation, processes
 from dcjax.figures import report
 from dcjax.run import experiment, initial
 from dcjax.run.checkpoint import Checkpoints
@@ -133,8 +133,10 @@ class Run:
     self.initial = None if self.saved is None else initial.stored(self.saved, config, dataset)
     drawn = config.copy_and_resolve_references()
     if self.initial is not None:
-      drawn.init = "noise"  # replaced by the saved set in `_start`
+      drawn.init = "real"  # replaced by the saved set
     self.method = experiment.method(drawn, dataset, layout)
+    if self.initial is not None:
+      self.method = initial.begin_with(self.initial, self.method)
     definition = config_lib.definition(config.method)
     loss = labels.training({"label_kind": definition.label_kind})  # also of real images beside it
     self.evaluation = Evaluation(config, dataset, layout, self.keys, loss)
@@ -186,9 +188,6 @@ class Run:
     if not self.checkpoints.latest:
       with working("making the initial images"):
         state = self.loop.start(self.keys.init, self.interrupts.wait)
-      if self.initial is not None:
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, state.stored)
-        state = state._replace(stored=sharding.put(self.initial, shardings))
       self.method.check(state)
       return state
     state, seconds = self.checkpoints.restore(self.loop.abstract(self.keys.init))

@@ -137,7 +137,8 @@ def bind(
       does not decide what code is run.
     seed: of networks and random subsets; by default the run's.
     **changes: fields of `config.evaluation` that replace those of the run. A new protocol brings
-      its own augmentation, CutMix, batch, teacher, learning rate and temperature; a new protocol
+      its own augmentation, CutMix, batch, teacher, temperature and learning rate (that of a set
+      goes before it in SGD); a new protocol
       or augmentation, or `same_steps`, the protocol's number of epochs; unless these are given.
 
   Returns:

@@ -37,7 +37,6 @@ from dcjax.run.workdir import Workdir, held, write_json
 
 _UNFINISHED = "unfinished-"  # what folders of epochs so far begin with
 TIMED = 4  # steps whose time says how long all will take
-Carry = tuple[Array, Array]  # parameters [size] float32, and those kept [epochs kept, size]
 
 
 def experts(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
@@ -87,6 +86,7 @@ class Training:
     self.dataset, self.path, self.fields = dataset, path, config.experts
     self.layout = experiment.strategy(config, dataset)
     self.network = experiment.network(config, dataset, self.layout)
+    trajectories.check_network(self.network)
     self.key = Keys.from_seed(config.seed).loop
     augment.check_images("dsa.strategy", config.dsa.strategy, dataset.image_shape)
     self.augment = augment.transform(config.dsa.strategy, draw=config.dsa.draw, shared=False)
@@ -116,14 +116,12 @@ class Training:
           f"workdir: {self.path} holds experts with {name}: {found.get(name)}, this config has "
           f"{new[name]}; give another folder"
         )
-    while found["experts"] and not self._file(len(found["experts"]) - 1).exists():
-      found["experts"].pop()  # of which the file was deleted
     return found
 
   def _check_room(self) -> None:
     """Says how much the experts will take; raises `UserError` if there is not that much."""
     one = len(self.manifest["kept"]) * self.size * np.dtype(self.fields.dtype).itemsize
-    left = max(0, self.fields.networks - len(self.manifest["experts"]))
+    left = len(self._missing())
     free = shutil.disk_usage(self.path).free
     logger.info(
       "%d experts of %d epochs, %d of them done; %.3g MB to write", self.fields.networks,
@@ -136,68 +134,99 @@ class Training:
         "experts.dtype=float16"
       )
 
+  def _missing(self) -> list[int]:
+    """The numbers of the experts that are not done, or whose file was deleted."""
+    done = len(self.manifest["experts"])
+    numbers = range(self.fields.networks)
+    return [number for number in numbers if number >= done or not self._file(number).exists()]
+
   def finish(self, wait: Callable[[Any], Any]) -> dict[str, Any]:
     """Trains what is not done; returns the manifest."""
-    done = len(self.manifest["experts"])
-    self._clear(done)
-    if done < self.fields.networks:
-      self._say_how_long(self.fields.networks - done, wait)
-    for number in range(done, self.fields.networks):
+    write_json(self.path / MANIFEST, self.manifest)  # so that no other config goes on with them
+    missing = self._missing()
+    self._clear(missing)
+    if missing:
+      self._say_how_long(len(missing), wait)
+    for number in missing:
       began = time.monotonic()
-      unfinished = self.path / _unfinished(number)
       with working(f"training expert {number + 1} of {self.fields.networks}"):
-        flat, kept = pretrained.passes(
-          unfinished, self.fields.epochs, partial(self._start, number),
+        flat = pretrained.passes(
+          self.path / _unfinished(number), self.fields.epochs, partial(self._start, number),
           partial(self._epoch, number, wait=wait),
         )  # fmt: skip
         accuracy = float(wait(self._accuracy(self.dataset, flat)))
-      self._keep(number, np.asarray(kept), accuracy, time.monotonic() - began)
-      shutil.rmtree(unfinished, ignore_errors=True)
+      self._keep(number, accuracy, time.monotonic() - began)
       logger.info(
         "expert %d of %d: %.4f of the test images right", number + 1, self.fields.networks, accuracy
       )
     return self.manifest
 
-  def _clear(self, done: int) -> None:
-    """Deletes what killed starts have left, but for the epochs of the expert that is next."""
+  def _clear(self, missing: list[int]) -> None:
+    """Deletes what killed starts have left, but for the epochs of experts that go on."""
+    going_on = {f"{_unfinished(number)}{end}" for number in missing for end in ("", ".npy")}
     for path in self.path.glob(f"{_UNFINISHED}*"):
-      if path.name != _unfinished(done):
-        shutil.rmtree(path, ignore_errors=True)
+      if path.name not in going_on:
+        self._delete(path)
+    for number in missing:
+      if not self._rows(number).exists():  # without which it cannot go on
+        self._delete(self.path / _unfinished(number))
 
-  def _keep(self, number: int, kept: np.ndarray, accuracy: float, seconds: float) -> None:
+  def _delete(self, path: Path) -> None:
+    if path.is_dir():
+      shutil.rmtree(path, ignore_errors=True)
+    else:
+      path.unlink(missing_ok=True)
+
+  def _rows(self, number: int) -> Path:
+    """What is kept so far of an expert that is being trained."""
+    return self.path / f"{_unfinished(number)}.npy"
+
+  def _keep(self, number: int, accuracy: float, seconds: float) -> None:
+    """Puts a finished expert in its place."""
+    kept = np.load(self._rows(number))
     with writing(self._file(number), "wb") as stream:
       np.save(stream, kept, allow_pickle=False)
-    self.manifest["experts"].append(
-      {
-        "sha256": digests.sha256([kept]),
-        "accuracy": round(accuracy, 6),
-        "seconds": round(seconds, 3),
-      }
-    )
+    about = {
+      "sha256": digests.sha256([kept]),
+      "accuracy": round(accuracy, 6),
+      "seconds": round(seconds, 3),
+    }
+    self.manifest["experts"][number : number + 1] = [about]
     write_json(self.path / MANIFEST, self.manifest)
+    self._delete(self.path / _unfinished(number))
+    self._delete(self._rows(number))
 
   def _file(self, number: int) -> Path:
     return self.path / trajectories.file_name(number)
 
-  def _start(self, number: int) -> Carry:
-    """An expert before its training."""
-    flat = ravel_pytree(self.network.init(self._keys(number)[0]))[0].astype(jnp.float32)
-    kept = jnp.zeros((len(self.manifest["kept"]), self.size), self.fields.dtype)
-    return flat, kept.at[0].set(flat.astype(self.fields.dtype))
+  def _start(self, number: int) -> Array:
+    """An expert's parameters before its training, float32 `[size]`."""
+    return ravel_pytree(self.network.init(self._keys(number)[0]))[0].astype(jnp.float32)
 
-  def _epoch(self, number: int, carry: Carry, epoch: int, wait: Callable[[Any], Any]) -> Carry:
-    """An expert after another epoch; raises `UserError` if it does not stay finite."""
-    flat, kept = carry
+  def _epoch(self, number: int, flat: Array, epoch: int, wait: Callable[[Any], Any]) -> Array:
+    """An expert's parameters after another epoch, which are then in the file of its rows.
+
+    Raises:
+      UserError: they do not stay finite.
+    """
+    kept, dtype = self.manifest["kept"], np.dtype(self.fields.dtype)
+    if not epoch:
+      shape = len(kept), self.size
+      rows = np.lib.format.open_memmap(self._rows(number), "w+", dtype, shape)
+      rows[0] = np.asarray(flat)
+    else:
+      rows = np.load(self._rows(number), mmap_mode="r+")
     flat = self._once_through(flat, jax.random.fold_in(self._keys(number)[1], epoch), wait)
-    if not np.isfinite(flat).all() or not np.isfinite(flat.astype(self.fields.dtype)).all():
+    row = np.asarray(flat).astype(dtype)
+    if not np.isfinite(row).all():
       raise UserError(
         f"experts.lr: {self.fields.lr} leads to parameters that are not finite in epoch "
         f"{epoch + 1}; lower it"
       )
-    if epoch + 1 in self.manifest["kept"]:
-      row = self.manifest["kept"].index(epoch + 1)
-      kept = kept.at[row].set(flat.astype(kept.dtype))
-    return wait((flat, kept))
+    if epoch + 1 in kept:
+      rows[kept.index(epoch + 1)] = row
+    rows.flush()
+    return flat
 
   def _once_through(self, flat: Array, key: Key, wait: Callable[[Any], Any]) -> Array:
     """Parameters after all images; of images on disk each batch is read as it is needed."""
@@ -240,7 +269,7 @@ class Training:
 
   def _say_how_long(self, left: int, wait: Callable[[Any], Any]) -> None:
     """Logs how long so many experts will take, from the time of a few steps."""
-    count, (flat, _) = TIMED * self.fields.batch, jax.jit(partial(self._start, 0))()
+    count, flat = TIMED * self.fields.batch, jax.jit(partial(self._start, 0))()
     images, labels = self.dataset.images, self.dataset.labels
     if count >= images.shape[0]:
       return

@@ -100,7 +100,8 @@ def _network() -> ConfigDict:
   fields.growth = placeholder(int)
   # 'none', 'batch', 'layer', 'instance' or 'group'; None: no norm in AlexNet, else 'instance'
   fields.norm = placeholder(str)
-  # 'torch' (what published numbers rest on), 'kaiming', or 'fan_out' (IDC's ResNets, authors' code)
+  # 'torch' (what published numbers rest on), 'kaiming', 'fan_out' (IDC's ResNets, authors' code),
+  # or 'lecun' (FRePo, authors' code)
   fields.init = "torch"
   # 'float32', or 'bfloat16' for images and activations; evaluations are in float32
   fields.precision = "float32"

@@ -24,7 +24,7 @@ LARGER = {
 _PASSES = 10**4  # over up to 10**7 images: their steps are counted in int32, too
 _SIDE = 2**12  # pixels
 SMALLER = {
-  "evaluation.epochs": _PASSES,
+  "evaluation.epochs": 4 * _PASSES,  # of few images (FRePo)
   "evaluation.teacher_epochs": _PASSES,
   "network_epochs": _PASSES,
   "training.epochs": _PASSES,

@@ -68,8 +68,13 @@ class EvaluationSettings(NamedTuple):
     return self.temperature or PROTOCOLS[self.protocol].temperature
 
   def asked(self, more: Mapping[str, Any]) -> "EvaluationSettings":
-    """The settings with what a set asks of a training, where they do not say it themselves."""
+    """The settings with what a set asks of a training, where they do not say it themselves.
+
+    A step size that a set has learned is one of SGD, and no other optimiser's.
+    """
     given = {name for name in ("lr", "temperature") if getattr(self, name) is not None}
+    if PROTOCOLS[self.protocol].optimizer != "sgd":
+      given.add("lr")
     return self._replace(**{name: more[name] for name in more.keys() - given})
 
 

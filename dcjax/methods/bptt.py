@@ -62,7 +62,6 @@ LEARN = ("images", "labels", "both")
 OPTIMIZERS = ("adam", "sgd")
 MOST = 2.0  # of a gradient's norm, beside its moving average (line 6)
 DECAY = 0.9  # of that average
-LEAST_RATE = 1e-8  # of an inner step whose rate is learned
 
 
 class Inner(NamedTuple):
@@ -125,7 +124,8 @@ class BPTTState(NamedTuple):
   optimizer: Any  # Adam's moments of all that is learned
   before: Array  # int32, steps before the window
   norm: Array  # float32, the moving average of the gradient's norm; below zero: none yet
-  rates: Array | None = None  # [steps] float32, of the inner steps; None: they are not learned
+  # [steps] float32, of which the softplus are the rates of inner steps; None: they are not learned
+  rates: Array | None = None
 
 
 def bptt(setup: Setup, settings: BPTTSettings) -> Method:
@@ -152,7 +152,9 @@ def bptt(setup: Setup, settings: BPTTSettings) -> Method:
     if settings.learn != "images":
       classes, ipc = stored.images.shape[:2]
       labels = jnp.repeat(jnp.eye(classes, dtype=jnp.float32)[:, None], ipc, axis=1)
-    rates = jnp.full(window.steps, inner.lr, jnp.float32) if inner.learn_lr else None
+    rates = None
+    if inner.learn_lr:
+      rates = jnp.full(window.steps, np.log(np.expm1(inner.lr)), jnp.float32)
     moments = optimizer.init(Learned(stored, labels, rates))
     before = jnp.int32(window.steps - window.length)
     return BPTTState(stored, labels, moments, before, jnp.float32(-1), rates), {}
@@ -180,7 +182,7 @@ def bptt(setup: Setup, settings: BPTTSettings) -> Method:
     images = formation.decode_classes(stored, dataset.whitening)
     if labels is not None:
       labels = labels[:, formation.origins(stored.images.shape[1])]
-    return images, labels, rates
+    return images, labels, None if rates is None else jax.nn.softplus(rates)
 
   def descend(state: BPTTState, dataset: Dataset, indices: Array, key: Key, number: Array):
     _, _, init_key, train_key, omega = _keys(key)
@@ -213,15 +215,13 @@ def bptt(setup: Setup, settings: BPTTSettings) -> Method:
     stored, labels, rates = optax.apply_updates(learned, updates)
     if labels is not None:
       labels = jnp.maximum(labels, 0)
-    if rates is not None:
-      rates = jnp.maximum(rates, LEAST_RATE)
     metrics = {"loss": value, "accuracy": right, "before": state.before, "norm": norm}
     return BPTTState(stored, labels, moments, state.before, average, rates), metrics
 
   def about(state: BPTTState) -> dict[str, Any]:
     if state.rates is None:
       return {}
-    rates = np.asarray(state.rates)
+    rates = np.asarray(jax.nn.softplus(state.rates))
     return {"student_lr": float(rates.mean()), "step_lrs": rates.tolist()}
 
   return Method(

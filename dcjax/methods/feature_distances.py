@@ -58,7 +58,8 @@ def _rbf(features: Array, target: tuple[Array, Array], key: Key) -> Array:
   squares = _squared_distances(both)
   present = (signs != 0).astype(both.dtype)  # images of weight zero fill up a device's share
   pairs = present.sum() * (present.sum() - 1)
-  scale = jax.lax.stop_gradient((squares * present[:, None] * present[None]).sum() / pairs)
+  mean = (squares * present[:, None] * present[None]).sum() / jnp.maximum(pairs, 1)
+  scale = jax.lax.stop_gradient(jnp.maximum(mean, LEAST))
   kernels = sum(jnp.exp(-squares / (scale * each)) for each in BANDWIDTHS)
   return signs @ kernels @ signs
 
@@ -104,7 +105,7 @@ def check(config: ConfigDict) -> None:
   """Raises `UserError` for a distance that is not known; says what is not to be relied on."""
   check_name("distance", config.distance, FEATURE_DISTANCES)
   if config.distance == "cf":
-    logging.info(
+    logging.warning(
       "distance: 'cf' is experimental: NCFM publishes 49.5 %% on CIFAR-10 with one image a class, "
       "others have found 36 %% with its code"
     )

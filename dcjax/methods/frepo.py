@@ -40,7 +40,7 @@ from dcjax.methods.definition import (
   from_fields,
 )
 from dcjax.methods.frepo_pool import Networks, Pool, Trainer
-from dcjax.methods.kernels import centred, half_squares, predict
+from dcjax.methods.kernels import centred, half_squares, predict, product
 from dcjax.methods.setup import Setup, setup
 from dcjax.nn import training
 from dcjax.sets.formation import Stored
@@ -142,7 +142,8 @@ def frepo(setup: Setup, settings: FRePoSettings) -> Method:
     def loss(learned):
       images, targets = _examples(setup, settings, learned, dataset)
       ours = features(images)
-      predicted = predict(ours @ ours.T, real @ ours.T, targets, settings.regularisation)  # 3
+      kernels = product(ours, ours.T), product(real, ours.T)
+      predicted = predict(*kernels, targets, settings.regularisation)  # 3
       right = (predicted.argmax(-1) == labels).mean(dtype=jnp.float32)
       if settings.loss == "platt":
         scaled = jnp.exp(learned.scale) * predicted
@@ -166,6 +167,9 @@ def frepo(setup: Setup, settings: FRePoSettings) -> Method:
     metrics = {"loss": value, "accuracy": right}
     return FRePoState(*learned, moments, networks), metrics
 
+  def about(state: FRePoState) -> dict[str, Any]:
+    return {"kernel_scale": float(jnp.exp(state.scale))} if settings.loss == "platt" else {}
+
   return Method(
     start=(
       initialiser(
@@ -177,6 +181,7 @@ def frepo(setup: Setup, settings: FRePoSettings) -> Method:
     ),
     iteration=(Step(learn, draw),),
     labels=lambda state: state.labels,
+    about=about,
   )  # fmt: skip
 
 
@@ -233,7 +238,7 @@ def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
     trainer = Trainer(bound, settings.pool)
     carry = slots.at(state.pool.carry, 0) if state.pool else trainer.fresh(jax.random.key(0))
     features = trainer.features(carry)(images)
-    kernel = features @ features.T
+    kernel = product(features, features.T)
     if not jnp.isfinite(predict(kernel, kernel, targets, settings.regularisation)).all():
       raise UserError(
         f"regularisation: with {settings.regularisation} the kernel of the {len(images)} initial "

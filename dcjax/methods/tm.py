@@ -57,7 +57,7 @@ from dcjax.nn import training
 from dcjax.sets.formation import Stored
 
 CORRECT = "correct"  # of `init`: random training images that an expert classifies right
-CANDIDATES = 4  # from which it chooses, for each image that is wanted
+CANDIDATES, LEAST_CANDIDATES = 4, 64  # from which it chooses: for each image, and for a class
 # Images as networks see them `[classes, n, H, W, C]`; logits `[classes, n, classes]`, if learned
 Examples = tuple[Array, Array | None]
 LEARN = ("images", "both")
@@ -156,10 +156,7 @@ def tm(setup: Setup, settings: TMSettings, experts: Trajectories, candidates: in
     )
     theta = unravel(experts.at(expert, start))  # 1
     target = unravel(experts.at(expert, start + settings.expert_epochs))
-    # A run that starts from a file is given its images after `begin`.
-    before = state.learned._replace(
-      stored=_where(state.done > 0, state.learned.stored, state.stored)
-    )
+    before = state.learned
     student = _Student(setup, settings, dataset, train_key)
     loss, gradients = matching(student, before, theta, target)  # 2, 3
     updates, momenta = optimizer.update(gradients, state.optimizer, before)  # 4
@@ -215,14 +212,18 @@ class _Student:
       labels = jax.nn.softmax(examples[1]).reshape(len(images), -1)
     count = len(images)
     batch = min(self.settings.batch or count, count)
-    rounds = count // batch
+    rounds = training.steps_per_epoch(count, batch)
     order = jax.random.permutation(jax.random.fold_in(self._order_key, number // rounds), count)
-    chosen = jax.lax.dynamic_slice(order, (number % rounds * batch,), (batch,))
+    first = number % rounds * batch
+    # The last batch of a permutation is filled up with images of weight zero.
+    chosen = jax.lax.dynamic_slice(jnp.resize(order, (rounds * batch,)), (first,), (batch,))
+    real = (first + jnp.arange(batch, dtype=jnp.int32) < count).astype(images.dtype)
     omega = jax.random.fold_in(self._omega, number)
     some = self.setup.augmentations.synthetic(omega, images[chosen])
-    weights = jnp.full(batch, 1 / batch, some.dtype)
     block = self.setup.strategy.blocks(batch)
-    return training.gradient(self.setup.network, theta, some, labels[chosen], weights, block=block)
+    return training.gradient(
+      self.setup.network, theta, some, labels[chosen], real / real.sum(), block=block
+    )
 
 
 def gradient_exact(
@@ -357,23 +358,14 @@ def _squares(tree: Params) -> Array:
 def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   settings, bound = from_fields(TMSettings(), config), setup(config, dataset, layout)
   student = settings.student
-  count = dataset.num_classes * bound.formation.decoded(settings.ipc)
-  if student.batch and count % min(student.batch, count):
-    raise UserError(
-      f"student.batch: {student.batch} does not divide the {count} images that students see; give "
-      f"{_divisor(count, student.batch)}, or 0 for all"
-    )
   last = settings.start.most - 1 + settings.expert_epochs
   experts = find(config, dataset, bound.network, last)
   size = 4 * experts.size
   segment = segment_that_fits(student.steps, student.segment, size, "student.steps", "student")
-  candidates = min(CANDIDATES * settings.ipc, int(np.diff(np.asarray(dataset.offsets)).min()))
+  smallest = int(np.diff(np.asarray(dataset.offsets)).min())
+  candidates = min(max(CANDIDATES * settings.ipc, LEAST_CANDIDATES), smallest)
   settings = settings._replace(student=student._replace(segment=segment))
   return tm(bound, settings, experts, max(settings.ipc, candidates))
-
-
-def _divisor(count: int, most: int) -> int:
-  return next(each for each in range(most, 0, -1) if count % each == 0)
 
 
 def _resolve(config: ConfigDict) -> None:
@@ -389,6 +381,11 @@ def _resolve(config: ConfigDict) -> None:
     raise UserError(f"average: {config.average} is not in [0, 1); FTD has 0.999 to 0.9999")
   _resolve_start(config.start)
   resolve(config.experts)
+  if (last := config.start.most - 1 + config.expert_epochs) > config.experts.epochs:
+    raise UserError(
+      f"experts.epochs: {config.experts.epochs}, but students end at epoch {last} (start.most + "
+      "expert_epochs - 1); give as many, or lower start.most"
+    )
   check_condensation(config, lr_image="100 to 10,000", inits=(*INITS, CORRECT))
 
 

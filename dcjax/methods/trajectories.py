@@ -164,6 +164,15 @@ def check_same(manifest: dict[str, Any], trained: dict[str, Any], folder: Path) 
       )
 
 
+def check_network(network: Network) -> None:
+  """Raises `UserError` for a network whose parameters are not all that it is after an epoch."""
+  if network.batch_norm:
+    raise UserError(
+      "network.norm: batch norm has averages beside its parameters, which experts do not keep; "
+      "set network.norm=instance"
+    )
+
+
 def longest(kept: list[int]) -> int:
   """The last epoch of those that are kept from the first one on without a gap."""
   return next((number - 1 for number, epoch in enumerate(kept) if number != epoch), len(kept) - 1)
@@ -182,6 +191,7 @@ def find(config: ConfigDict, dataset: Dataset, network: Network, needed: int) ->
     UserError: there are none, or others, or not for as many epochs, or they are damaged.
   """
   fields = config.experts
+  check_network(network)
   if not fields.folder:
     raise UserError(
       "experts.folder: empty; train experts by 'dcjax experts --workdir FOLDER' with the same "
@@ -192,8 +202,11 @@ def find(config: ConfigDict, dataset: Dataset, network: Network, needed: int) ->
   if manifest is None:
     raise UserError(f"experts.folder: no {MANIFEST} in {folder}; give a workdir of dcjax experts")
   check_same(manifest, trained_by(config, dataset), folder)
-  if not manifest["experts"]:
-    raise UserError(f"experts.folder: no expert in {folder} is done yet; wait for dcjax experts")
+  if (there := len(manifest["experts"])) < fields.networks:
+    raise UserError(
+      f"experts.networks: {fields.networks}, but {there} are done in {folder}; give the number to "
+      "be used, or let dcjax experts train more"
+    )
   if needed > longest(manifest["kept"]):
     raise UserError(
       f"start.most: students end at epoch {needed} (start.most + expert_epochs - 1), but experts "

@@ -47,7 +47,8 @@ def create(
     init: 'torch', PyTorch's default (uniform within 1 / sqrt(fan_in), biases too), on which the
       papers' published numbers rest; 'kaiming' (He et al. 2015, normal), as their text says; or
       'fan_out', which is 'torch' but for convolutions, whose weights are normal with variance
-      2 / fan_out, as IDC's authors have it in ResNets.
+      2 / fan_out, as IDC's authors have it in ResNets; or 'lecun', flax's default (normal with
+      variance 1 / fan_in, biases zero), as FRePo's authors have it.
     convolution: one of `convolution.CONVOLUTIONS`.
     filters: of the first stage of a ResNet; each other stage has twice as many as the one before.
       None: 64, and 32 of ResNet10 for images of up to `layers.TINY_SIDE` pixels.

@@ -45,11 +45,13 @@ def _initialisers(
     return nn.initializers.normal((2 / fan_out) ** 0.5), _torch_uniform(fan_in)
   if init in ("torch", "fan_out"):
     return _torch_uniform(fan_in), _torch_uniform(fan_in)
+  if init == "lecun":
+    return nn.initializers.lecun_normal(), nn.initializers.zeros
   # Flax's own kaiming_normal is cut off at two deviations, which PyTorch's is not.
   return nn.initializers.variance_scaling(2.0, "fan_in", "normal"), nn.initializers.zeros
 
 
-INITIALISERS = ("torch", "kaiming", "fan_out")
+INITIALISERS = ("torch", "kaiming", "fan_out", "lecun")
 
 # --- Layers --------------------------------------------------------------------------------
 

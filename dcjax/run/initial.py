@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from dcjax.common.errors import UserError
 from dcjax.data import Dataset
+from dcjax.methods import Method
 from dcjax.methods.definition import names_file
 from dcjax.methods.setup import decoder
 from dcjax.run import experiment
@@ -82,6 +83,17 @@ def stored(synthetic: SyntheticSet, config: ConfigDict, dataset: Dataset) -> Sto
   ours_mean, ours_std = np.asarray([forming.mean, forming.std], np.float32)
   images = np.clip(pixels, 0, 1) if wanted == "unit" else (pixels - ours_mean) / ours_std
   return Stored(jnp.asarray(images), synthetic.weights)
+
+
+def begin_with(stored: Stored, method: Method) -> Method:
+  """A method whose first step puts a saved set in place of what it draws."""
+  first, *others = method.start
+
+  def run(nothing: None, *arguments: Any) -> Any:
+    state, metrics = first.run(nothing, *arguments)
+    return state._replace(stored=jax.tree.map(jnp.asarray, stored)), metrics
+
+  return method._replace(start=(first._replace(run=run), *others))
 
 
 def _formation(fields: dict[str, Any], sides: tuple[int, ...]) -> dict[str, Any]:

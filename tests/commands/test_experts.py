@@ -24,7 +24,7 @@ from dcjax.common.registry import METHODS
 from dcjax.methods import trajectories
 from dcjax.nn import training
 from dcjax.run import experiment
-from tests.runs import killed_again_and_again, tiny
+from tests.runs import Killed, killed_again_and_again, tiny
 
 FEW = {"experts__networks": 2, "experts__epochs": 3, "start__most": 2, "ipc": 2}
 
@@ -113,10 +113,12 @@ def test_a_kill_loses_no_epoch(trained, tmp_path, monkeypatch):
 def test_more_experts_are_added_and_a_deleted_one_is_trained_again(trained, tmp_path):
   folder = tmp_path / "e"
   shutil.copytree(trained, folder)
-  (folder / "0001.npy").unlink()
+  (folder / "0000.npy").unlink()
   manifest = experts(config_of(experts__networks=3), folder)
   assert len(manifest["experts"]) == 3
-  assert (folder / "0001.npy").read_bytes() == (trained / "0001.npy").read_bytes()
+  for name in ("0000.npy", "0001.npy"):
+    assert (folder / name).read_bytes() == (trained / name).read_bytes()
+  assert opened(folder, experts__networks=3).count == 3
   before = (folder / "0002.npy").stat().st_mtime_ns
   experts(config_of(experts__networks=3), folder)
   assert (folder / "0002.npy").stat().st_mtime_ns == before
@@ -162,13 +164,11 @@ def test_from_disk(tmp_path):
     ({"dataset__zca": True}, "dataset.zca: False there, True here"),
     ({"experts__rho": 0.1}, "experts.rho: 0.0 there, 0.1 here"),
     ({"dsa__strategy": "flip"}, "dsa.strategy: color_crop_.* there, flip here"),
-    ({"start__most": 3}, "start.most: students end at epoch 3 .* kept up to epoch 3"),
+    ({"start__most": 4, "experts__epochs": 9}, "start.most: students end at epoch 4 .* epoch 3"),
     ({"dataset__classes": ("1", "2")}, r"training images, by their digest: \w+ there, \w+ here"),
   ],
 )
 def test_others_experts_are_refused(trained, changes, message):
-  if changes == {"start__most": 3}:
-    changes, message = {"start__most": 4}, "start.most: students end at epoch 4 .* to epoch 3"
   with pytest.raises(UserError, match=message):
     opened(trained, **changes)
 
@@ -253,10 +253,57 @@ def test_a_run_may_begin_with_a_saved_set(trained, tmp_path):
   assert found.metadata["student_lr"] == pytest.approx(0.01)
 
 
-def test_a_batch_that_does_not_divide_the_images(trained, tmp_path):
-  config = config_of(experts__folder=str(trained), student__batch=7)
-  with pytest.raises(UserError, match=r"student.batch: 7 does not divide the 20 .*; give 5, or 0"):
-    condense(config, tmp_path)
+def test_a_config_that_has_changed_does_not_go_on_with_unfinished_experts(tmp_path, monkeypatch):
+  once = driver.Training._once_through
+
+  def stopping(self, *arguments):
+    stopping.left -= 1
+    if not stopping.left:
+      raise Killed
+    return once(self, *arguments)
+
+  stopping.left = 3
+  monkeypatch.setattr(driver.Training, "_once_through", stopping)
+  with pytest.raises(Killed):
+    experts(config_of(), tmp_path)
+  with pytest.raises(UserError, match=r"experts.lr: 0.01 there, 0.5 here"):
+    experts(config_of(experts__lr=0.5), tmp_path)
+  with pytest.raises(UserError, match="holds experts with seed: 0, this config has 3"):
+    experts(config_of(seed=3), tmp_path)
+
+
+def test_fewer_experts_than_asked_are_said(trained):
+  with pytest.raises(
+    UserError, match=r"experts.networks: 5, but 2 are done in .*; give the number"
+  ):
+    opened(trained, experts__networks=5)
+
+
+def test_labels_and_pool_are_of_the_images_of_a_file(trained, tmp_path):
+  """What a method computes at its start is of the images that it starts with."""
+  quick = {"evaluation__networks": 0, "iterations": 1, "experts__folder": str(trained)}
+  condense(config_of(**quick), tmp_path / "first")
+  file = str(tmp_path / "first" / "synthetic.npz")
+  images = SyntheticSet.load(file).images
+  condense(config_of(**quick, learn="both", init=file, lr_label=1e-9), tmp_path / "second")
+  start = SyntheticSet.load(tmp_path / "second" / "images" / "000000.npz")
+  np.testing.assert_array_equal(start.images, images)
+  found = opened(trained)
+  config = dcjax.config.resolve(config_of())
+  dataset = data.load(config.dataset)
+  network = experiment.network(config, dataset, experiment.strategy(config, dataset))
+  unravel = trajectories.unraveller(network)
+  flat = jnp.asarray(images.reshape(-1, *dataset.image_shape))
+  logits = np.stack([network.apply(unravel(found.last(jnp.int32(i))), flat)[0] for i in range(2)])
+  right = logits.argmax(-1) == np.repeat(np.arange(10), 2)
+  weights = np.where(right.any(0), right, 1)[..., None]
+  expected = (weights * logits).sum(0) / weights.sum(0)
+  np.testing.assert_allclose(start.soft_labels.reshape(20, 10), expected, atol=1e-4)
+
+
+def test_batch_norm_is_refused(trained, tmp_path):
+  with pytest.raises(UserError, match=r"network.norm: batch norm has averages"):
+    experts(config_of(network__norm="batch"), tmp_path)
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):

@@ -73,6 +73,14 @@ def test_it_is_near_zero_for_the_same_images_and_its_gradient_finite(name):
   assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("name", FEATURE_DISTANCES)
+def test_images_that_are_all_the_same(name):
+  same, distance = jnp.ones((4, 5)), FEATURE_DISTANCES[name]
+  target = distance.target(same, jnp.full(4, 0.25, jnp.float32), Strategy(), KEY)
+  value, gradient = jax.value_and_grad(lambda rows: distance.compare(rows, target, KEY))(same)
+  assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
 @pytest.fixture(scope="module")
 def dataset():
   return digits.load()

@@ -281,6 +281,7 @@ def test_a_kernel_that_is_not_positive_definite(dataset, method):
 def test_the_protocol_takes_the_steps_of_its_paper(dataset, ipc, flip, epochs):
   config = dcjax.config.resolve(preset.get_config(f"{dataset},ipc={ipc}"))
   assert (config.flip, config.evaluation.epochs) == (flip, epochs)
+  assert dcjax.config.resolve(config).to_dict() == config.to_dict()  # as dcjax evaluate reads it
   assert config.evaluation.architectures == ("frepo_conv:norm=none",)
 
 

@@ -117,7 +117,7 @@ class Matching:
     for number in range(self.of.student.steps):
       if not queue:
         with jax.ensure_compile_time_eval():
-          key = jax.random.fold_in(student._order_key, number // (count // batch))
+          key = jax.random.fold_in(student._order_key, number // -(-count // batch))
           queue = jax.random.permutation(key, count).tolist()
       chosen, queue = np.array(queue[:batch]), queue[batch:]
       omega = jax.random.fold_in(student._omega, number)
@@ -125,7 +125,7 @@ class Matching:
 
       def loss(theta, some=some, chosen=chosen):
         logits = jax.nn.log_softmax(two_layers().apply(theta, some)[0])
-        return -(labels[chosen] * logits).sum() / batch
+        return -(labels[chosen] * logits).sum() / len(chosen)
 
       gradient = jax.grad(loss)(theta)
       theta = jax.tree.map(lambda p, g: p - learned.lr * g, theta, gradient)
@@ -141,7 +141,7 @@ class Matching:
 
 @pytest.mark.parametrize(
   ("student", "soft"),
-  [(THREE_STEPS, False), (Student(3, 10, 0.1, 1), True), (Student(5, 10, 0.1, 2), False)],
+  [(THREE_STEPS, False), (Student(4, 8, 0.1, 1), True), (Student(5, 10, 0.1, 2), False)],
   ids=["all", "batches", "segments"],
 )
 def test_the_gradient_is_that_of_a_training_step_by_step(dataset, student, soft):
@@ -302,12 +302,13 @@ def test_on_several_devices_as_on_one(dataset, experts, mesh):
     ({"expert_epochs": 0}, "expert_epochs: 0"),
     ({"average": 1.0}, "average: 1.0 is not in"),
     ({"start__least": 3}, "start: least=3, first=1, most=1"),
-    ({"start__most": 9, "start__first": 4}, "start.grow: 0 iterations"),
+    ({"start__most": 9, "experts__epochs": 9, "start__first": 4}, "start.grow: 0 iterations"),
     ({"start__first": 4}, "start: least=0, first=4, most=1"),
     ({"experts__kept": "some"}, "experts.kept: unknown 'some'"),
     ({"experts__dtype": "int8"}, "experts.dtype: unknown 'int8'"),
     ({"experts__lr": -1.0}, "experts.lr: -1.0"),
     ({"experts__epochs": 0}, "experts.epochs: 0"),
+    ({"start__most": 2}, "experts.epochs: 1, but students end at epoch 2"),
   ],
 )
 def test_fields_that_make_no_sense(changes, message):
