@@ -61,8 +61,8 @@ def test_the_kernel_is_that_of_wide_networks(depth):
     return rows @ rows.T
 
   found = ntk(images, images, depth=depth, weight=weight, bias=bias)
-  expected = np.mean([empirical(jax.random.key(seed)) for seed in range(8)], axis=0)
-  np.testing.assert_allclose(found, expected, rtol=0.05)
+  expected = np.mean([empirical(jax.random.key(seed)) for seed in range(4)], axis=0)
+  np.testing.assert_allclose(found, expected, rtol=0.08)
   np.testing.assert_allclose(found, found.T, rtol=1e-5)
   assert np.linalg.eigvalsh(np.asarray(found)).min() > 0
 

@@ -275,7 +275,7 @@ def test_labels_of_tiles_are_those_of_their_image(dataset, experts):
     np.testing.assert_array_equal(of_image[:, :, tile], state.learned.labels)
 
 
-@pytest.mark.parametrize("mesh", [(2, 1), (1, 4)])
+@pytest.mark.parametrize("mesh", [(2, 2)])
 def test_on_several_devices_as_on_one(dataset, experts, mesh):
   def after_two(layout):
     method = bound(settings(learn="both", average=0.5), experts, layout=layout)
