@@ -52,12 +52,12 @@ class DMSettings(NamedTuple):
   init: str = "real"
   # 'network', or 'pixels' for the MMD baseline with a linear kernel (supplement, section 2.2)
   embedding: str = "network"
-  # Of features: 'mean', line 3; 'rbf_mmd' (M3D); or 'cf' (NCFM), which is experimental
-  distance: str = "mean"
   batch_real: int = 256  # real images of each class in one iteration (authors' code)
   lr_image: float = by_rule(float)  # None: 1, or 10 above 50 images per class but of CIFAR-100
   # Networks in place of random ones (supplement, section 3)
   trained: TrainedSettings = TrainedSettings()
+  # Of features: 'mean', line 3; 'rbf_mmd' (M3D); or 'cf' (NCFM), which is experimental
+  distance: str = "mean"
 
 
 class TrainedState(NamedTuple):

@@ -82,8 +82,8 @@ class IDMSettings(NamedTuple):
   lr_image: float = 0.2  # (supplement, section 1)
   # lambda_reg of Eq. 5, of an accuracy in per cent; None: `REGULARISATION`; 0: none
   regularisation: float = by_rule(float)
-  distance: str = "mean"  # of features (Eq. 2); or 'rbf_mmd' or 'cf', as DM has them
   queue: QueueSettings = QueueSettings()
+  distance: str = "mean"  # of features (Eq. 2); or 'rbf_mmd' or 'cf', as DM has them
 
 
 class IDMState(NamedTuple):

@@ -247,7 +247,9 @@ def remember(monkeypatch, kind, **metadata):
   monkeypatch.setattr(driver, "select", select)
 
 
-@pytest.mark.parametrize("scenario", ["gdumb", "growing", "rehearsal"])
+@pytest.mark.parametrize(
+  "scenario", ["gdumb", "growing", pytest.param("rehearsal", marks=pytest.mark.slow)]
+)
 def test_soft_labels_and_a_step_size_are_learned(scenario, tmp_path, monkeypatch, sequence):
   changes = {"continual__sequence": sequence, "dataset__rgb_side": 8, "continual__test_images": 30}
   config = tiny(scenario, **(changes if scenario == "rehearsal" else {}))

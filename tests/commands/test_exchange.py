@@ -417,7 +417,7 @@ def test_an_imported_set_is_evaluated(toy, toy_file, tmp_path, capsys, caplog):
   )  # fmt: skip
   assert "2 classes of 4 images of 3x5x3, unit, labels hard" in capsys.readouterr().out
   assert "one network of 20 epochs on it is right for" in caplog.text
-  assert synthetic.metadata["method"] == "kip"
+  assert synthetic.metadata["method"] == "kip"  # whose own fields an imported set does not have
   source = synthetic.metadata["source"]
   assert (
     source["file"] == "other.npz" and source["licence"] == "MIT" and len(source["sha256"]) == 64

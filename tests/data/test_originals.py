@@ -437,6 +437,7 @@ def test_usps_levels_are_those_of_minus_one_to_one():
     formats.usps({"usps": b"1 3:1.5\n", "usps.t": line})
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_all_of_mnist_equals_the_copy_of_tensorflow_datasets(tmp_path, shared):
   theirs = load("mnist", tmp_path, data_dir=str(shared / "data" / "tfds"))

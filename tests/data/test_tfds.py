@@ -336,6 +336,7 @@ def test_a_bad_configuration_version_or_spelling(name, tmp_path):
   assert message.startswith(f"dataset.name: TFDS cannot find '{name}'")
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @needs_data
 def test_mnist_without_tensorflow(tmp_path):

@@ -48,6 +48,7 @@ def wait_for(path: Path, *running: subprocess.Popen) -> None:
   raise TimeoutError(path)
 
 
+@pytest.mark.slow
 def test_one_of_two_processes_is_killed_and_the_run_goes_on_on_other_devices(tmp_path):
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   alone = start(whole, 1)

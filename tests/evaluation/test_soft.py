@@ -184,6 +184,7 @@ def test_sets_and_random_images_have_the_same_teacher(tmp_path, monkeypatch):
   assert hard["last_mean"] < 0.1 and "teacher" not in hard
 
 
+@pytest.mark.slow
 def test_a_teacher_of_a_file_is_trained_again_when_the_file_has_changed(tmp_path):
   """It is the same name, and arrays of the same shapes."""
   code = (Path(__file__).parents[2] / "docs" / "examples" / "my_network.py").read_text()

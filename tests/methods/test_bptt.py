@@ -94,13 +94,12 @@ def by_hand(of, learned, dataset, key, before, params, augmentations=FLIPS):
 @pytest.mark.parametrize(
   ("inner", "window", "learn"),
   [
-    (SGD, WHOLE, "images"),
     (ADAM, WHOLE, "both"),
     (SGD, LAST, "both"),
     (SGD, SEGMENTS, "both"),
-    (Inner("adam", 0.05, 1, 3), LAST, "images"),
+    pytest.param(Inner("adam", 0.05, 1, 3), LAST, "images", marks=pytest.mark.slow),
   ],
-  ids=["sgd", "adam", "truncated", "segments", "few"],
+  ids=["adam", "truncated", "segments", "few"],
 )
 def test_an_iteration_is_that_of_a_training_step_by_step(dataset, inner, window, learn):
   of, key = settings(inner, window, learn=learn), jax.random.key(3)

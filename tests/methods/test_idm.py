@@ -283,6 +283,7 @@ def test_samples_come_from_the_chosen_classes_alike(dataset):
   assert len(np.unique(index)) == sizes.sum()  # every image of both
 
 
+@pytest.mark.slow
 def test_an_iteration_copies_no_queue(dataset):
   """However many networks it holds, whether or not they are trained."""
 

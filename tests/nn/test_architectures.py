@@ -58,11 +58,12 @@ def test_every_network_takes_fields(name):
 
 def test_the_fields_of_a_network_are_those_that_its_keywords_name():
   convnet = ("width", "depth", "activation", "pooling", "norm", "init")
-  assert set(find("", "convnet").fields()) == set(convnet)
+  for name in ("convnet", "frepo_conv"):
+    assert set(find("", name).fields()) == set(convnet)
   assert find("", "mlp").fields() == find("", "lenet").fields() == {"init": str}
   sizes = {name: {"filters": int} for name in NETWORKS.own if "resnet" in name}
   sizes["densenet121"] = {"growth": int}
-  for name in set(NETWORKS.own) - {"convnet", "mlp", "lenet"}:
+  for name in set(NETWORKS.own) - {"convnet", "frepo_conv", "mlp", "lenet"}:
     assert find("", name).fields() == {"norm": str, "init": str} | sizes.get(name, {})
 
 

@@ -198,6 +198,7 @@ def test_bfloat16_is_what_products_are_made_in(convolution):
   assert products and set(products) == {"bf16"}
 
 
+@pytest.mark.slow
 def test_bfloat16_gives_float32_near_that_of_float32():
   kinds = {kind: nn.create("convnet", (8, 8, 3), 3, width=8, depth=2, precision=kind)
            for kind in ("float32", "bfloat16")}  # fmt: skip

@@ -80,6 +80,7 @@ def assert_close(actual, expected):
   np.testing.assert_allclose(actual, expected, atol=TOLERANCE * np.abs(expected).max(), rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_logits_distance_and_image_gradient(shared, case):
   name = CASES[case]

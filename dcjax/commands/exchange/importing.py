@@ -84,7 +84,8 @@ def import_set(
   if settled.whitening:
     whitening = whiten(loaded, cache_dir, settled.whitening).whitening
   method = method or _method(found, Path(source).name)
-  fields = config.to_dict() | {"method": method, "ipc": len(found.images) // loaded.num_classes}
+  # The config is one of real images, whatever made the set: its fields are those of all methods.
+  fields = config.to_dict() | {"ipc": len(found.images) // loaded.num_classes}
   about = {
     "method": method,
     "config": fields,
