@@ -10,12 +10,8 @@ CIFAR-100 25.2 / 43.4 / 50.7, Tiny ImageNet 1 / 10: 10.4 / 24.5. Whitened as in 
 Cells that are not stated are set as the nearest one.
 """
 
-from typing import Any
-
 from dcjax.configs import mtt
 from ml_collections import ConfigDict
-
-from dcjax.config import presets
 
 STATED = mtt.STATED | {"experts.rho": 0.01}
 FIELDS = (*mtt.FIELDS, "experts.alpha", "average")
@@ -40,9 +36,4 @@ CELLS: dict[str, dict[int, tuple[float, ...]]] = {
 
 def get_config(argument: str | None = None) -> ConfigDict:
   """The preset; the argument names the dataset, `ipc=N`, and `smoke`, all optional."""
-  given = presets.arguments(argument, "cifar10", tuple(presets.DATASETS))
-  dataset, (nearest, cell) = given["dataset"], presets.nearest_cell(CELLS, given)
-  stated: dict[str, Any] = STATED | dict(zip(FIELDS, cell, strict=True))
-  if dataset in presets.COLOURED and (dataset, nearest) not in mtt.UNWHITENED:
-    stated |= mtt.WHITENED
-  return presets.paper("tm", argument, "cifar10", stated)
+  return mtt.of_cells(argument, STATED, FIELDS, CELLS)

@@ -60,9 +60,19 @@ UNWHITENED = {("cifar10", 50), *(("tiny_imagenet", ipc) for ipc in CELLS["tiny_i
 
 def get_config(argument: str | None = None) -> ConfigDict:
   """The preset; the argument names the dataset, `ipc=N`, and `smoke`, all optional."""
+  return of_cells(argument, STATED, FIELDS, CELLS)
+
+
+def of_cells(
+  argument: str | None,
+  stated: dict[str, Any],
+  fields: tuple[str, ...],
+  cells: dict[str, dict[int, tuple[float, ...]]],
+) -> ConfigDict:
+  """A preset whose cells have values for some fields, and are whitened as MTT's are."""
   given = presets.arguments(argument, "cifar10", tuple(presets.DATASETS))
-  dataset, (nearest, cell) = given["dataset"], presets.nearest_cell(CELLS, given)
-  stated: dict[str, Any] = STATED | dict(zip(FIELDS, cell, strict=True))
+  dataset, (nearest, cell) = given["dataset"], presets.nearest_cell(cells, given)
+  stated = stated | dict(zip(fields, cell, strict=True))
   if dataset in presets.COLOURED and (dataset, nearest) not in UNWHITENED:
     stated |= WHITENED
   return presets.paper("tm", argument, "cifar10", stated)

@@ -18,5 +18,6 @@ def main(arguments: list[str]) -> None:
   accuracies = [100 * expert["accuracy"] for expert in trained]
   print(
     f"{len(trained)} experts, {np.mean(accuracies):.2f} +- {np.std(accuracies):.2f} % of the test "
-    f"images right\nTo use them: --config.experts.folder={values.workdir}"
+    f"images right\nTo use them: --config.experts.folder={values.workdir} "
+    f"--config.experts.networks={len(trained)}"
   )

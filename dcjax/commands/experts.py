@@ -106,10 +106,10 @@ class Training:
       "dtype": self.fields.dtype,
       "experts": [],
     }
-    found = trajectories.read_manifest(self.path)
+    found = trajectories.read_manifest(self.path, "workdir")
     if found is None:
       return new
-    trajectories.check_same(found, trained, self.path)
+    trajectories.check_same(found, trained, self.path, "workdir")
     for name in ("seed", "kept", "dtype"):
       if found.get(name) != new[name]:
         raise UserError(

@@ -51,20 +51,17 @@ def paper(
   return smoke(config) if given["smoke"] else config
 
 
-def nearest_cell(
-  cells: dict[str, dict[int, T]], given: dict[str, Any], otherwise: str = "cifar10"
-) -> tuple[int, T]:
+def nearest_cell(cells: dict[str, dict[int, T]], given: dict[str, Any]) -> tuple[int, T]:
   """Of a table of settings the cell of what is asked for, or the nearest.
 
   Args:
-    cells: by dataset and images per class.
+    cells: by dataset and images per class; a dataset that has none takes those of CIFAR-10.
     given: as `arguments` returns it.
-    otherwise: the dataset whose row holds for those that have none.
 
   Returns:
     The images per class of the cell, those nearest in ratio, and what is in it.
   """
-  row = cells.get(given["dataset"], cells[otherwise])
+  row = cells.get(given["dataset"], cells["cifar10"])
   ipc = max(1, given["ipc"])
   nearest = min(row, key=lambda each: abs(math.log(each / ipc)))
   return nearest, row[nearest]

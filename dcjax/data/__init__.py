@@ -13,6 +13,7 @@ from dcjax.common.registry import DATASETS, names_object
 from dcjax.data import tfds
 from dcjax.data.dataset import (
   Dataset,
+  any_indices,
   as_batch,
   check_varied,
   from_arrays,
@@ -39,6 +40,7 @@ __all__ = [
   "Memory",
   "OnDisk",
   "Source",
+  "any_indices",
   "as_batch",
   "base_name",
   "check_fields",

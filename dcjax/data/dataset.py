@@ -260,6 +260,15 @@ def subset_indices(dataset: Dataset, key: Key, *, ipc: int) -> jax.Array:
   return jax.vmap(draw)(jnp.arange(dataset.num_classes, dtype=jnp.int32))
 
 
+def any_indices(dataset: Dataset, key: Key, *, n: int) -> jax.Array:
+  """Which `n` training images are drawn of all classes together, none twice; or all of them.
+
+  Returns:
+    int32 `[min(n, N)]`: places in `dataset.images`.
+  """
+  return jax.random.permutation(key, dataset.labels.shape[0])[:n].astype(jnp.int32)
+
+
 def as_batch(images: Array | np.ndarray) -> tuple[jax.Array, jax.Array]:
   """Images `[classes, n, H, W, C]` as one batch `[classes * n, H, W, C]`, and its labels."""
   classes, count = images.shape[:2]

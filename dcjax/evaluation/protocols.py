@@ -180,6 +180,7 @@ SOFT = DC._replace(
   temperature=20.0,
   teacher="convnet:norm=batch",
 )
+ADAM = DC._replace(momentum=0.0, weight_decay=0.0, cuts=(), optimizer="adam")
 BPTT_STEPS, BPTT_BATCH = 3000, 100
 
 
@@ -196,16 +197,12 @@ def flip_rotate(strategy: str) -> str:
 
 # Of RaT-BPTT (Feng et al., ICLR 2024): networks are trained as they were when the set was made; the
 # paper has the best accuracy of those after 300, 600, 1000 and 3000 steps.
-BPTT = DC._replace(
+BPTT = ADAM._replace(
   learning_rate=1e-3,
-  momentum=0.0,
-  weight_decay=0.0,
   batch=BPTT_BATCH,
-  cuts=(),
   epochs=_epochs_of_bptt,
   # What a set was made with, if that is neither flip nor rotate
   augmentation=lambda kind, cutmix: flip_rotate(kind.strategy) or kind.strategy,
-  optimizer="adam",
 )
 # Steps of FRePo's networks, by images of the set
 FREPO_STEPS = {
@@ -223,12 +220,9 @@ def _epochs_of_frepo(kind: Kind, augmentation: str) -> int:
 
 
 # Of FRePo (Zhou et al., NeurIPS 2022); the loss is the squared error, as its labels ask.
-FREPO = DC._replace(
+FREPO = ADAM._replace(
   learning_rate=3e-4,
-  momentum=0.0,
-  weight_decay=0.0,
   batch=FREPO_BATCH,
-  cuts=(),
   epochs=_epochs_of_frepo,
   augmentation=lambda kind, cutmix: kind.strategy,
   optimizer="adam_cosine",

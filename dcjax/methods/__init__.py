@@ -183,6 +183,14 @@ def initialiser(
   return Step(run, draw)
 
 
+def images_alone(*, ipc: int, init: str, formation: Formation) -> Step:
+  """`initialiser` for a method whose next step makes an optimiser of more than images.
+
+  The images are of half of the key, of which the other is for what is made then.
+  """
+  return initialiser(optax.identity(), ipc=ipc, init=init, formation=formation, key_of=first_half)
+
+
 def first_half(key: Key) -> Key:
   """The first of two keys: that of the images, where a method starts with more than images."""
   return jax.random.split(key)[0]

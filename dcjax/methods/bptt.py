@@ -29,16 +29,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import logging
 from ml_collections import ConfigDict
 
+from dcjax import data
 from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.common.types import Array, Key, Params
 from dcjax.config.datasets import default_strategy
 from dcjax.data import Dataset, base_name
 from dcjax.devices.strategy import Strategy
 from dcjax.evaluation.protocols import flip_rotate
-from dcjax.methods import RATE_WEIGHTS, Method, Step, first_half, initialiser
+from dcjax.methods import RATE_WEIGHTS, Method, Step, images_alone
 from dcjax.methods.definition import (
   SMOKE,
   Augmenting,
@@ -49,7 +49,7 @@ from dcjax.methods.definition import (
   condensation,
   from_fields,
 )
-from dcjax.methods.setup import Setup, setup
+from dcjax.methods.setup import Setup, setup, warn_all_taken
 from dcjax.methods.unroll import segment_that_fits, unroll
 from dcjax.nn import Network
 from dcjax.nn.training import adam, cross_entropy, in_blocks
@@ -170,18 +170,14 @@ def bptt(setup: Setup, settings: BPTTSettings) -> Method:
     return state.before, lambda before: state._replace(before=before)
 
   def draw(dataset: Dataset, key: Key, number: Array) -> Array:
-    count = dataset.labels.shape[0]
-    order = jax.random.permutation(_keys(key)[1], count)
-    return order[: settings.batch_real].astype(jnp.int32)
+    return data.any_indices(dataset, _keys(key)[1], n=settings.batch_real)
 
   def examples(learned: Learned, dataset: Dataset) -> Examples:
     """What networks are trained on, with soft labels and step sizes of it."""
     stored, labels, rates = learned
     if settings.learn == "labels":
       stored = jax.lax.stop_gradient(stored)
-    images = formation.decode_classes(stored, dataset.whitening)
-    if labels is not None:
-      labels = labels[:, formation.origins(stored.images.shape[1])]
+    images, labels = formation.decode_labelled(stored, labels, dataset.whitening)
     return images, labels, None if rates is None else jax.nn.softplus(rates)
 
   def descend(state: BPTTState, dataset: Dataset, indices: Array, key: Key, number: Array):
@@ -225,17 +221,11 @@ def bptt(setup: Setup, settings: BPTTSettings) -> Method:
     return {"student_lr": float(rates.mean()), "step_lrs": rates.tolist()}
 
   return Method(
-    start=(
-      initialiser(
-        optax.identity(),
-        ipc=settings.ipc, init=settings.init, formation=formation, key_of=first_half,
-      ),
-      Step(begin),
-    ),
+    start=(images_alone(ipc=settings.ipc, init=settings.init, formation=formation), Step(begin)),
     iteration=(Step(place, every=window.renew, view=view), Step(descend, draw)),
     labels=lambda state: state.labels,
     about=about,
-  )  # fmt: skip
+  )
 
 
 def _keys(key: Key) -> Key:
@@ -322,8 +312,8 @@ def _outer(settings: BPTTSettings) -> optax.GradientTransformation:
     "images": still if settings.learn == "labels" else adam(settings.lr_image),
     "weights": optax.rmsprop(RATE_WEIGHTS),
     "labels": still if settings.learn == "images" else adam(settings.lr_label),
+    "rates": adam(settings.lr_label),
   }
-  rules["rates"] = adam(settings.lr_label)
   of_learned: Any = Learned(Stored("images", "weights"), "labels", "rates")  # type: ignore[arg-type]
   return optax.partition(rules, of_learned)
 
@@ -339,12 +329,8 @@ def _inner(inner: Inner) -> optax.GradientTransformation:
 
 def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   settings, bound = from_fields(BPTTSettings(), config), setup(config, dataset, layout)
-  count = len(dataset.labels)
-  if settings.batch_real > count:
-    logging.warning(
-      "batch_real: %d, but there are %d real images: all are taken", settings.batch_real, count
-    )
-  renew = settings.window.renew or max(1, -(-count // settings.batch_real))
+  warn_all_taken(settings.batch_real, dataset)
+  renew = settings.window.renew or max(1, -(-len(dataset.labels) // settings.batch_real))
   window = settings.window._replace(renew=renew, segment=_segment(settings, bound.network))
   return bptt(bound, settings._replace(window=window))
 

@@ -24,12 +24,12 @@ import optax
 from ml_collections import ConfigDict
 
 from dcjax import data
-from dcjax.common.errors import UserError, check_least, check_name
+from dcjax.common.errors import check_least, check_name
 from dcjax.common.types import Array, Key
 from dcjax.config.datasets import hundred_classes
 from dcjax.data import Dataset, base_name
 from dcjax.devices.strategy import Strategy
-from dcjax.methods import RATE_WEIGHTS, Method, State, Step, first_half, initialiser, slots
+from dcjax.methods import RATE_WEIGHTS, Method, State, Step, images_alone, slots
 from dcjax.methods.definition import (
   SMOKE,
   Definition,
@@ -40,8 +40,15 @@ from dcjax.methods.definition import (
   from_fields,
 )
 from dcjax.methods.frepo_pool import Networks, Pool, Trainer
-from dcjax.methods.kernels import centred, half_squares, predict, product
-from dcjax.methods.setup import Setup, setup
+from dcjax.methods.kernels import (
+  centred,
+  check_definite,
+  decoded,
+  half_squares,
+  predict,
+  product,
+)
+from dcjax.methods.setup import Setup, setup, warn_all_taken
 from dcjax.nn import training
 from dcjax.sets.formation import Stored
 
@@ -125,8 +132,7 @@ def frepo(setup: Setup, settings: FRePoSettings) -> Method:
     return state._replace(pool=cast(Networks, state.pool).put(number, carry, age)), {}
 
   def draw(dataset: Dataset, key: Key, number: Array) -> Array:
-    order = jax.random.permutation(_keys(key)[0], dataset.labels.shape[0])
-    return order[: settings.batch_real].astype(jnp.int32)
+    return data.any_indices(dataset, _keys(key)[0], n=settings.batch_real)
 
   def learn(state: FRePoState, dataset: Dataset, indices: Array, key: Key, number: Array):
     _, slot_key, fresh_key, train_key = _keys(key)
@@ -172,17 +178,14 @@ def frepo(setup: Setup, settings: FRePoSettings) -> Method:
 
   return Method(
     start=(
-      initialiser(
-        optax.identity(),
-        ipc=settings.ipc, init=settings.init, formation=setup.formation, key_of=first_half,
-      ),
+      images_alone(ipc=settings.ipc, init=settings.init, formation=setup.formation),
       Step(begin),
       Step(fill, times=pool.networks if pool.steps else 0),
     ),
     iteration=(Step(learn, draw),),
     labels=lambda state: state.labels,
     about=about,
-  )  # fmt: skip
+  )
 
 
 def _keys(key: Key) -> Key:
@@ -194,10 +197,7 @@ def _examples(
   setup: Setup, settings: FRePoSettings, learned: Learned, dataset: Dataset
 ) -> tuple[Array, Array]:
   """Images as networks see them, `[n, H, W, C]`, and their labels `[n, classes]`."""
-  stored, formation = learned.stored, setup.formation
-  images, _ = data.as_batch(formation.decode_classes(stored, dataset.whitening))
-  labels = learned.labels[:, formation.origins(stored.images.shape[1])]
-  labels = labels.reshape(len(images), -1)
+  images, labels = decoded(setup.formation, learned.stored, learned.labels, dataset)
   if not settings.flip:
     return images, labels
   return jnp.concatenate([images, images[:, :, ::-1]]), jnp.concatenate([labels, labels])
@@ -231,6 +231,7 @@ def _optimizer(settings: FRePoSettings) -> optax.GradientTransformation:
 
 def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   settings, bound = from_fields(FRePoSettings(), config), setup(config, dataset, layout)
+  warn_all_taken(settings.batch_real, dataset)
   method = frepo(bound, settings)
 
   def check(state: FRePoState) -> None:
@@ -239,11 +240,8 @@ def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
     carry = slots.at(state.pool.carry, 0) if state.pool else trainer.fresh(jax.random.key(0))
     features = trainer.features(carry)(images)
     kernel = product(features, features.T)
-    if not jnp.isfinite(predict(kernel, kernel, targets, settings.regularisation)).all():
-      raise UserError(
-        f"regularisation: with {settings.regularisation} the kernel of the {len(images)} initial "
-        "images is not positive definite in float32; raise it tenfold"
-      )
+    predicted = predict(kernel, kernel, targets, settings.regularisation)
+    check_definite(predicted, len(images), settings.regularisation)
 
   return method._replace(check=check)
 
@@ -263,10 +261,9 @@ def _resolve(config: ConfigDict) -> None:
 
 
 def _is_mirrored(config: ConfigDict) -> bool:
-  dataset = base_name(config.dataset.name)
-  if dataset in ("cifar100", "tiny_imagenet") or hundred_classes(config.dataset):
+  if hundred_classes(config.dataset):
     return config.ipc == 1
-  return dataset == "cifar10"
+  return base_name(config.dataset.name) == "cifar10"
 
 
 FREPO = Definition(

@@ -1,11 +1,16 @@
 """Kernel ridge regression: what a set says of other images, in closed form, and how wrong it is."""
 
 import math
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 
+from dcjax import data
+from dcjax.common.errors import UserError
 from dcjax.common.types import Array
+from dcjax.data import Dataset
+from dcjax.sets.formation import Formation, Stored
 
 LEAST = 1e-6  # that cosines stay off one, where the derivatives of a kernel are not finite
 
@@ -40,6 +45,30 @@ def predict(of_set: Array, of_others: Array, targets: Array, regularisation: flo
 def centred(labels: Array, classes: int) -> Array:
   """One-hot labels less 1/classes, float32 `[..., classes]`."""
   return jax.nn.one_hot(labels, classes, dtype=jnp.float32) - jnp.float32(1 / classes)
+
+
+def decoded(
+  formation: Formation, stored: Stored, labels: Array, dataset: Dataset
+) -> tuple[Array, Array]:
+  """A set as a regression takes it: images `[n, H, W, C]` and labels `[n, classes]`."""
+  images, targets = formation.decode_labelled(stored, labels, dataset.whitening)
+  flat, _ = data.as_batch(images)
+  return flat, cast(Array, targets).reshape(len(flat), -1)
+
+
+def check_definite(predicted: Array, count: int, regularisation: float) -> None:
+  """Raises `UserError` if what the kernel of a set's images predicts is not finite; not for jit.
+
+  Args:
+    predicted: by `predict`.
+    count: of the set's images.
+    regularisation: that it was predicted with.
+  """
+  if not jnp.isfinite(predicted).all():
+    raise UserError(
+      f"regularisation: with {regularisation} the kernel of the {count} initial images is not "
+      "positive definite in float32; raise it tenfold"
+    )
 
 
 def half_squares(predicted: Array, targets: Array) -> Array:

@@ -23,7 +23,7 @@ from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.common.types import Array, Key
 from dcjax.data import Dataset
 from dcjax.devices.strategy import Strategy
-from dcjax.methods import RATE_WEIGHTS, Method, State, Step, first_half, initialiser
+from dcjax.methods import RATE_WEIGHTS, Method, State, Step, images_alone
 from dcjax.methods.definition import (
   Definition,
   check_condensation,
@@ -31,7 +31,7 @@ from dcjax.methods.definition import (
   condensation,
   from_fields,
 )
-from dcjax.methods.kernels import centred, half_squares, ntk, predict
+from dcjax.methods.kernels import centred, check_definite, decoded, half_squares, ntk, predict
 from dcjax.methods.setup import Setup, setup
 from dcjax.nn import training
 from dcjax.sets.formation import Stored
@@ -104,15 +104,12 @@ def kip(setup: Setup, settings: KIPSettings) -> Method:
 
   return Method(
     start=(
-      initialiser(
-        optax.identity(),
-        ipc=settings.ipc, init=settings.init, formation=setup.formation, key_of=first_half,
-      ),
+      images_alone(ipc=settings.ipc, init=settings.init, formation=setup.formation),
       Step(begin),
     ),
     iteration=(Step(learn, draw),),
     labels=lambda state: state.labels,
-  )  # fmt: skip
+  )
 
 
 def _predicted(
@@ -123,9 +120,7 @@ def _predicted(
   dataset: Dataset,
 ) -> Array:
   """What a set predicts of images as networks see them, `[N, classes]`."""
-  (stored, labels), formation = learned, setup.formation
-  ours, _ = data.as_batch(formation.decode_classes(stored, dataset.whitening))
-  targets = labels[:, formation.origins(stored.images.shape[1])].reshape(len(ours), -1)
+  ours, targets = decoded(setup.formation, *learned, dataset)
   fields = settings.kernel._asdict()
   of_set, of_others = ntk(ours, ours, **fields), ntk(images, ours, **fields)
   return predict(of_set, of_others, targets, settings.regularisation)
@@ -149,13 +144,10 @@ def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   settings, bound = from_fields(KIPSettings(), config), setup(config, dataset, layout)
 
   def check(state: KIPState) -> None:
-    images, _ = data.as_batch(bound.formation.decode_classes(state.stored, dataset.whitening))
     learned = state.stored, state.labels
-    if not jnp.isfinite(_predicted(bound, settings, learned, images[:1], dataset)).all():
-      raise UserError(
-        f"regularisation: with {settings.regularisation} the kernel of the {len(images)} initial "
-        "images is not positive definite in float32; raise it tenfold"
-      )
+    images, _ = decoded(bound.formation, *learned, dataset)
+    predicted = _predicted(bound, settings, learned, images[:1], dataset)
+    check_definite(predicted, len(images), settings.regularisation)
 
   return kip(bound, settings)._replace(check=check)
 

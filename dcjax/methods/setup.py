@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from dcjax import augment, nn
@@ -58,6 +59,14 @@ def network(config: ConfigDict, dataset: Dataset, layout: Strategy, **changes: A
     convolution=layout.convolution,
     **{**config.network.to_dict(), **changes},
   )
+
+
+def warn_all_taken(batch_real: int, dataset: Dataset) -> None:
+  """Warns if a batch of all classes together is to have more real images than there are."""
+  if batch_real > (count := len(dataset.labels)):
+    logging.warning(
+      "batch_real: %d, but there are %d real images: all are taken", batch_real, count
+    )
 
 
 def augmentations(config: ConfigDict, dataset: Dataset) -> Augmentations:

@@ -37,8 +37,7 @@ from dcjax.methods import (
   Method,
   State,
   Step,
-  first_half,
-  initialiser,
+  images_alone,
 )
 from dcjax.methods.definition import (
   SMOKE,
@@ -165,7 +164,7 @@ def tm(setup: Setup, settings: TMSettings, experts: Trajectories, candidates: in
     stored = _averaged(settings.average, state.stored, learned.stored)
     new, old = (stored, learned, momenta), (state.stored, before, state.optimizer)
     if settings.skip_above:
-      new = _where(loss <= settings.skip_above, new, old)
+      new = optax.tree.where(loss <= settings.skip_above, new, old)
     metrics = {"loss": loss, "lr": before.lr, "start": start}
     return TMState(*new, done=state.done + 1), metrics
 
@@ -174,18 +173,17 @@ def tm(setup: Setup, settings: TMSettings, experts: Trajectories, candidates: in
 
   return Method(
     start=(
-      initialiser(
-        optax.identity(),
+      images_alone(
         ipc=candidates if settings.init == CORRECT else settings.ipc,
         init="real" if settings.init == CORRECT else settings.init,
-        formation=setup.formation, key_of=first_half,
+        formation=setup.formation,
       ),
       Step(begin),
     ),
     iteration=(Step(match),),
     labels=lambda state: state.learned.labels,
     about=about,
-  )  # fmt: skip
+  )
 
 
 class _Student:
@@ -198,12 +196,7 @@ class _Student:
 
   def examples(self, learned: Learned) -> Examples:
     """What students are trained on."""
-    formation, stored = self.setup.formation, learned.stored
-    images = formation.decode_classes(stored, self._whitening)
-    logits = learned.labels
-    if logits is not None:
-      logits = logits[:, formation.origins(stored.images.shape[1])]
-    return images, logits
+    return self.setup.formation.decode_labelled(learned.stored, learned.labels, self._whitening)
 
   def gradient(self, examples: Examples, theta: Params, number: Array) -> Params:
     """Of the cross-entropy of the batch of step `number`."""
@@ -239,7 +232,7 @@ def gradient_exact(
       return _descend(theta, student.gradient(examples, theta, number), learned.lr)
 
     end = unroll(step, theta, settings.steps, settings.segment)
-    return _squares(_less(end, target)) / _squares(_less(theta, target))
+    return _distance(end, target) / _distance(theta, target)
 
   return jax.value_and_grad(loss)(learned)
 
@@ -256,7 +249,7 @@ def gradient_tesla(
   end = jax.lax.fori_loop(
     0, steps, lambda number, at: _descend(at, student.gradient(examples, at, number), lr), theta
   )
-  left, scale = _less(end, target), _squares(_less(theta, target))
+  left, scale = optax.tree.sub(end, target), _distance(theta, target)
   cotangent = jax.tree.map(lambda leaf: -2 * lr / scale * leaf, left)
 
   def gather(number, carry):
@@ -268,8 +261,8 @@ def gradient_tesla(
   _, total = jax.lax.fori_loop(0, steps, gather, (theta, nothing))
   gradients = decoded_by(total)[0]
   # theta_N = theta_0 - a G, of which the sum of gradients G stays
-  of_lr = 2 / scale * optax.tree.vdot(left, _less(end, theta)) / lr
-  return _squares(left) / scale, gradients._replace(lr=of_lr)
+  of_lr = 2 / scale * optax.tree.vdot(left, optax.tree.sub(end, theta)) / lr
+  return _distance(end, target) / scale, gradients._replace(lr=of_lr)
 
 
 def upper_end(start: Start, done: Array) -> Array:
@@ -336,20 +329,12 @@ def _averaged(decay: float, average: Stored, new: Stored) -> Stored:
   return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, new)
 
 
-def _where(condition: Array, new: Any, old: Any) -> Any:
-  return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)
-
-
 def _descend(theta: Params, gradient: Params, lr: Array) -> Params:
   return jax.tree.map(lambda leaf, slope: leaf - lr * slope, theta, gradient)
 
 
-def _less(tree: Params, other: Params) -> Params:
-  return jax.tree.map(lambda leaf, less: leaf - less, tree, other)
-
-
-def _squares(tree: Params) -> Array:
-  return optax.tree.vdot(tree, tree)
+def _distance(theta: Params, other: Params) -> Array:
+  return optax.tree.norm(optax.tree.sub(theta, other), squared=True)
 
 
 # --- As configs and commands know it -----------------------------------------------------------
@@ -371,8 +356,8 @@ def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
 def _resolve(config: ConfigDict) -> None:
   check_name("learn", config.learn, LEARN)
   check_name("gradient", config.gradient, GRADIENTS)
-  for field, papers in (("lr_label", "2 to 10 (DATM)"), ("student.lr", "0.01 or 0.001")):
-    check_rate(field, config.lr_label if field == "lr_label" else config.student.lr, papers)
+  check_rate("lr_label", config.lr_label, "2 to 10 (DATM)")
+  check_rate("student.lr", config.student.lr, "0.01 or 0.001")
   check_least("expert_epochs", config.expert_epochs, 1)
   check_least("student.steps", config.student.steps, 1)
   if config.student.segment is not None:

@@ -144,23 +144,29 @@ def _zeros(network: Network) -> Params:
   return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-  """What a folder of experts says of them; None: it has no manifest. Raises `UserError`."""
+def read_manifest(folder: Path, field: str = "experts.folder") -> dict[str, Any] | None:
+  """What a folder of experts says of them; None: it has no manifest.
+
+  Raises:
+    UserError: it is damaged; `field` is to blame.
+  """
   file = folder / MANIFEST
   if not file.exists():
     return None
-  return read_json(file, _SHAPE, "give another folder", "experts.folder")
+  return read_json(file, _SHAPE, field=field)
 
 
-def check_same(manifest: dict[str, Any], trained: dict[str, Any], folder: Path) -> None:
-  """Raises `UserError` if the experts of a folder were trained otherwise."""
+def check_same(
+  manifest: dict[str, Any], trained: dict[str, Any], folder: Path, field: str = "experts.folder"
+) -> None:
+  """Raises `UserError` if the experts of a folder were trained otherwise; `field` is to blame."""
   theirs = manifest["trained"]
   for name in sorted(theirs.keys() | trained.keys()):
     if theirs.get(name) != trained.get(name):
       what = "training images, by their digest" if name == "dataset" else name
       raise UserError(
-        f"experts.folder: {what}: {theirs.get(name)} there, {trained.get(name)} here ({folder}); "
-        "give experts that were trained as this config says"
+        f"{field}: {what}: {theirs.get(name)} there, {trained.get(name)} here ({folder}); "
+        "give a folder of experts that were trained as this config says"
       )
 
 

@@ -128,6 +128,22 @@ class Formation:
       stored.images
     )
 
+  def decode_labelled(
+    self, stored: Stored, labels: Array | None, whitening: Whitening | None = None
+  ) -> tuple[Array, Array | None]:
+    """`decode_classes`, and what is learned of each stored image for all that it is decoded to.
+
+    Args:
+      stored: as `decode_classes` takes it.
+      labels: `[classes, n, ...]`, if there are any.
+      whitening: as `decode` takes it.
+
+    Returns:
+      Images `[classes, decoded(n), H, W, C]`, and labels `[classes, decoded(n), ...]`.
+    """
+    images = self.decode_classes(stored, whitening)
+    return images, None if labels is None else labels[:, self.origins(stored.images.shape[1])]
+
   def unwhiten_classes(self, stored: Stored, whitening: Whitening) -> Array:
     """Normalised images for stored ones that are whitened, `[classes, n, H, W, C]` both.
 

@@ -94,12 +94,13 @@ def by_hand(of, learned, dataset, key, before, params, augmentations=FLIPS):
 @pytest.mark.parametrize(
   ("inner", "window", "learn"),
   [
+    (SGD, WHOLE, "images"),
     (ADAM, WHOLE, "both"),
     (SGD, LAST, "both"),
     (SGD, SEGMENTS, "both"),
     pytest.param(Inner("adam", 0.05, 1, 3), LAST, "images", marks=pytest.mark.slow),
   ],
-  ids=["adam", "truncated", "segments", "few"],
+  ids=["sgd", "adam", "truncated", "segments", "few"],
 )
 def test_an_iteration_is_that_of_a_training_step_by_step(dataset, inner, window, learn):
   of, key = settings(inner, window, learn=learn), jax.random.key(3)
@@ -259,7 +260,7 @@ def test_noise_begins_with_norm_one_and_labels_with_their_class(dataset):
   np.testing.assert_array_equal(state.labels[3, 1], np.eye(CLASSES)[3])
 
 
-@pytest.mark.parametrize("mesh", [(2, 2)])
+@pytest.mark.parametrize("mesh", [(2, 1), (1, 4)])
 def test_on_several_devices_as_on_one(dataset, mesh):
   def after_two(layout):
     loop = Loop(

@@ -102,6 +102,13 @@ def test_the_gradient_is_that_of_finite_differences(dataset, flip):
   np.testing.assert_allclose(slope, expected, rtol=2e-3)
 
 
+def test_more_real_images_than_there_are_is_said(caplog, dataset):
+  config = dcjax.config.resolve(tiny("frepo", batch_real=2000))
+  with caplog.at_level("WARNING"):
+    experiment.method(config, dataset, Strategy())
+  assert f"batch_real: 2000, but there are {len(dataset.labels)} real images" in caplog.text
+
+
 def test_labels_begin_as_their_class(dataset):
   state = start(bound(settings()), dataset)
   np.testing.assert_allclose(state.labels[3, 1], np.eye(10)[3] - 0.1, atol=1e-6)
