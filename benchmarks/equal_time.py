@@ -22,7 +22,7 @@ from benchmarks import budget, report
 from dcjax.commands.condense import condense
 from dcjax.common import environment
 from dcjax.figures import pictures
-from dcjax.figures.report import percent
+from dcjax.figures.accuracies import percent
 from dcjax.run.workdir import write_json
 
 # Real images, as IDC starts from them: one in a stored image, or four.

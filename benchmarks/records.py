@@ -12,7 +12,7 @@ from typing import Any
 from absl import app
 
 from dcjax.figures import markdown
-from dcjax.figures.report import percent
+from dcjax.figures.accuracies import percent
 
 ROOT = Path(__file__).resolve().parent.parent
 INDEX, DOCS = ROOT / "results" / "index.json", ROOT / "docs" / "results.md"

@@ -7,7 +7,7 @@ from dcjax.launch import command_line
 
 from dcjax.commands.condense import condense
 from dcjax.devices import processes
-from dcjax.figures import report
+from dcjax.figures import accuracies
 from dcjax.run.progress import logger
 
 
@@ -24,8 +24,8 @@ def main(arguments: list[str]) -> None:
     logger.setLevel(logging.WARNING)
   summary = condense(values.config, values.workdir)
   if processes.is_first():
-    print(report.table(summary["evaluations"]))
-    print(report.of_best(summary["evaluations"]), end="")
+    print(accuracies.table(summary["evaluations"]))
+    print(accuracies.of_best(summary["evaluations"]), end="")
     print(f"Everything is in {values.workdir}")
 
 

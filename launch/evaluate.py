@@ -9,7 +9,7 @@ from dcjax.commands.evaluate import keep, records
 from dcjax.common.files import check_new, expand
 from dcjax.common.registry import NETWORKS
 from dcjax.evaluation.protocols import PROTOCOLS
-from dcjax.figures import report
+from dcjax.figures import accuracies
 from dcjax.nn.architectures import SETS
 
 
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
     found.extend(records(path, unfinished=unfinished, **options))
   finally:  # also of an evaluation that is stopped
     if found:
-      print(report.table(found))
+      print(accuracies.table(found))
   if unfinished:
     keep(output, {"synthetic": path, "evaluations": found})
     unfinished.unlink()

@@ -4,7 +4,7 @@ from absl import flags
 from dcjax.launch import command_line
 
 from dcjax.commands.select import SELECTIONS, select
-from dcjax.figures import report
+from dcjax.figures import accuracies
 from dcjax.methods import coreset
 
 PRESET = "configs/coreset.py"
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
   coreset.check_used(values.config)
   summary = select(values.config, values.workdir)
   if summary["evaluations"]:
-    print(report.table(summary["evaluations"]))
+    print(accuracies.table(summary["evaluations"]))
   print(f"Everything is in {values.workdir}")
 
 

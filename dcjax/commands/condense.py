@@ -15,7 +15,7 @@ from dcjax.common import environment
 from dcjax.common.errors import Interrupted, UserError
 from dcjax.common.json_files import read_json
 from dcjax.devices import compilation, processes
-from dcjax.figures import report
+from dcjax.figures import accuracies, sheets
 from dcjax.run import experiment, initial
 from dcjax.run.checkpoint import Checkpoints
 from dcjax.run.experiment import Evaluation, Examples, Keys
@@ -331,7 +331,7 @@ class Run:
       return
     file.parent.mkdir(exist_ok=True)
     synthetic.save(file.with_suffix(".npz"))
-    report.save_grid(synthetic, file)
+    sheets.save_grid(synthetic, file)
 
   def _synthetic_set(self) -> SyntheticSet:
     learned = self.state.stored, self.method.labels(self.state)
@@ -355,7 +355,7 @@ class Run:
       "versions": environment.versions(),
       "seconds": {name: round(value, 3) for name, value in self.watch.seconds.items()},
       "evaluations": evaluations,
-      "best": report.best(evaluations),
+      "best": accuracies.best(evaluations),
     }
     self.folder.check_there()
     if processes.is_first():

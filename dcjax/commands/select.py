@@ -21,7 +21,7 @@ from dcjax.common.json_files import is_share, many, read_json
 from dcjax.common.types import Array, Key
 from dcjax.data import Dataset
 from dcjax.devices import compilation
-from dcjax.figures import report
+from dcjax.figures import sheets
 from dcjax.methods import coreset, rded
 from dcjax.methods.definition import from_fields
 from dcjax.nn import architectures
@@ -134,7 +134,7 @@ class Selection:
         synthetic = self.choose(wait)
       synthetic.save(file)
       (self.path / "images").mkdir(exist_ok=True)
-      report.save_grid(synthetic, self.path / "images" / "000000.png")
+      sheets.save_grid(synthetic, self.path / "images" / "000000.png")
       summary = self._summary()
       write_json(self.path / "summary.json", summary)
     examples = SyntheticSet.load(file).flat()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from dcjax.common.errors import UserError
 from dcjax.common.files import LOCK, PROGRESS, expand, is_taken
 from dcjax.common.json_files import read_json
-from dcjax.figures import markdown, report
+from dcjax.figures import accuracies, markdown
 from dcjax.run.readers import CONFIG, NOTE, newest_checkpoint, read_log, read_summary
 
 logger = logging.getLogger("dcjax")
@@ -198,7 +198,7 @@ def _details(run: Run) -> Iterator[str]:
   for name, text in _lines(run):
     yield f"  {name:<10}  {text}"
   if run.evaluations:
-    yield report.table(run.evaluations)
+    yield accuracies.table(run.evaluations)
 
 
 def _lines(run: Run) -> Iterator[tuple[str, str]]:
@@ -231,7 +231,7 @@ def _row(run: Run | _Unknown) -> tuple[str, ...]:
     _iteration(run) if run.iterations else "",
     "" if run.seconds is None else f"{run.seconds:.3g}",
     "" if run.left is None else duration(run.left),
-    report.percent(ours[0]["last_mean"], ours[0]["last_std"]) if ours else "",
+    accuracies.percent(ours[0]["last_mean"], ours[0]["last_std"]) if ours else "",
   )
 
 

@@ -20,7 +20,6 @@ from dcjax.commands.condense import Run, condense, converged
 from dcjax.commands.evaluate import evaluate
 from dcjax.commands.status import status
 from dcjax.common.errors import Interrupted
-from dcjax.figures import report
 from dcjax.run import experiment, workdir
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.loop import Loop
@@ -97,9 +96,9 @@ def test_names_the_set_that_was_best_on_the_test_images_beside_the_last(finished
   three = [
     {**ours[0], "iteration": t, "last_mean": mean} for t, mean in ((1, 0.2), (2, 0.4), (3, 0.3))
   ]
-  assert report.best(three)["iteration"] == 2
-  assert "chose it: iteration 2, 40.0 ± " in report.of_best(three)
-  assert report.best(three[:1]) is None and report.of_best([]) == ""
+  assert accuracies.best(three)["iteration"] == 2
+  assert "chose it: iteration 2, 40.0 ± " in accuracies.of_best(three)
+  assert accuracies.best(three[:1]) is None and accuracies.of_best([]) == ""
 
 
 def test_pictures_are_large_enough_to_see(finished):

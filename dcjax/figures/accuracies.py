@@ -1,20 +1,11 @@
-"""The table of accuracies and the grid of images of a run."""
+"""The table of accuracies of a run."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dcjax.common.files import writing
 from dcjax.figures import markdown
 
-if TYPE_CHECKING:  # it brings jax
-  from dcjax.sets.synthetic import SyntheticSet
-
 COLUMNS = ("iteration", "set", "network", "ipc", "epochs", "networks", "last (%)", "best (%)")
-TILE = 72  # least side of an image in a grid, in pixels of the screen
-WIDEST = 2000  # a grid of many images is not magnified beyond this
-GAP = 4  # pixels between images
-TEXT = 15  # height of the text in pixels
 
 
 def table(evaluations: Sequence[dict[str, Any]]) -> str:
@@ -78,27 +69,3 @@ def _images(record: dict[str, Any]) -> str:
 def percent(mean: float, deviation: float) -> str:
   """Mean and deviation of accuracies in [0, 1]."""
   return f"{100 * mean:.1f} ± {100 * deviation:.1f}"
-
-
-def save_grid(synthetic: "SyntheticSet", file: Path) -> None:
-  """Draws a set as a PNG: one row a class, with its name, pixels magnified and denormalised."""
-  from PIL import Image, ImageDraw, ImageFont
-
-  pixels = synthetic.pixels()
-  classes, ipc, height, width, channels = pixels.shape
-  factor = max(1, min(-(-TILE // min(height, width)), WIDEST // ((width + GAP) * ipc)))
-  font = ImageFont.load_default(TEXT)
-  names = [str(name) for name in synthetic.metadata["class_names"]]
-  margin = 2 * GAP + max(int(font.getlength(name)) for name in names)
-  step_x, step_y = width * factor + GAP, max(height * factor, TEXT) + GAP
-  sheet = Image.new("RGB", (margin + ipc * step_x, GAP + classes * step_y), "white")
-  draw = ImageDraw.Draw(sheet)
-  for row, name in enumerate(names):
-    top = GAP + row * step_y
-    draw.text((GAP, top + step_y / 2 - GAP), name, fill="black", font=font, anchor="lm")
-    for column in range(ipc):
-      image = Image.fromarray(pixels[row, column, ..., 0] if channels == 1 else pixels[row, column])
-      image = image.resize((width * factor, height * factor), Image.Resampling.NEAREST)
-      sheet.paste(image, (margin + column * step_x, top))
-  with writing(file, "wb") as stream:
-    sheet.save(stream, "PNG")
