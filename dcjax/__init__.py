@@ -1,7 +1,9 @@
 """dcjax: dataset condensation in JAX, as pure functions.
 
-`dcjax.condense(config, workdir)` makes a condensed set, `dcjax.evaluate(path)` tests one, and
-`dcjax.SyntheticSet.load(path)` reads one.
+`dcjax.condense(config, workdir)` makes a condensed set, `dcjax.select(config, workdir)` chooses
+real images instead, `dcjax.evaluate(path)` tests a set, `dcjax.SyntheticSet.load(path)` reads one,
+and `dcjax.plot(kind, workdirs)` draws runs. Presets make configs: `quickstart.get_config()` of
+`from dcjax.configs import quickstart`, for instance.
 """
 
 import importlib
@@ -14,19 +16,23 @@ from dcjax.common.version import __version__
 if TYPE_CHECKING:
   from dcjax.commands.condense import condense
   from dcjax.commands.evaluate import evaluate
+  from dcjax.commands.plot import plot
+  from dcjax.commands.select import select
   from dcjax.sets.synthetic import SyntheticSet
 
 _HERE = Path(__file__).parent
 if not (_HERE / "configs").is_dir():  # in a checkout, configs/ and launch/ lie beside this folder
   __path__.append(str(_HERE.parent))
 
-__all__ = ["SyntheticSet", "UserError", "__version__", "condense", "evaluate"]
+__all__ = ["SyntheticSet", "UserError", "__version__", "condense", "evaluate", "plot", "select"]
 
 if not TYPE_CHECKING:
   _ROOMS = {
     "SyntheticSet": "dcjax.sets.synthetic",
     "condense": "dcjax.commands.condense",
     "evaluate": "dcjax.commands.evaluate",
+    "plot": "dcjax.commands.plot",
+    "select": "dcjax.commands.select",
   }
 
   def __getattr__(name):

@@ -34,7 +34,7 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
   dcjax status W [W2 ...]
       Shows the progress of runs: iterations, speed, accuracies. W may be a folder of runs.
   dcjax plot KIND --workdirs W[,W2 ...] --output FILE
-      Draws runs as PNG and PDF: grid, strip, gradients, ipc, stages, matching or consistency.
+      Draws runs as PNG and PDF: grid, strip, loss, gradients, ipc, stages, matching or consistency.
   dcjax table [--table dc/2 --workdir W --rows convnet --columns mlp,convnet --seeds 0,1 ...]
       Fills a table of the papers, cell by cell; without --table it lists them.
   dcjax continual --config configs/continual.py:digits,memory=dsa --workdir W

@@ -6,12 +6,13 @@ from functools import partial
 from absl import flags
 from dcjax.launch import command_line
 
-from dcjax.commands.plot import KINDS, plot
+from dcjax.commands.plot import KINDS, write
 from dcjax.common.errors import UserError, check_name
 
 HELP = """dcjax plot KIND --workdirs W[,W2 ...] --output FILE
   grid         the images of a run before its first iteration and after its last
   strip        one image of each class over the iterations
+  loss         loss and accuracy over the iterations, also of runs that go on
   gradients    norms of the gradients of real and synthetic images, of DC or DSA
   ipc          accuracy against images per class
   stages       accuracy after each stage of continual learning
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> None:
     partial(_flags, kind), [f"{command} {kind}", *rest], required=("workdirs", "output")
   )
   options = command_line.given(values)
-  files = plot(kind, options.pop("workdirs"), options.pop("output"), **options)
+  files = write(kind, options.pop("workdirs"), options.pop("output"), **options)
   print(f"Wrote {' and '.join(map(str, files))}")
 
 
@@ -57,7 +58,7 @@ _OPTIONS: dict[str, tuple[Callable[..., object], tuple[str, ...], str]] = {
   "classes": (flags.DEFINE_list, ("grid", "strip"), "Names of the classes to show."),
   "labels": (
     flags.DEFINE_list,
-    ("strip", "gradients", "stages", "consistency"),
+    ("strip", "gradients", "loss", "stages", "consistency"),
     "Titles, one a run.",
   ),
   "networks": (

@@ -15,7 +15,8 @@ from dcjax.common import environment
 from dcjax.common.errors import Interrupted, UserError
 from dcjax.common.json_files import read_json
 from dcjax.devices import compilation, processes
-from dcjax.figures import accuracies, sheets
+from dcjax.figures import accuracies
+from dcjax.figures.accuracies import Summary
 from dcjax.run import experiment, initial
 from dcjax.run.checkpoint import Checkpoints
 from dcjax.run.experiment import Evaluation, Examples, Keys
@@ -25,13 +26,11 @@ from dcjax.run.progress import Progress, Stopwatch, logger, working
 from dcjax.run.readers import SUMMARY
 from dcjax.run.streaming import StreamingLoop
 from dcjax.run.workdir import Metrics, Workdir, held, write_json
-from dcjax.sets import labels
+from dcjax.sets import labels, sheet
 from dcjax.sets.synthetic import SyntheticSet
 
 
-def condense(
-  config: ConfigDict, workdir: str | os.PathLike, seconds: float = math.inf
-) -> dict[str, Any]:
+def condense(config: ConfigDict, workdir: str | os.PathLike, seconds: float = math.inf) -> Summary:
   """Condenses a dataset as a config says, or goes on with a run that was stopped.
 
   Everything is written into `workdir`: `config.json`, `metrics.jsonl`, `progress.json`,
@@ -49,7 +48,7 @@ def condense(
       `iterations`.
 
   Returns:
-    The content of `summary.json`.
+    The content of `summary.json`; a notebook shows it as a table.
 
   Raises:
     UserError: bad input, found before any long work. Later: no memory or disk space, or a loss
@@ -66,7 +65,7 @@ def condense(
     _check_length(config, folder)
     summary = folder.summary()
     if summary and not changed and _is_over(summary, config, seconds):
-      return summary
+      return Summary(summary)
     try:
       run = Run(config, data.load(config.dataset, experiment.memory(config)), folder, seconds)
       run.claim(longer=changed or summary is not None)
@@ -74,7 +73,7 @@ def condense(
         compilation.kept(config.compute.cache_dir, folder.path),
         Interrupts("all saved, and the same command goes on") as interrupts,
       ):
-        return run.finish(interrupts)
+        return Summary(run.finish(interrupts))
     except jax.errors.JaxRuntimeError as error:
       if "RESOURCE_EXHAUSTED" not in str(error):
         raise
@@ -331,7 +330,7 @@ class Run:
       return
     file.parent.mkdir(exist_ok=True)
     synthetic.save(file.with_suffix(".npz"))
-    sheets.save_grid(synthetic, file)
+    sheet.save(synthetic, file)
 
   def _synthetic_set(self) -> SyntheticSet:
     learned = self.state.stored, self.method.labels(self.state)

@@ -16,6 +16,7 @@ from dcjax import data
 from dcjax.common.errors import UserError, check_least
 from dcjax.common.json_files import OBJECT, holds, read_json
 from dcjax.common.registry import METHODS
+from dcjax.figures.accuracies import Evaluations
 from dcjax.nn import architectures
 from dcjax.run import experiment
 from dcjax.run.experiment import Evaluation, Examples, Keys
@@ -23,7 +24,8 @@ from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
 from dcjax.run.readers import EVALUATIONS
 from dcjax.run.workdir import write_json
-from dcjax.sets.synthetic import LONGEST, SyntheticSet
+from dcjax.sets.set_file import LONGEST
+from dcjax.sets.synthetic import SyntheticSet
 
 # By the fields of a config: with what the user gives in place of what a set has.
 _FLAGS = {
@@ -44,20 +46,22 @@ def evaluate(
   cache_dir: str = "",
   seed: int | None = None,
   **changes: Any,
-) -> list[dict[str, Any]]:
+) -> Evaluations:
   """Evaluates a saved set beside a random real subset of the same size.
 
   Args:
     path, data_dir, cache_dir, seed, **changes: see `bind`; its `dataset` may be among the changes.
 
   Returns:
-    The records that `summary.json` calls `evaluations`; the iteration is the run's last.
+    The records that `summary.json` calls `evaluations`; the iteration is the run's last. A
+    notebook shows them as a table.
 
   Raises:
     UserError: the file, the data or a change is not usable.
     Interrupted: SIGTERM or Ctrl-C.
   """
-  return list(records(path, data_dir=data_dir, cache_dir=cache_dir, seed=seed, **changes))
+  found = records(path, data_dir=data_dir, cache_dir=cache_dir, seed=seed, **changes)
+  return Evaluations(found)
 
 
 def records(

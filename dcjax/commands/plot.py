@@ -21,15 +21,17 @@ from dcjax.common.json_files import OBJECT, holds, is_count, is_text
 from dcjax.config import flatten
 from dcjax.config.numbers import MOST
 from dcjax.figures import curves, forgetting, pictures
+from dcjax.figures import losses as losses_lib
 from dcjax.figures.curves import method_name
 from dcjax.methods import dc
 from dcjax.methods.definition import from_fields
 from dcjax.methods.setup import setup
 from dcjax.run import experiment
 from dcjax.run.experiment import Keys
-from dcjax.run.readers import EVALUATIONS
+from dcjax.run.readers import EVALUATIONS, read_log
 from dcjax.sets.synthetic import SyntheticSet
 
+PathLike = str | os.PathLike
 SUFFIXES = (".png", ".pdf")
 # Fields of a config, or beginnings of them, that may differ between runs that are averaged.
 HARMLESS = (
@@ -41,37 +43,53 @@ HARMLESS = (
 )
 
 
-def plot(
+def plot(kind: str, workdirs: PathLike | Sequence[PathLike], **options: Any) -> Figure:
+  """Draws a picture of runs, which a notebook displays.
+
+  Args:
+    kind: an entry of `KINDS`.
+    workdirs: the folder of a run, or several.
+    **options: of the function in `KINDS`.
+
+  Returns:
+    A figure of matplotlib.
+
+  Raises:
+    UserError: a folder or an option is not usable.
+  """
+  check_name("plot", kind, KINDS)
+  folders = [workdirs] if isinstance(workdirs, PathLike) else workdirs
+  if not folders:
+    raise UserError("workdirs: none given; name at least one folder of a run")
+  return KINDS[kind]([runs.existing(path) for path in folders], **options)
+
+
+def write(
   kind: str,
-  workdirs: Sequence[str | os.PathLike],
-  output: str | os.PathLike,
+  workdirs: PathLike | Sequence[PathLike],
+  output: PathLike,
   **options: Any,
 ) -> list[Path]:
   """Draws a picture of runs, as PNG and as PDF.
 
   Args:
-    kind: an entry of `KINDS`.
-    workdirs: folders of runs.
+    kind, workdirs, **options: of `plot`.
     output: the file; `.png` and `.pdf` are put in place of either suffix, or behind any other.
-    **options: of the function in `KINDS`.
 
   Returns:
     The two files.
 
   Raises:
-    UserError: a folder or an option is not usable, or one of the files is there already.
+    UserError: as `plot`, or one of the files is there already.
   """
-  check_name("plot", kind, KINDS)
   files = _files(output)
-  if not workdirs:
-    raise UserError("workdirs: none given; name at least one folder of a run")
-  figure = KINDS[kind]([runs.existing(path) for path in workdirs], **options)
+  figure = plot(kind, workdirs, **options)
   for file in files:
     pictures.save(figure, file)
   return files
 
 
-def _files(output: str | os.PathLike) -> list[Path]:
+def _files(output: PathLike) -> list[Path]:
   """The files to write, which must not be there yet."""
   path = expand("output", output)
   if not path.name:
@@ -136,12 +154,12 @@ def _choose(synthetic: SyntheticSet, classes: Sequence[str]) -> SyntheticSet:
   """The rows of some classes only, in the order asked for."""
   if not classes:
     return synthetic
-  names = [str(name) for name in synthetic.metadata["class_names"]]
+  stored, names = list(synthetic.metadata["class_names"]), synthetic.class_names()
   for name in classes:
-    if name not in names:
+    if name not in stored and name not in names:
       raise UserError(f"classes: no class '{name}'; {nearest(name, names)}")
-  rows = [names.index(name) for name in classes]
-  metadata = {**synthetic.metadata, "class_names": list(classes)}
+  rows = [(names if name in names else stored).index(name) for name in classes]
+  metadata = {**synthetic.metadata, "class_names": [names[row] for row in rows]}
   return synthetic._replace(
     images=synthetic.images[rows], labels=synthetic.labels[rows], metadata=metadata
   )
@@ -254,6 +272,24 @@ def _check_alike(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -
       )
 
 
+def loss(folders: Sequence[Path], *, labels: Sequence[str] = ()) -> Figure:
+  """Loss and accuracy over the iterations, also of runs that are not finished.
+
+  Args:
+    folders: of the runs.
+    labels: names of the runs; by default the methods, or the folders.
+  """
+  found = []
+  for name, folder in zip(runs.titles(folders, labels), folders, strict=True):
+    records, _ = read_log(folder / "metrics.jsonl")
+    losses = [record["loss"] for record in records if "loss" in record]
+    if not losses:
+      raise UserError(f"workdirs: {folder} has no iteration yet; give a run of dcjax condense")
+    evaluations = [record["evaluation"] for record in records if "evaluation" in record]
+    found.append(losses_lib.Course(name, losses, evaluations))
+  return losses_lib.draw(found)
+
+
 # --- Continual learning ----------------------------------------------------------------------
 
 
@@ -281,6 +317,7 @@ def stages(folders: Sequence[Path], *, labels: Sequence[str] = ()) -> Figure:
 KINDS: dict[str, Callable[..., Figure]] = {
   "grid": grid,
   "strip": strip,
+  "loss": loss,
   "gradients": gradients,
   "ipc": ipc,
   "stages": stages,

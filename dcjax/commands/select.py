@@ -21,7 +21,7 @@ from dcjax.common.json_files import is_share, many, read_json
 from dcjax.common.types import Array, Key
 from dcjax.data import Dataset
 from dcjax.devices import compilation
-from dcjax.figures import sheets
+from dcjax.figures.accuracies import Summary
 from dcjax.methods import coreset, rded
 from dcjax.methods.definition import from_fields
 from dcjax.nn import architectures
@@ -32,6 +32,7 @@ from dcjax.run.pretrained import Trained
 from dcjax.run.progress import LOG_SECONDS, Stopwatch, logger, working
 from dcjax.run.teacher import Teacher
 from dcjax.run.workdir import Workdir, held, write_json
+from dcjax.sets import sheet
 from dcjax.sets.formation import Stored
 from dcjax.sets.synthetic import SyntheticSet
 
@@ -42,7 +43,7 @@ _SECONDS = ("train", "select", "evaluate")  # what `summary.json` counts
 Wait = Callable[[Any], Any]  # returns arrays once they are computed
 
 
-def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
+def select(config: ConfigDict, workdir: str | os.PathLike) -> Summary:
   """Chooses real images as a config says, and evaluates them as `condense` does.
 
   Writes `config.json`, `synthetic.npz`, `images/000000.png` and `summary.json` into `workdir`, and
@@ -76,14 +77,14 @@ def select(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     folder.check(config.to_dict())
     summary = folder.summary()
     if summary and not tasks_left(config, summary):
-      return summary
+      return Summary(summary)
     selection = Selection(config, data.load(config.dataset, memory), folder.path)
     folder.claim(config.to_dict())
     with (
       compilation.kept(config.compute.cache_dir, folder.path),
       Interrupts("the same command goes on from what is saved") as interrupts,
     ):
-      return selection.finish(summary, interrupts.wait)
+      return Summary(selection.finish(summary, interrupts.wait))
 
 
 def tasks_left(config: ConfigDict, summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -134,7 +135,7 @@ class Selection:
         synthetic = self.choose(wait)
       synthetic.save(file)
       (self.path / "images").mkdir(exist_ok=True)
-      sheets.save_grid(synthetic, self.path / "images" / "000000.png")
+      sheet.save(synthetic, self.path / "images" / "000000.png")
       summary = self._summary()
       write_json(self.path / "summary.json", summary)
     examples = SyntheticSet.load(file).flat()

@@ -8,6 +8,21 @@ from dcjax.figures import markdown
 COLUMNS = ("iteration", "set", "network", "ipc", "epochs", "networks", "last (%)", "best (%)")
 
 
+class Summary(dict[str, Any]):
+  """The content of `summary.json`, which a notebook shows as its table of accuracies."""
+
+  def _repr_markdown_(self) -> str:
+    records = self["evaluations"]
+    return f"{table(records)}\n\n{of_best(records)}" if records else "Nothing was evaluated."
+
+
+class Evaluations(list[dict[str, Any]]):
+  """Records of evaluations, which a notebook shows as a table."""
+
+  def _repr_markdown_(self) -> str:
+    return table(self)
+
+
 def table(evaluations: Sequence[dict[str, Any]]) -> str:
   """The evaluations of a run as a Markdown table that also reads well as plain text."""
   return markdown.table([COLUMNS, *(_row(record) for record in evaluations)])

@@ -13,9 +13,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, NullLocator
-from PIL import Image
 
 from dcjax.common.files import writing
+from dcjax.sets import sheet as screen
+from dcjax.sets.sheet import GAP, MOST_TILES, mosaic
 from dcjax.sets.synthetic import SyntheticSet
 
 STYLE: dict[Any, Any] = {
@@ -37,7 +38,6 @@ STYLE: dict[Any, Any] = {
 DPI = 200
 PAGE = (1400, 1000)  # pixels that the images of a sheet take up, where their number lets them
 TILE = (64, 140)  # least and greatest side of an image in a sheet, in pixels
-GAP = 4  # pixels between the images of a sheet
 MOST_COLUMNS = 10  # images beside each other in one panel of a sheet
 BINS = 20
 LOG_RANGE = 30  # from this ratio of the largest to the least norm on, the axis is logarithmic
@@ -96,10 +96,11 @@ def grid(sets: Sequence[tuple[str, SyntheticSet]]) -> Figure:
   """
   panels = []
   for title, synthetic in sets:
-    ipc = synthetic.images.shape[1]
-    note = f"{MOST_COLUMNS} of {ipc} images per class" if ipc > MOST_COLUMNS else ""
-    tiles = synthetic.pixels()[:, :MOST_COLUMNS]
-    panels.append(Panel(title, tiles, _class_names(synthetic), xlabel=note))
+    classes, ipc = synthetic.images.shape[:2]
+    rows, count = screen.choose(classes, min(ipc, MOST_COLUMNS), MOST_TILES // len(sets))
+    note = screen.left_out(len(rows), classes, count, ipc)
+    tiles = synthetic.pixels()[rows, :count]
+    panels.append(Panel(title, tiles, screen.row_names(synthetic, rows), xlabel=note))
   return sheet(panels)
 
 
@@ -113,14 +114,14 @@ def strip(sequences: Sequence[tuple[str, dict[int, SyntheticSet]]]) -> Figure:
   panels = []
   for title, sets in sequences:
     shown = spread(sorted(sets))
-    tiles = np.stack([sets[iteration].pixels()[:, 0] for iteration in shown], 1)
-    names = _class_names(sets[shown[0]])
-    panels.append(Panel(title, tiles, names, [str(i) for i in shown], "iteration"))
+    first = sets[shown[0]]
+    classes, most = len(first.images), MOST_TILES // (len(sequences) * len(shown))
+    rows, _ = screen.choose(classes, 1, most)
+    note = screen.left_out(len(rows), classes, 1, 1)
+    tiles = np.stack([sets[iteration].pixels()[rows, 0] for iteration in shown], 1)
+    columns, label = [str(i) for i in shown], ", ".join(filter(None, ("iteration", note)))
+    panels.append(Panel(title, tiles, screen.row_names(first, rows), columns, label))
   return sheet(panels)
-
-
-def _class_names(synthetic: SyntheticSet) -> list[str]:
-  return [str(name) for name in synthetic.metadata["class_names"]]
 
 
 def spread(values: list[int]) -> list[int]:
@@ -132,6 +133,7 @@ def spread(values: list[int]) -> list[int]:
 @matplotlib.rc_context(STYLE)
 def sheet(panels: Sequence[Panel]) -> Figure:
   """Panels of images beside each other; rows are named where the names are new."""
+  panels = _in_columns(panels)
   rows, columns = len(panels[0].tiles), sum(panel.tiles.shape[1] for panel in panels)
   side = int(np.clip(min(PAGE[0] // columns, PAGE[1] // rows), *TILE))
   mosaics = [mosaic(panel.tiles, side) for panel in panels]
@@ -147,6 +149,23 @@ def sheet(panels: Sequence[Panel]) -> Figure:
     box = np.array([[left, size[1] - len(image)], [image.shape[1], len(image)]]) / size
     _draw_panel(figure.add_axes(tuple(box.ravel())), panel, image, labels)
   return figure
+
+
+def _in_columns(panels: Sequence[Panel]) -> list[Panel]:
+  """The panels, cut into pieces that stand beside each other where they have many rows."""
+  rows, pitch = max(len(panel.tiles) for panel in panels), TILE[0] + GAP
+  width = sum(panel.tiles.shape[1] * pitch for panel in panels) + _longest(panels[0].rows)
+  down = -(-rows // screen.columns(rows, pitch, width, PAGE[1]))
+  return [
+    panel._replace(
+      tiles=panel.tiles[top : top + down],
+      rows=panel.rows[top : top + down],
+      xlabel=panel.xlabel if top + down >= rows else "",
+    )
+    for top in range(0, rows, down)
+    for panel in panels
+    if top < len(panel.tiles)
+  ]
 
 
 def _row_names(panels: Sequence[Panel]) -> list[Sequence[str]]:
@@ -178,31 +197,6 @@ def _draw_panel(axes: Axes, panel: Panel, image: np.ndarray, rows: Sequence[str]
   axes.set_yticks(down * (np.arange(len(rows)) + 0.5), rows)
   axes.tick_params(length=0)
   axes.spines[:].set_visible(False)
-
-
-def mosaic(tiles: np.ndarray, side: int) -> np.ndarray:
-  """Images in rows and columns on white, magnified by whole numbers where they fit.
-
-  Args:
-    tiles: uint8 `[rows, columns, H, W, C]`, C of 1 or 3.
-    side: pixels that the longer side of an image may take up.
-
-  Returns:
-    uint8 `[height, width, 3]`. Each image has half of `GAP` pixels of white on every side.
-  """
-  rows, columns, height, width, _ = tiles.shape
-  longest = max(height, width)
-  factor = side // longest or side / longest
-  size = round(width * factor), round(height * factor)
-  resample = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
-  step_x, step_y = size[0] + GAP, size[1] + GAP
-  canvas = np.full((rows * step_y, columns * step_x, 3), 255, np.uint8)
-  for row, column in np.ndindex(rows, columns):
-    pixels = np.broadcast_to(tiles[row, column], (height, width, 3))
-    scaled = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, resample)
-    top, left = row * step_y + GAP // 2, column * step_x + GAP // 2
-    canvas[top : top + size[1], left : left + size[0]] = scaled
-  return canvas
 
 
 @matplotlib.rc_context(STYLE)

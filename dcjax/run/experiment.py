@@ -291,7 +291,7 @@ def set_of(
 
 
 def image_range(forming: Formation, dataset: Dataset) -> str:
-  """What the numbers are that a set stores, an entry of `synthetic.RANGES`."""
+  """What the numbers are that a set stores, an entry of `set_file.RANGES`."""
   if forming.unit:
     return "unit"
   return "normalised" if dataset.whitening is None else "whitened"

@@ -215,7 +215,7 @@ def test_runs_share_memories(rehearsal, tmp_path):
 
 def test_curves_of_several_runs(gdumb, rehearsal, tmp_path):
   folders = [gdumb[0], gdumb[0]]
-  files = plot.plot("stages", folders, tmp_path / "curves", labels=["one", "other"])
+  files = plot.write("stages", folders, tmp_path / "curves", labels=["one", "other"])
   assert [file.name for file in files] == ["curves.png", "curves.pdf"]
   (axes,) = plot.stages(folders, labels=["one", "other"]).axes
   assert [line.get_label() for line in axes.containers] == ["one", "other"]

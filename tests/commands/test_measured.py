@@ -94,7 +94,7 @@ def test_the_matching_loss_has_a_row_for_each_run_and_a_column_for_each_side(pai
 
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_real_images_have_neighbours_of_their_class(pair, tmp_path, epochs):
-  files = plot.plot("consistency", pair, tmp_path / "x", labels=["a", "b"], epochs=epochs)
+  files = plot.write("consistency", pair, tmp_path / "x", labels=["a", "b"], epochs=epochs)
   assert all(file.is_file() for file in files)
   (axes,) = plot.KINDS["consistency"](pair, labels=["a", "b"], epochs=epochs).axes
   assert [line.get_label() for line in axes.lines] == ["a", "b"]

@@ -9,6 +9,7 @@ import pytest
 from dcjax.launch import main
 from PIL import Image
 
+import dcjax
 from dcjax import data, nn
 from dcjax.augment import Augmentations
 from dcjax.commands import plot
@@ -91,7 +92,7 @@ def test_every_kind_writes_both_files(run, tmp_path, capsys, kind, more):
   ],
 )
 def test_either_suffix_names_both_files(run, tmp_path, output, names):
-  files = plot.plot("grid", [run], tmp_path / output)
+  files = plot.write("grid", [run], tmp_path / output)
   assert [file.name for file in files] == names
 
 
@@ -100,14 +101,14 @@ def test_nothing_is_overwritten(run, tmp_path, suffix):
   precious = tmp_path / f"a.{suffix}"
   precious.write_text("precious")
   with pytest.raises(UserError, match=rf"a\.{suffix} is there already"):
-    plot.plot("ipc", [run], tmp_path / "a.png")
+    plot.write("ipc", [run], tmp_path / "a.png")
   assert [file.read_text() for file in tmp_path.iterdir()] == ["precious"]
 
 
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    ([], "no kind of picture; begin with one of: grid, strip, gradients, ipc"),
+    ([], "no kind of picture; begin with one of: grid, strip, loss, gradients, ipc"),
     (["--workdirs=x"], "no kind of picture"),
     (["gird"], "did you mean 'grid'?"),
     (["grid"], "--workdirs: missing; see dcjax plot grid --help"),
@@ -158,6 +159,27 @@ def test_a_grid_of_a_coreset_shows_what_there_is(coreset):
   figure = plot.grid([coreset])
   assert titles(figure) == ["k-center"]
   assert len(figure.axes[0].get_yticks()) == CLASSES
+
+
+def test_a_figure_is_returned_for_one_folder_or_several(run):
+  assert titles(dcjax.plot("grid", run)) == titles(dcjax.plot("grid", [str(run)]))
+  with pytest.raises(UserError, match="none given"):
+    dcjax.plot("grid", [])
+  with pytest.raises(UserError, match="plot: unknown 'gird'"):
+    dcjax.plot("gird", run)
+
+
+def test_the_loss_of_a_run_that_goes_on_is_drawn(run, tmp_path):
+  going = shutil.copytree(run, tmp_path / "going")
+  (going / "summary.json").unlink()
+  log = (going / "metrics.jsonl").read_text()
+  (going / "metrics.jsonl").write_text(log + '{"iteration": 7, "lo')
+  figure = plot.loss([run, going], labels=["done", "going"])
+  assert len(figure.axes[0].lines) == 4
+  np.testing.assert_array_equal(*(line.get_ydata() for line in figure.axes[0].lines[::2]))
+  (going / "metrics.jsonl").unlink()
+  with pytest.raises(UserError, match="has no iteration yet"):
+    plot.loss([going])
 
 
 def test_classes_are_shown_in_the_order_asked_for(run):
@@ -258,7 +280,7 @@ def test_gradient_norms_are_those_of_one_iteration():
 
 def test_gradients_of_methods_that_match_none(coreset, tmp_path):
   with pytest.raises(UserError, match="chosen is a run of k_center, which matches no gradients"):
-    plot.plot("gradients", [coreset], tmp_path / "x")
+    plot.write("gradients", [coreset], tmp_path / "x")
 
 
 def test_gradients_need_the_data_of_the_run(run, tmp_path):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcjax.figures import pictures
-from dcjax.figures.pictures import GAP, Curve, Panel
+from dcjax.figures import losses, pictures
+from dcjax.figures.pictures import Curve, Panel
+from dcjax.sets.sheet import GAP, mosaic
 from dcjax.sets.synthetic import SyntheticSet
 
 
@@ -17,7 +18,7 @@ def synthetic_set(ipc=1, classes=3, value=0.5):
   levels = np.float32(value) + np.arange(classes, dtype=np.float32) / 10
   images = np.broadcast_to(levels[:, None, None, None, None], (classes, ipc, 4, 4, 1))
   names = [f"class {k}" for k in range(classes)]
-  metadata = {"range": "unit", "mean": [0.0], "std": [1.0], "class_names": names}
+  metadata = {"range": "unit", "mean": [0.0], "std": [1.0], "class_names": names, "dataset": "x"}
   return SyntheticSet(images, np.zeros((classes, ipc), np.int32), metadata)
 
 
@@ -30,7 +31,7 @@ def texts(ticks):
 
 def test_a_mosaic_magnifies_by_whole_numbers():
   tiles = np.arange(2 * 3 * 2 * 4, dtype=np.uint8).reshape(2, 3, 2, 4, 1)
-  image = pictures.mosaic(tiles, 11)  # 2.75 times 4
+  image = mosaic(tiles, 11)  # 2.75 times 4
   step_y, step_x = 2 * 2 + GAP, 2 * 4 + GAP
   assert image.shape == (2 * step_y, 3 * step_x, 3)
   expected = np.full(image.shape, 255, np.uint8)
@@ -45,7 +46,7 @@ def test_a_mosaic_magnifies_by_whole_numbers():
 
 def test_a_mosaic_shrinks_what_is_too_large():
   tiles = np.full((1, 1, 60, 120, 3), (10, 20, 30), np.uint8)
-  image = pictures.mosaic(tiles, 40)
+  image = mosaic(tiles, 40)
   assert image.shape == (20 + GAP, 40 + GAP, 3)
   inside = image[GAP // 2 : -GAP // 2, GAP // 2 : -GAP // 2]
   assert (inside == (10, 20, 30)).all()
@@ -85,6 +86,20 @@ def test_a_grid_shows_ten_images_of_a_class_and_says_so():
   assert image[step // 2 :: step, step // 2, 0].tolist() == [178, 204, 230]  # 0.7, 0.8, 0.9
   (whole,) = pictures.grid([("all", synthetic_set(10))]).axes
   assert whole.get_xlabel() == ""
+
+
+@pytest.mark.parametrize("classes, ipc", [(10, 1), (100, 1), (100, 50), (1000, 2), (3000, 1)])
+def test_a_grid_of_any_size_fits_on_a_page(classes, ipc):
+  sets = [(title, synthetic_set(ipc, classes, 0.0)) for title in ("before", "after")]
+  figure = pictures.grid(sets)
+  width, height = figure.get_size_inches() * pictures.DPI
+  assert height <= max(width, 1.1 * pictures.PAGE[1])
+  names = [name for axes in figure.axes for name in texts(axes.get_yticklabels())]
+  shown = min(classes, 1000)
+  assert len(names) == shown and names[0] == "class 0" and names[-1] == f"class {classes - 1}"
+  note = figure.axes[-1].get_xlabel()
+  assert (f"{shown} of {classes} classes" in note) == (shown < classes)
+  assert ("images per class" in note) == (ipc * shown * 2 > 2000 or ipc > 10)
 
 
 def test_a_strip_has_a_column_for_each_iteration():
@@ -236,3 +251,36 @@ def test_files_are_what_they_say_and_always_the_same(tmp_path):
   assert (tmp_path / "first.pdf").read_bytes().startswith(b"%PDF")
   assert dict(matplotlib.rcParams) == before
   assert len(list(tmp_path.iterdir())) == 4
+
+
+# --- Losses --------------------------------------------------------------------------------
+
+
+def record(iteration, mean, name="synthetic", network="convnet"):
+  return {
+    "iteration": iteration, "set": name, "network": network, "last_mean": mean, "last_std": 0.01,
+  }  # fmt: skip
+
+
+def test_losses_are_drawn_over_the_accuracy():
+  losses_of = [100.0 / (1 + t) for t in range(200)]
+  ours = [record(100, 0.5), record(200, 0.6)]
+  evaluations = [*ours, record(0, 0.3, "random"), record(200, 0.1, network="mlp")]
+  figure = losses.draw([losses.Course("DC", losses_of, evaluations)])
+  above, below = figure.axes
+  raw, smooth = above.lines
+  np.testing.assert_array_equal(raw.get_ydata(), losses_of)
+  np.testing.assert_allclose(smooth.get_ydata()[0], np.mean(losses_of[:4]))
+  np.testing.assert_array_equal(smooth.get_xdata(), np.arange(4, 201))
+  assert above.get_yscale() == "log"  # from 100 to 0.5
+  np.testing.assert_allclose(below.lines[0].get_xydata(), [[100, 50], [200, 60]])
+  assert (
+    below.lines[-1].get_ydata()[0] == pytest.approx(30) and below.lines[-1].get_linestyle() == "--"
+  )
+  assert [text.get_text() for text in figure.legends[0].get_texts()] == ["DC"]
+
+
+@pytest.mark.parametrize("values", [[1.0], [0.0, -1.0, 3.0], [5.0] * 3])
+def test_losses_without_accuracies_have_one_panel(values):
+  (axes,) = losses.draw([losses.Course("a", values, []), losses.Course("b", values, [])]).axes
+  assert axes.get_yscale() == "linear" and len(axes.lines) == 4

@@ -12,7 +12,8 @@ from dcjax import evaluation, nn
 from dcjax.common.errors import UserError
 from dcjax.nn import training
 from dcjax.sets import labels
-from dcjax.sets.synthetic import FORMAT, SyntheticSet
+from dcjax.sets.set_file import FORMAT
+from dcjax.sets.synthetic import SyntheticSet
 from tests.sets.test_synthetic import synthetic_set
 
 LOGITS = np.log(np.array([[[9, 1], [3, 1], [1, 1]], [[1, 4], [1, 9], [2, 3]]], np.float32))

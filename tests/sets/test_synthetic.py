@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dcjax.common.errors import UserError
-from dcjax.sets.synthetic import FORMAT, SyntheticSet
+from dcjax.sets.set_file import FORMAT
+from dcjax.sets.synthetic import SyntheticSet
 
 MEAN, STD = (0.5, 0.25, 0.125), (0.25, 0.5, 0.125)
 SHAPE = (2, 3, 4, 5, 3)

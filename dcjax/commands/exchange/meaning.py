@@ -11,7 +11,7 @@ from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.data import Dataset, base_name
 from dcjax.data.zca import VARIANTS
 from dcjax.sets import formation, labels
-from dcjax.sets.synthetic import RANGES
+from dcjax.sets.set_file import RANGES
 
 # Means and deviations by which the programs of DC's line normalise pixels, one for each channel.
 STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {

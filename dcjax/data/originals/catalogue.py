@@ -8,6 +8,7 @@ ImageNet and USPS are torchvision's and common practice, with their published MD
 from collections.abc import Callable
 from typing import NamedTuple
 
+from dcjax.data import class_names
 from dcjax.data.originals import formats
 from dcjax.data.originals.formats import Arrays
 
@@ -74,10 +75,6 @@ _IDX = (
   "t10k-images-idx3-ubyte",
   "t10k-labels-idx1-ubyte",
 )
-_FASHION = (
-  *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-  *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-)
 
 ORIGINALS = {
   "mnist": Original(
@@ -98,7 +95,7 @@ ORIGINALS = {
       (_IDX[2], 4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
       (_IDX[3], 5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
     ),
-    layouts=(_loose(_IDX, formats.idx(_FASHION), "FashionMNIST/raw", "raw"),),
+    layouts=(_loose(_IDX, formats.idx(class_names.FASHION_MNIST), "FashionMNIST/raw", "raw"),),
   ),
   "svhn_cropped": Original(
     files=(
