@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from benchmarks import budget, report
 from dcjax.commands.condense import condense
 from dcjax.common import environment
-from dcjax.figures import pictures
+from dcjax.figures import style
 from dcjax.figures.accuracies import percent
 from dcjax.run.workdir import write_json
 
@@ -99,7 +99,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
 
   What real images give is a grey line; what a paper has, at its full budget, a dotted one.
   """
-  with matplotlib.rc_context(pictures.STYLE):
+  with matplotlib.rc_context(style.STYLE):
     ipcs = sorted({row["ipc"] for row in rows})
     figure = Figure(figsize=(1.6 + 3.8 * len(ipcs), 3.6), layout="constrained")
     panels = figure.subplots(1, len(ipcs), squeeze=False)[0]
@@ -112,8 +112,8 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
 
 def _draw_panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
   methods = list(dict.fromkeys(row["method"] for row in rows))
-  greys = iter(pictures.GREYS)
-  styles = product(("-", "--"), pictures.COLOURS)
+  greys = iter(style.GREYS)
+  styles = product(("-", "--"), style.COLOURS)
   for method in methods:
     of_method = sorted((row for row in rows if row["method"] == method), key=lambda r: r["limit"])
     means = [100 * row["evaluation"]["last_mean"] for row in of_method]
@@ -149,7 +149,7 @@ def main(argv: list[str]) -> None:
           write_json(file, row(method, ipc, seconds) | {"hardware": environment.hardware()})
         rows.append(json.loads(file.read_text()))
   print(table(rows))
-  draw(rows).savefig(out / "accuracy.png", dpi=pictures.DPI)
+  draw(rows).savefig(out / "accuracy.png", dpi=style.DPI)
 
 
 if __name__ == "__main__":

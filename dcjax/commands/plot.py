@@ -20,7 +20,7 @@ from dcjax.common.files import check_new, expand
 from dcjax.common.json_files import OBJECT, holds, is_count, is_text
 from dcjax.config import flatten
 from dcjax.config.numbers import MOST
-from dcjax.figures import curves, forgetting, pictures
+from dcjax.figures import curves, forgetting, pictures, style
 from dcjax.figures import losses as losses_lib
 from dcjax.figures.curves import method_name
 from dcjax.methods import dc
@@ -85,7 +85,7 @@ def write(
   files = _files(output)
   figure = plot(kind, workdirs, **options)
   for file in files:
-    pictures.save(figure, file)
+    style.save(figure, file)
   return files
 
 

@@ -29,18 +29,24 @@ class Lines(logging.StreamHandler):
     self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
 
   def emit(self, record: logging.LogRecord) -> None:
-    """Writes one to where stderr is now: notebooks replace it."""
+    """Writes one to where stderr is now; notebooks replace that, and paint it red, so to stdout."""
     from tqdm import tqdm
 
+    stream = sys.stdout if in_notebook() else sys.stderr
     try:
-      tqdm.write(self.format(record), file=sys.stderr)
-      sys.stderr.flush()
+      tqdm.write(self.format(record), file=stream)
+      stream.flush()
     except Exception:  # as logging's own handlers do: a log that ends does not end the run
       self.handleError(record)
 
 
+def in_notebook() -> bool:
+  """Whether this process is the kernel of a notebook."""
+  return "ipykernel" in sys.modules
+
+
 class _Unconfigured(Lines):
-  """Speaks where the user has not said what to do with log lines: in a notebook, say."""
+  """Speaks where the user has not said what to do with log lines."""
 
   def filter(self, record: logging.LogRecord) -> bool:
     """Whether nobody else listens."""
@@ -48,6 +54,8 @@ class _Unconfigured(Lines):
 
 
 logger.addHandler(_Unconfigured())
+if in_notebook():  # before absl does it, in a format of its own, at the first line that it logs
+  logging.basicConfig(handlers=[Lines()])
 
 
 @contextmanager

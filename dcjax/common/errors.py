@@ -12,6 +12,10 @@ _REASON_LENGTH = 200  # characters of another library's message that an error qu
 class UserError(ValueError):
   """Bad input. The message is one line: the field, the value seen, the remedy."""
 
+  def _render_traceback_(self) -> list[str]:
+    """What a notebook shows: the line, as the command does."""
+    return [f"dcjax: {self}"]
+
 
 class Interrupted(Exception):
   """What was running was asked to end."""

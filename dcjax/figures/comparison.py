@@ -6,10 +6,9 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from dcjax.common.files import writing
-from dcjax.figures.pictures import COLOURS, DPI, GREYS, STYLE
+from dcjax.figures.style import COLOURS, DPI, GREYS, STYLE, Drawing
 
 
 def draw(rows: Sequence[dict[str, Any]], file: Path, by: str = "last") -> None:
@@ -23,7 +22,7 @@ def draw(rows: Sequence[dict[str, Any]], file: Path, by: str = "last") -> None:
   kinds = list(dict.fromkeys(row["labels"] for row in rows))
   names = list(dict.fromkeys(row["set"] for row in rows))
   with matplotlib.rc_context(STYLE):
-    figure = Figure((2 + 2.6 * len(kinds), 0.9 + 0.3 * len(names)), layout="constrained")
+    figure = Drawing((2 + 2.6 * len(kinds), 0.9 + 0.3 * len(names)), layout="constrained")
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     for panel, kind in zip(panels, kinds, strict=True):
       for row in rows:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dcjax.common.types import Array
-from dcjax.figures.pictures import COLOURS, DPI, MARKERS, STYLE
+from dcjax.figures.style import COLOURS, DPI, MARKERS, STYLE, Drawing
 
 COUNTS = (1, 5, 10, 20, 50, 100)  # of neighbours; the paper's are in its picture alone
 
@@ -53,7 +53,7 @@ def draw(counts: Sequence[int], runs: Sequence[tuple[str, np.ndarray]]) -> Figur
     counts: of neighbours.
     runs: pairs (title, ratios `[counts]`).
   """
-  figure = Figure((3.8, 2.9), dpi=DPI, layout="constrained")
+  figure = Drawing((3.8, 2.9), dpi=DPI, layout="constrained")
   axes = figure.subplots()
   for number, (title, values) in enumerate(runs):
     axes.plot(

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from dcjax.common.json_files import by_name, holds, is_count, is_number, is_text, many
 from dcjax.figures import markdown
 from dcjax.figures.curves import method_name
-from dcjax.figures.pictures import COLOURS, DPI, MARKERS, STYLE
+from dcjax.figures.style import COLOURS, DPI, MARKERS, STYLE, Drawing
 
 _CURVE = holds({"mean": many(is_number), "std": many(is_number)})
 _SUMMARY = holds({
@@ -46,7 +46,7 @@ def draw(runs: Sequence[tuple[str, dict[str, Any]]]) -> Figure:
   stages = runs[0][1]["stages"]
   numbers = range(1, len(stages) + 1)
   width = max(3.6, 0.9 * len(stages))
-  figure = Figure((width, 2.7 + 0.18 * len(lines)), dpi=DPI, layout="constrained")
+  figure = Drawing((width, 2.7 + 0.18 * len(lines)), dpi=DPI, layout="constrained")
   axes = figure.subplots()
   for number, (name, accuracy) in enumerate(lines):
     mean, std = ([100 * value for value in accuracy[part]] for part in ("mean", "std"))

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dcjax.figures.pictures import COLOURS, DPI, GREYS, LOG_RANGE, MARKERS, STYLE
+from dcjax.figures.pictures import LOG_RANGE
+from dcjax.figures.style import COLOURS, DPI, GREYS, MARKERS, STYLE, Drawing
 
 SMOOTHED = 50  # parts of a run that the mean line averages over
 
@@ -38,7 +39,7 @@ def draw(courses: Sequence[Course]) -> Figure:
   evaluated = any(course.evaluations for course in courses)
   rows, lines = (2, 4.2) if evaluated else (1, 2.4)
   height = lines + 0.18 * len(courses)
-  figure = Figure((5.2, height), dpi=DPI, layout="constrained")
+  figure = Drawing((5.2, height), dpi=DPI, layout="constrained")
   panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
   for number, course in enumerate(courses):
     colour = COLOURS[number % len(COLOURS)]

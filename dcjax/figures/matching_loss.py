@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dcjax.common.types import Array, Key
 from dcjax.data import Dataset
-from dcjax.figures.pictures import COLOURS, DPI, STYLE
+from dcjax.figures.style import COLOURS, DPI, STYLE, Drawing
 from dcjax.methods import dc
 from dcjax.methods.setup import Setup
 from dcjax.sets.formation import IDENTITY, Stored
@@ -73,7 +73,7 @@ def draw(
     sides: of the images that are made smaller, ascending.
     losses: `[runs, sides]`, of the finished sets.
   """
-  figure = Figure((7.2, 2.9), dpi=DPI, layout="constrained")
+  figure = Drawing((7.2, 2.9), dpi=DPI, layout="constrained")
   left, right = figure.subplots(1, 2)
   for number, (count, values) in enumerate(curves):
     parts = np.array_split(np.asarray(values), min(POINTS, len(values)))

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -14,38 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from dcjax.common.files import writing
+from dcjax.figures.style import COLOURS, DPI, GREYS, MARKERS, STYLE, Drawing
 from dcjax.sets import sheet as screen
 from dcjax.sets.sheet import GAP, MOST_TILES, mosaic
 from dcjax.sets.synthetic import SyntheticSet
 
-STYLE: dict[Any, Any] = {
-  "font.size": 9,
-  "axes.titlesize": 9,
-  "axes.labelsize": 9,
-  "xtick.labelsize": 9,
-  "ytick.labelsize": 9,
-  "legend.fontsize": 9,
-  "legend.frameon": False,
-  "axes.spines.top": False,
-  "axes.spines.right": False,
-  "axes.linewidth": 0.8,
-  "lines.linewidth": 1.3,
-  "lines.markersize": 4,
-  "errorbar.capsize": 2,
-  "pdf.fonttype": 42,  # TrueType, which stays text that can be searched and edited
-}
-DPI = 200
 PAGE = (1400, 1000)  # pixels that the images of a sheet take up, where their number lets them
 TILE = (64, 140)  # least and greatest side of an image in a sheet, in pixels
 MOST_COLUMNS = 10  # images beside each other in one panel of a sheet
 BINS = 20
 LOG_RANGE = 30  # from this ratio of the largest to the least norm on, the axis is logarithmic
-
-# Of Okabe and Ito, told apart by the colour-blind; the yellow is left out, white paper hides it.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-GREYS = ("#000000", "#7F7F7F")
-MARKERS = "osD^vPX"
 
 
 class Panel(NamedTuple):
@@ -144,7 +121,7 @@ def sheet(panels: Sequence[Panel]) -> Figure:
     edges.append(right + side // 2 + _longest(labels) + overhang)
     right = edges[-1] + image.shape[1] + overhang
   size = np.array([right, max(len(image) for image in mosaics)])
-  figure = Figure(tuple(size / DPI), dpi=DPI)
+  figure = Drawing(tuple(size / DPI), dpi=DPI)
   for panel, image, labels, left in zip(panels, mosaics, names, edges, strict=True):
     box = np.array([[left, size[1] - len(image)], [image.shape[1], len(image)]]) / size
     _draw_panel(figure.add_axes(tuple(box.ravel())), panel, image, labels)
@@ -210,7 +187,7 @@ def gradient_histogram(norms: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> F
   bins, scale = _bins(np.concatenate([each.ravel() for _, *pair in norms for each in pair]))
   columns = len(norms) if len(norms) <= 3 else math.ceil(math.sqrt(len(norms)))
   rows = -(-len(norms) // columns)
-  figure = Figure((1 + 2.6 * columns, 0.6 + 2.1 * rows), dpi=DPI, layout="constrained")
+  figure = Drawing((1 + 2.6 * columns, 0.6 + 2.1 * rows), dpi=DPI, layout="constrained")
   panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
   for axes, (title, real, synthetic) in zip(panels.flat, norms, strict=False):
     _draw_shares(axes, bins, real, "real images", COLOURS[0])
@@ -259,7 +236,7 @@ def accuracies(curves: Sequence[Curve]) -> Figure:
   relative = [curve for curve in curves if curve.whole]
   count = 2 if relative else 1
   lines = -(-len(curves) // 2)
-  figure = Figure((3.6 * count, 2.7 + 0.18 * lines), dpi=DPI, layout="constrained")
+  figure = Drawing((3.6 * count, 2.7 + 0.18 * lines), dpi=DPI, layout="constrained")
   panels = figure.subplots(1, count, squeeze=False)[0]
   for curve, style in zip(curves, _styles(curves), strict=True):
     scales = [100.0, 100 / curve.whole] if curve.whole else [100.0]
@@ -322,13 +299,3 @@ def _finish_relative(axes: Axes, missing: set[str]) -> None:
   axes.set_ylabel("relative test accuracy (%)")
   if missing:
     axes.set_title(f"upper bound unknown for {', '.join(sorted(missing))}")
-
-
-@matplotlib.rc_context(STYLE)
-def save(figure: Figure, file: Path) -> None:
-  """Writes a figure atomically, in the format of the file's suffix, without a date."""
-  metadata = {"CreationDate": None} if file.suffix == ".pdf" else None
-  with writing(file, "wb") as stream:
-    figure.savefig(
-      stream, format=file.suffix[1:], bbox_inches="tight", pad_inches=0.05, metadata=metadata
-    )

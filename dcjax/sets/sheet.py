@@ -21,7 +21,7 @@ GAP = 4  # pixels between the images
 MOST_TILES = 2000  # images in one picture
 AREA = 8_000_000  # pixels that the images take up, at most
 TILE = (32, 96)  # sides that an image is shrunk and magnified to, in pixels
-TALLEST = 1000  # pixels; a taller picture is no taller than it is wide
+TALLEST = 560  # pixels; a taller picture is no taller than it is wide
 TEXT = 15  # height of the text in pixels
 LONGEST_NAME = 24  # characters of a class name
 

@@ -103,6 +103,17 @@ def test_a_session_that_has_not_set_up_logging_sees_it():
   assert not stderr_of(f"import dcjax.common.activity\n{silent}\n{program}")
 
 
+def test_a_notebook_shows_plain_lines_also_where_absl_speaks_first():
+  program = (
+    "import sys, types; sys.modules['ipykernel'] = types.ModuleType('ipykernel')\n"
+    "from dcjax.common.activity import logger\n"
+    "from absl import logging; logging.warning('careful'); logger.info('compiling')"
+  )
+  done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+  lines = done.stdout.splitlines()
+  assert [line.split(" ", 1)[1] for line in lines] == ["careful", "compiling"] and not done.stderr
+
+
 def test_lines_go_where_stderr_is_now(monkeypatch, capsys):
   record = logging.LogRecord("dcjax", 20, "", 0, "hello %s", ("you",), None)
   activity.Lines().emit(record)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcjax.figures import losses, pictures
+from dcjax.figures import losses, pictures, style
 from dcjax.figures.pictures import Curve, Panel
 from dcjax.sets.sheet import GAP, mosaic
 from dcjax.sets.synthetic import SyntheticSet
@@ -92,7 +92,7 @@ def test_a_grid_shows_ten_images_of_a_class_and_says_so():
 def test_a_grid_of_any_size_fits_on_a_page(classes, ipc):
   sets = [(title, synthetic_set(ipc, classes, 0.0)) for title in ("before", "after")]
   figure = pictures.grid(sets)
-  width, height = figure.get_size_inches() * pictures.DPI
+  width, height = figure.get_size_inches() * style.DPI
   assert height <= max(width, 1.1 * pictures.PAGE[1])
   names = [name for axes in figure.axes for name in texts(axes.get_yticklabels())]
   shown = min(classes, 1000)
@@ -242,7 +242,7 @@ def test_files_are_what_they_say_and_always_the_same(tmp_path):
   before = dict(matplotlib.rcParams)
   for name in ("first", "again"):
     for suffix in (".png", ".pdf"):
-      pictures.save(pictures.accuracies([DC, RANDOM]), tmp_path / f"{name}{suffix}")
+      style.save(pictures.accuracies([DC, RANDOM]), tmp_path / f"{name}{suffix}")
   for suffix in (".png", ".pdf"):
     first, again = ((tmp_path / f"{name}{suffix}").read_bytes() for name in ("first", "again"))
     assert first == again

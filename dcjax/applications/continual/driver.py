@@ -24,7 +24,7 @@ from dcjax.common.json_files import AGAIN, holds, is_number, is_text, many, mayb
 from dcjax.common.types import Params
 from dcjax.config import selects
 from dcjax.devices import compilation
-from dcjax.figures import forgetting, pictures
+from dcjax.figures import forgetting, style
 from dcjax.nn import architectures
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
@@ -207,7 +207,7 @@ class Learning:
     }
     drawn = forgetting.draw([(forgetting.title(summary), summary)])
     for suffix in (".png", ".pdf"):
-      pictures.save(drawn, self.path / f"accuracy{suffix}")
+      style.save(drawn, self.path / f"accuracy{suffix}")
     write_json(file, summary)
     return summary
 

@@ -25,7 +25,7 @@ from dcjax.common import environment
 from dcjax.common.errors import UserError
 from dcjax.data import Dataset
 from dcjax.devices.strategy import Strategy
-from dcjax.figures import pictures
+from dcjax.figures import style
 from dcjax.nn import Network, architectures
 from dcjax.run import experiment
 from dcjax.run.experiment import Keys
@@ -135,7 +135,7 @@ class Search:
     write_text(self.path / "table.md", ranking.table(entries))
     for suffix in (".png", ".pdf") if proxies else ():
       figure = ranking.scatter(scores, on_everything)
-      pictures.save(figure, self.path / f"correlation{suffix}")
+      style.save(figure, self.path / f"correlation{suffix}")
     summary = self._summary(whole, entries)
     write_json(self.path / "summary.json", summary)
     return summary

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from dcjax.figures import markdown
-from dcjax.figures.pictures import COLOURS, DPI, STYLE
+from dcjax.figures.style import COLOURS, DPI, STYLE, Drawing
 
 BEST = 10  # networks that are compared (DC, Appendix A)
 PERCENT = 5  # of all networks, likewise (DSA, section 4.6)
@@ -152,7 +152,7 @@ def scatter(proxies: Mapping[str, Scores], whole: Scores) -> Figure:
   """
   columns = len(proxies) if len(proxies) <= 3 else math.ceil(math.sqrt(len(proxies)))
   rows = -(-len(proxies) // columns)
-  figure = Figure((0.4 + 2.3 * columns, 0.4 + 2.5 * rows), dpi=DPI, layout="constrained")
+  figure = Drawing((0.4 + 2.3 * columns, 0.4 + 2.5 * rows), dpi=DPI, layout="constrained")
   panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
   for axes, (name, scores) in zip(panels.flat, proxies.items(), strict=False):
     _draw_panel(axes, name, scores, whole)
