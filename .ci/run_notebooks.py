@@ -27,7 +27,7 @@ REDUCED: dict[str, tuple[dict[str, object], int]] = {
      "NETWORKS": 1, "EPOCHS": 3},
     3,
   ),
-  "use_a_set": ({"ITERATIONS": 3, "EPOCHS": 3, "RUNS": 1}, 2),
+  "use_a_set": ({"ITERATIONS": 3, "EPOCHS": 3, "STEPS": 2, "RUNS": 1}, 2),
   "your_own_method": ({"ITERATIONS": 3, "NETWORKS": 1}, 2),
 }  # fmt: skip
 NEEDS = {"use_a_set": "torch"}
