@@ -51,6 +51,7 @@ tbody { border-bottom-width: 2px }
 th, td { padding: .2rem .7rem; text-align: inherit; vertical-align: top }
 .left { text-align: left }
 .right { text-align: right }
+@media screen { td { white-space: nowrap } }
 @media print { body { margin: 0; max-width: none; font-size: 9pt } div { overflow: visible } }
 </style>
 <h1>{{ title }}</h1>
