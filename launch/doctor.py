@@ -17,7 +17,7 @@ where a run would fail; a line says why.
 
 def main(arguments: list[str]) -> None:
   """Runs `dcjax doctor` with its arguments, prints what it finds, and exits."""
-  options = {} if doctor.jax_problem() else _options(arguments)
+  options = {} if doctor.installation_problems() else _options(arguments)
   as_json = options.pop("json", "--json" in arguments)
   report = doctor.examine(**options)
   print(json.dumps(report, indent=2) if as_json else "\n".join(lines(report)))

@@ -1,7 +1,7 @@
 """The fields of a config for `--help`: section by section, with defaults and meanings."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from dcjax.config import default, definition, flatten
@@ -24,15 +24,36 @@ SECTIONS = {
 def help_on_fields(method: str, *others: str) -> str:
   """All fields of a method's config, then what differs for other methods."""
   fields, known = fields_of(method), meanings_of(method)
-  lines = ["Fields of the config with their defaults"]
-  for title, names in sections(method).items():
-    lines += ["", f"{title}:", *field_lines({name: fields[name] for name in names}, known)]
+  lines = section_lines(fields, known, {"The method's own": own_fields(method)})
   for other in others:
     differing = dict(sorted(fields_of(other).items() - fields.items(), key=str))
     del differing["method"]
     further = dict(meanings_of(other).items() - known.items())
     lines += ["", f"For {other.upper()}:", *field_lines(differing, further)]
   return "\n".join(lines)
+
+
+def section_lines(
+  fields: Mapping[str, Any], meanings: Mapping[str, str], own: Mapping[str, Collection[str]]
+) -> list[str]:
+  """All fields of a config, section by section.
+
+  Args:
+    fields: defaults, by dotted names.
+    meanings: by dotted names.
+    own: fields that are not of every config, by the titles of their sections, at the end.
+  """
+  sections = {title: [name for name in fields if name in names] for title, names in own.items()}
+  shared = [name for name in fields if not any(name in names for names in own.values())]
+  found = {
+    title: [name for name in shared if name.rpartition(".")[0] == section]
+    for section, title in SECTIONS.items()
+  }
+  lines = ["Fields of the config with their defaults"]
+  for title, names in (found | sections).items():
+    if names:
+      lines += ["", f"{title}:", *field_lines({name: fields[name] for name in names}, meanings)]
+  return lines
 
 
 def fields_of(method: str) -> dict[str, Any]:
@@ -46,16 +67,10 @@ def meanings_of(method: str) -> dict[str, str]:
   return {name: known[name] for name in fields_of(method) if name in known}
 
 
-def sections(method: str) -> dict[str, list[str]]:
-  """The dotted names of a method's fields, by the titles of their sections; its own at the end."""
-  own = of_settings(definition(method).settings).keys() - shared_meanings().keys()
-  found: dict[str, list[str]] = {title: [] for title in SECTIONS.values()}
-  found["The method's own"] = []
-  for name in fields_of(method):
-    section = name.rpartition(".")[0]
-    title = "The method's own" if name in own else SECTIONS[section.partition(".")[0]]
-    found[title].append(name)
-  return {title: names for title, names in found.items() if names}
+def own_fields(method: str) -> set[str]:
+  """The dotted names of the fields that a method has beside those of every run."""
+  settings = definition(method).settings
+  return set(of_settings(settings) if settings else ()) - shared_meanings().keys()
 
 
 def field_lines(fields: Mapping[str, Any], meanings: Mapping[str, str]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from absl import flags
 from dcjax.launch import command_line
-from dcjax.launch.field_help import field_lines, meanings_of
+from dcjax.launch.field_help import meanings_of, own_fields, section_lines
 
 from dcjax.applications.nas import ranking
 from dcjax.applications.nas.driver import search
@@ -31,8 +31,9 @@ def _fields() -> dict[str, Any]:
 
 
 def _help() -> str:
-  known = meanings_of("herding") | meanings()
-  return "\n".join(["Fields of the config with their defaults", *field_lines(_fields(), known)])
+  known, search = meanings_of("herding"), meanings()
+  own = {"Coresets": own_fields("herding"), "The search": search}
+  return "\n".join(section_lines(_fields(), known | search, own))
 
 
 def _flags(arguments: list[str]) -> flags.FlagValues:

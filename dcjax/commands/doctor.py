@@ -54,13 +54,8 @@ def examine(
     "problems": [],
   }  # fmt: skip
   problems = report["problems"]
-  problems += [
-    _problem(f"{name} is not installed", f"pip install {name}", broken=True)
-    for name, version in report["versions"].items()
-    if version is None
-  ]
-  if unusable := jax_problem():
-    problems.append(unusable)
+  problems += installation_problems()
+  if problems:  # as the rest takes these packages
     return report
   report["devices"] = devices()
   problems += _device_problems(report["devices"])
@@ -91,21 +86,23 @@ def versions() -> dict[str, str | None]:
   return found
 
 
-def jax_problem() -> dict[str, Any] | None:
-  """What keeps jax from computing here, if anything does."""
+def installation_problems() -> list[dict[str, Any]]:
+  """Packages that are missing, and what keeps jax from computing here."""
+  missing = [name for name, version in versions().items() if version is None]
+  found = [_problem(f"{n} is not installed", f"pip install {n}", broken=True) for n in missing]
   try:
     import jax
   except Exception as error:  # of jaxlib, numpy or a driver, which may raise anything
     remedy = "pip install --upgrade --force-reinstall jax jaxlib"
-    return _problem(f"jax cannot be loaded ({gist(error)})", remedy, broken=True)
+    return [*found, _problem(f"jax cannot be loaded ({gist(error)})", remedy, broken=True)]
   try:
     jax.devices()
   except Exception as error:
     asked = os.environ.get("JAX_PLATFORMS", "")
     remedy = "unset that, or install the extra for the device, such as dcjax[cuda12]"
     what = f"jax finds no device with JAX_PLATFORMS={asked} ({gist(error)})"
-    return _problem(what, remedy, broken=True)
-  return None
+    found.append(_problem(what, remedy, broken=True))
+  return found
 
 
 # --- Devices -----------------------------------------------------------------------------------

@@ -82,7 +82,8 @@ def _dataset() -> ConfigDict:
   # Values of black and white, '0,4095' for 12 bits in files of 16; empty: 0 and 1 for floats, the
   # type's range for 8 and 16 bits
   fields.range = ()
-  fields.test_share = 0.2  # of each class for testing, where a folder or 'hf' sets none apart
+  # Share of each class that is for testing where a folder or 'hf' sets none apart
+  fields.test_share = 0.2
   fields.test_seed = 0  # draws the images of `test_share`
   fields.image_column = ""  # column of images, of 'hf'; empty: the one that has such
   fields.label_column = ""  # column of classes, of 'hf'; empty: the one of labels, or called so

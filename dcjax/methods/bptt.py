@@ -68,7 +68,7 @@ class Inner(NamedTuple):
   """How networks are trained on the set (authors' code)."""
 
   optimizer: str = "adam"  # of networks: 'adam', or 'sgd' without momentum
-  lr: float = 1e-3  # of networks, at first
+  lr: float = 1e-3  # of networks; where `learn_lr` is set, at first
   per_class: int = 10  # images of each class in a step, at random; all if there are fewer
   classes: int = 0  # how many a step takes images of, at random; 0: all
   turns: bool = False  # each step takes the next images of each class, in place of random ones (DD)

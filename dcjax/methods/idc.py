@@ -110,7 +110,7 @@ class IDCSettings(NamedTuple):
   inner_loop: int = 100  # M, matchings with one network (Appendix C.1)
   batch_real: int = 64  # real images of each class in one matching (authors' code)
   batch_synthetic: int = 128  # most decoded images of each class in one (authors' code)
-  lr_image: float = by_rule(float)  # lambda, of images; None: by dataset and ipc
+  lr_image: float = by_rule(float)  # lambda, of images; None: by dataset, side and ipc
   # Whether stored values are brought back to where real ones are whenever a network begins: pixels
   # into [0, 1], those of a spectrogram up to the least of the training data (authors' code); the
   # text does not
@@ -312,8 +312,7 @@ IDC = Definition(
     checkpoint_every=100,
     # Colours, crop and cutout (Appendix C.1); no cutout on MNIST with tiles (authors' code)
     dsa=Augmenting(draw="sequence"),
-    # (section 5); None: 'bounded' on ImageNet from 20 images a class and factor 3 on, else
-    # 'uniform' (authors' code)
+    # (section 5); the name by a rule, which `Forming` states (authors' code)
     forming=Forming(name=by_rule(str), factor=2),
   ),
   build=_build,
