@@ -207,6 +207,17 @@ def test_mistakes_on_the_command_line(flag, message):
   assert message in str(caught.value)
 
 
+def test_a_folder_that_cannot_be_looked_into(monkeypatch):
+  def closed(name, **places):
+    raise PermissionError(13, "Permission denied", "/closed")
+
+  monkeypatch.setattr(originals, "here", closed)
+  with pytest.raises(
+    UserError, match=r"mnist: cannot look into /closed \(Permission denied\); see"
+  ):
+    doctor.examine()
+
+
 def test_a_home_is_not_shown(monkeypatch):
   monkeypatch.setenv("HOME", "/home/ann")
   assert doctor.shown(Path("/home/ann/x")) == "~/x"
