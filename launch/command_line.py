@@ -9,24 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
+from dcjax.launch.field_help import fields_of
 from ml_collections import config_flags
 
 from dcjax.common.errors import UserError, nearest
 from dcjax.common.registry import METHODS
-from dcjax.config import default, flatten
 
 _LONGEST = 250  # characters of another's message
-FIELDS_HEADING = (
-  "Fields of the config with their defaults, explained in dcjax/config/defaults.py and, those of\n"
-  "a method, in its file in dcjax/methods/:"
-)
 
 
 def parse(
   define: Callable[[], flags.FlagValues],
   arguments: list[str],
   required: tuple[str, ...],
-  more: str = "",
+  more: Callable[[], str] = lambda: "",
   fields: Iterable[str] = (),
 ) -> flags.FlagValues:
   """Parses the arguments of a command into its flags.
@@ -35,7 +31,7 @@ def parse(
     define: makes the flags of the command.
     arguments: the command's name and what follows it.
     required: flags that must be given.
-    more: what `--help` shows below the flags.
+    more: makes what `--help` shows below the flags.
     fields: that a config may have beside those of a method.
 
   Returns:
@@ -47,7 +43,7 @@ def parse(
   """
   command = arguments[0]
   if {"--help", "-h", "-help"} & set(arguments):
-    print(f"dcjax {command}\n{define().get_help()}\n{more}")
+    print(f"dcjax {command}\n{define().get_help()}\n{more()}")
     raise SystemExit(0)
   found = _find_presets(arguments)
   try:
@@ -92,27 +88,6 @@ def preset_flags(arguments: list[str], *, workdir: str, default: str = "") -> fl
   return values
 
 
-def help_on_fields(method: str, *others: str) -> str:
-  """All fields of a method's config, for `--help`, then what differs for other methods."""
-  fields = _fields(method)
-  lines = [FIELDS_HEADING, *field_lines(fields)]
-  for other in others:
-    differing = dict(sorted(_fields(other).items() - fields.items(), key=str))
-    del differing["method"]
-    lines += [f"For {other.upper()}:", *field_lines(differing)]
-  return "\n".join(lines)
-
-
-def _fields(method: str) -> dict[str, Any]:
-  """The fields of a method's config with their defaults, by their dotted names."""
-  return dict(flatten(default(method).to_dict()))
-
-
-def field_lines(fields: Mapping[str, Any]) -> list[str]:
-  """A line of `--help` for each field of a config, from its dotted name and its default."""
-  return [f"  --config.{name}={value}" for name, value in fields.items()]
-
-
 def _check_preset(error: BaseException | None, arguments: list[str]) -> None:
   """Raises `UserError` if a preset has failed, with the line of its file."""
   file = next((value.partition(":")[0] for _, value in _presets(arguments)), "")
@@ -148,7 +123,7 @@ def _check_field(error: Exception, arguments: list[str], more: Iterable[str]) ->
   words = re.findall(r"[\w.]+", str(error))  # the first is a part of the field, or it is all there
   if not words or not isinstance(error, AttributeError | KeyError):
     return
-  known = {name for method in METHODS for name in _fields(method)}.union(more)
+  known = {name for method in METHODS for name in fields_of(method)}.union(more)
   known.update(re.findall(r'mean "(\w+)"', str(error)))
   for field in _given_fields(arguments):
     if field not in words and words[0] not in field.split("."):

@@ -38,7 +38,8 @@ def _flags() -> flags.FlagValues:
     "network": "Network that is trained; by default that of the first set: convnet:norm=batch.",
     "protocol": f"By which, with hard labels: {', '.join(PROTOCOLS)}; by default dsa.",
     "teacher": "Network that is trained on all real images and labels each batch.",
-    "workdir": "Folder for compare.json, table.md and figure.png; the same command goes on in it.",
+    "workdir": "Folder for compare.json, table.md, .html, .tex and .csv, and figure.png; the same "
+    "command goes on in it.",
     "dataset": "The sets' dataset, where that is a function in a Python file: FILE.py:NAME.",
     "data_dir": "Where the dataset is on this machine; what a set's run had is not followed.",
     "cache_dir": "Where the decoded dataset is kept; by default ~/.cache/dcjax.",

@@ -4,6 +4,7 @@ import logging
 
 from absl import flags
 from dcjax.launch import command_line
+from dcjax.launch.field_help import help_on_fields
 
 from dcjax.commands.condense import condense
 from dcjax.devices import processes
@@ -13,11 +14,11 @@ from dcjax.run.progress import logger
 
 def main(arguments: list[str]) -> None:
   """Runs `dcjax condense` with its arguments, and prints the table of accuracies."""
-  fields = command_line.help_on_fields(
-    "dc", "dsa", "dm", "idc", "idm", "bptt", "tm", "frepo", "kip"
-  )
   values = command_line.parse(
-    lambda: _flags(arguments), arguments, required=("config", "workdir"), more=fields
+    lambda: _flags(arguments),
+    arguments,
+    required=("config", "workdir"),
+    more=lambda: help_on_fields("dc", "dsa", "dm", "idc", "idm", "bptt", "tm", "frepo", "kip"),
   )
   processes.join(values.coordinator, values.processes, values.process)
   if not processes.is_first():

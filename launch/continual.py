@@ -4,9 +4,10 @@ from typing import Any
 
 from absl import flags
 from dcjax.launch import command_line
+from dcjax.launch.field_help import field_lines
 
 from dcjax.applications.continual.driver import continual
-from dcjax.applications.continual.fields import SCENARIOS, default
+from dcjax.applications.continual.fields import SCENARIOS, default, meanings
 from dcjax.config import flatten
 from dcjax.figures import forgetting
 
@@ -17,7 +18,7 @@ def main(arguments: list[str]) -> None:
     lambda: _flags(arguments),
     arguments,
     required=("config", "workdir"),
-    more=_help(),
+    more=_help,
     fields=[name for scenario in SCENARIOS for name in _fields(scenario)],
   )
   summary = continual(values.config, values.workdir, values.memories)
@@ -31,13 +32,10 @@ def _fields(scenario: str) -> dict[str, Any]:
 
 
 def _help() -> str:
-  lines = [
-    "Fields of the config, beside those of a method, explained in",
-    "dcjax/applications/continual/fields.py:",
-  ]
+  lines = ["Fields of the config with their defaults, beside those of a method"]
   for scenario in SCENARIOS:
-    lines += [f"For {scenario}:", *command_line.field_lines(_fields(scenario))]
-  return "\n".join([*lines, "dcjax condense --help and dcjax select --help show the others."])
+    lines += ["", f"For {scenario}:", *field_lines(_fields(scenario), meanings(scenario))]
+  return "\n".join([*lines, "", "dcjax condense --help and dcjax select --help show the others."])
 
 
 def _flags(arguments: list[str]) -> flags.FlagValues:

@@ -2,6 +2,7 @@
 
 import numpy as np
 from dcjax.launch import command_line
+from dcjax.launch.field_help import help_on_fields
 
 from dcjax.commands.experts import experts
 
@@ -12,7 +13,7 @@ def main(arguments: list[str]) -> None:
     lambda: command_line.preset_flags(arguments, workdir="experts"),
     arguments,
     required=("config", "workdir"),
-    more=command_line.help_on_fields("tm"),
+    more=lambda: help_on_fields("tm"),
   )
   trained = experts(values.config, values.workdir)["experts"]
   accuracies = [100 * expert["accuracy"] for expert in trained]

@@ -21,7 +21,9 @@ def main(arguments: list[str]) -> None:
   """Runs `dcjax import` with its arguments, and says what it wrote."""
   command, *rest = arguments
   source = rest.pop(0) if rest and not rest[0].startswith("-") else None
-  values = command_line.parse(_flags, [command, *rest], required=("dataset", "output"), more=HELP)
+  values = command_line.parse(
+    _flags, [command, *rest], required=("dataset", "output"), more=lambda: HELP
+  )
   if not source:
     raise UserError("import: no file; begin with one: dcjax import FILE --dataset=... --output=...")
   options = command_line.given(values)

@@ -33,6 +33,8 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
       Writes a set as PNG files, tensors for PyTorch, a table for Hugging Face, or a data card.
   dcjax status W [W2 ...]
       Shows the progress of runs: iterations, speed, accuracies. W may be a folder of runs.
+  dcjax doctor [--json --data_dir FOLDER ...]
+      Says what this machine has: versions, devices, datasets, speed, and what looks wrong.
   dcjax plot KIND --workdirs W[,W2 ...] --output FILE
       Draws runs as PNG and PDF: grid, strip, loss, gradients, ipc, stages, matching or consistency.
   dcjax table [--table dc/2 --workdir W --rows convnet --columns mlp,convnet --seeds 0,1 ...]
@@ -64,6 +66,7 @@ COMMANDS = (
   "import",
   "export",
   "status",
+  "doctor",
   "plot",
   "table",
   "continual",

@@ -1,33 +1,39 @@
 """`dcjax nas`: the flags of an architecture search."""
 
+from typing import Any
+
 from absl import flags
 from dcjax.launch import command_line
+from dcjax.launch.field_help import meanings_of, own_fields, section_lines
 
 from dcjax.applications.nas import ranking
 from dcjax.applications.nas.driver import search
-from dcjax.applications.nas.fields import default_search
+from dcjax.applications.nas.fields import default_search, meanings
 from dcjax.config import flatten
-
-HEADING = (
-  "Fields of the config with their defaults, explained in dcjax/applications/nas/fields.py and\n"
-  "dcjax/config/defaults.py:"
-)
 
 
 def main(arguments: list[str]) -> None:
   """Runs `dcjax nas` with its arguments, and prints the table of the sets."""
-  fields = dict(flatten(default_search().to_dict()))
-  lines = [HEADING, *command_line.field_lines(fields)]
   values = command_line.parse(
     lambda: _flags(arguments),
     arguments,
     required=("config", "workdir"),
-    more="\n".join(lines),
-    fields=fields,
+    more=_help,
+    fields=_fields(),
   )
   summary = search(values.config, values.workdir, values.synthetic)
   print(ranking.table(summary["sets"]))
   print(f"Everything is in {values.workdir}")
+
+
+def _fields() -> dict[str, Any]:
+  return dict(flatten(default_search().to_dict()))
+
+
+def _help() -> str:
+  known, search = meanings_of("herding"), meanings()
+  own = {"Coresets": own_fields("herding"), "The search": search}
+  return "\n".join(section_lines(_fields(), known | search, own))
 
 
 def _flags(arguments: list[str]) -> flags.FlagValues:

@@ -2,6 +2,7 @@
 
 from absl import flags
 from dcjax.launch import command_line
+from dcjax.launch.field_help import help_on_fields
 
 from dcjax.commands.select import SELECTIONS, select
 from dcjax.figures import accuracies
@@ -13,9 +14,11 @@ PRESET = "configs/coreset.py"
 def main(arguments: list[str]) -> None:
   """Runs `dcjax select` with its arguments, and prints the table of accuracies."""
   arguments = _with_preset(arguments)
-  fields = command_line.help_on_fields("herding")
   values = command_line.parse(
-    lambda: _flags(arguments), arguments, required=("workdir",), more=fields
+    lambda: _flags(arguments),
+    arguments,
+    required=("workdir",),
+    more=lambda: help_on_fields("herding", "rded"),
   )
   if values.method is not None:
     values.config.method = values.method

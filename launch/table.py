@@ -16,7 +16,7 @@ Without --table it lists the tables, with the names of their rows and columns.
 def main(arguments: list[str]) -> None:
   """Runs `dcjax table` with its arguments, and prints the table."""
   flags_given, changes = _split(arguments)
-  values = command_line.parse(_flags, flags_given, required=(), more=HELP)
+  values = command_line.parse(_flags, flags_given, required=(), more=lambda: HELP)
   if values.list or values.table is None:
     print(_listing())
     return

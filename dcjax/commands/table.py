@@ -17,16 +17,18 @@ from dcjax.common.files import LOCK, expand
 from dcjax.common.json_files import holds, is_count, is_number, is_text, many, read_json
 from dcjax.data import Dataset
 from dcjax.devices import compilation
+from dcjax.figures import formats
 from dcjax.methods.setup import decoder
 from dcjax.run import experiment
 from dcjax.run.experiment import Evaluation, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
-from dcjax.run.workdir import Workdir, held, write_json, write_text
+from dcjax.run.workdir import Workdir, held, write_json
 from dcjax.sets.shrink import shrunk
 from dcjax.sets.synthetic import SyntheticSet
-from dcjax.tables import TABLES, Cell, Result, Table, comma_separated, markdown, plan
+from dcjax.tables import TABLES, Cell, Result, Table, plan
 from dcjax.tables.definition import choose
+from dcjax.tables.layout import page, records
 from dcjax.tables.plan import Trial
 
 CellName = tuple[str, str]  # names of row and column
@@ -59,9 +61,9 @@ def fill(
 ) -> str:
   """Runs what is missing of a table, and writes it, also after each evaluation.
 
-  `workdir` then holds `table.md`, `table.csv`, a file in `cells/` for each set and network, and
-  the runs of the sets in `sets/`. What is there is not run again. The table has all that was run
-  with this budget, also in rows and columns that are not asked for now.
+  `workdir` then holds `table.md`, `.html`, `.tex` and `.csv`, a file in `cells/` for each set and
+  network, and the runs of the sets in `sets/`. What is there is not run again. The table has all
+  that was run with this budget, also in rows and columns that are not asked for now.
 
   Args:
     table: an entry of `tables.TABLES`, or one like them.
@@ -212,10 +214,8 @@ class Filling:
   def write(self) -> str:
     """Writes the table as it is now, and returns the Markdown."""
     results = dict(self._results())
-    text = markdown(self.table, results, self.budget)
-    write_text(self.path / "table.md", text)
-    write_text(self.path / "table.csv", comma_separated(self.table, results))
-    return text
+    shown = page(self.table, results, self.budget)
+    return formats.write(self.path, shown, records(self.table, results))
 
   def _results(self) -> Iterator[tuple[CellName, Result]]:
     for cell, trials in self.trials.items():

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all; paths as users write them."""
+"""Files: written whole or not at all; paths as users write them, and sizes as they read them."""
 
 import errno
 import fcntl
@@ -41,6 +41,15 @@ def check_new(field: str, path: Path) -> None:
     raise UserError(f"{field}: {path} is there already; give a new name")
   if not os.access(path.parent, os.W_OK):
     raise UserError(f"{field}: no folder {path.parent} that can be written to; make it first")
+
+
+def readable_size(count: float) -> str:
+  """Bytes as people read them."""
+  for unit in ("B", "kB", "MB"):
+    if count < 1000:
+      return f"{count:.3g} {unit}"
+    count /= 1000
+  return f"{count:.3g} GB"
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""The fields that all configs have, with their defaults; those of a method are in its file."""
+"""The fields that all configs have, with their defaults; those of a method are in its file.
+
+The comments are what `--help` says (`dcjax.config.meanings`).
+"""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +9,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from dcjax.common.registry import METHODS
+from dcjax.config.meanings import of_function
 
 if TYPE_CHECKING:
   from dcjax.methods.definition import Definition
@@ -24,8 +28,8 @@ def default(method: str = "dc") -> ConfigDict:
   """
   own = definition(method)
   config = ConfigDict()
-  config.method = method
-  config.seed = 0
+  config.method = method  # one of METHODS in dcjax/common/registry.py, or FILE.py:NAME
+  config.seed = 0  # of initial images, draws and networks
   config.ipc = 1  # images per class
   config.update(own.fields())
   config.dataset = _dataset()
@@ -33,6 +37,14 @@ def default(method: str = "dc") -> ConfigDict:
   config.evaluation = _evaluation(own.protocol)
   config.compute = _compute()
   return config
+
+
+def meanings() -> dict[str, str]:
+  """What the fields that all configs have mean, by their dotted names."""
+  found = of_function(default, "config")
+  for section in (_dataset, _network, _evaluation, _compute):
+    found |= of_function(section, "fields", f"{section.__name__[1:]}.")
+  return found
 
 
 def definition(method: str) -> "Definition":
@@ -56,7 +68,7 @@ def selects(method: str) -> bool:
 
 def _dataset() -> ConfigDict:
   fields = ConfigDict()
-  # 'digits', 'npz', 'folder', 'hf', 'speech', one of the papers'
+  # Source: 'digits', 'npz', 'folder', 'hf', 'speech', one of the papers'
   # (dcjax/data/originals/catalogue.py), another name in TensorFlow Datasets, or a function of your
   # own, FILE.py:NAME
   fields.name = "mnist"
@@ -70,12 +82,12 @@ def _dataset() -> ConfigDict:
   # Values of black and white, '0,4095' for 12 bits in files of 16; empty: 0 and 1 for floats, the
   # type's range for 8 and 16 bits
   fields.range = ()
-  # Share of each class that is for testing where a folder or 'hf' sets none apart, and which one
+  # Share of each class that is for testing where a folder or 'hf' sets none apart
   fields.test_share = 0.2
-  fields.test_seed = 0
-  fields.image_column = ""  # of 'hf'; empty: the one of images
-  fields.label_column = ""  # of 'hf'; empty: the one of class labels, or one that is called so
-  # Names of those to take, comma-separated, or a text file that names one a line; empty: all
+  fields.test_seed = 0  # draws the images of `test_share`
+  fields.image_column = ""  # column of images, of 'hf'; empty: the one that has such
+  fields.label_column = ""  # column of classes, of 'hf'; empty: the one of labels, or called so
+  # Names of the classes to take, comma-separated, or a text file that names one a line; empty: all
   fields.classes = ()
   fields.rgb_side = 0  # side that images of any source are brought to, in RGB; 0: as they are
   fields.zca = False  # whiten images after normalising them (IDC, Appendix E.6)
@@ -88,20 +100,20 @@ def _network() -> ConfigDict:
   fields = ConfigDict()
   # One of NETWORKS in dcjax/common/registry.py, or FILE.py:NAME
   fields.name = "convnet"
-  fields.width = 128  # these four are ConvNet's alone (DC, section 3.1)
-  fields.depth = 3
-  fields.activation = "relu"  # 'sigmoid', 'relu', 'leaky_relu' or 'swish'
-  fields.pooling = "average"  # 'none', 'max' or 'average'
-  # Of a ResNet's first stage; each other one has twice as many as that before it. None: 64, and 32
-  # of ResNet10 for images of up to 32 pixels (IDC's authors' code)
+  fields.width = 128  # filters of a layer of ConvNet (DC, section 3.1)
+  fields.depth = 3  # blocks of ConvNet (DC, section 3.1)
+  fields.activation = "relu"  # of ConvNet: 'sigmoid', 'relu', 'leaky_relu' or 'swish'
+  fields.pooling = "average"  # of ConvNet: 'none', 'max' or 'average'
+  # Filters of a ResNet's first stage; each other one has twice as many as that before it. None: 64,
+  # and 32 of ResNet10 for images of up to 32 pixels (IDC's authors' code)
   fields.filters = placeholder(int)
   # Filters that a layer of DenseNet121 adds; None: 32, and 12 for images of up to 32 pixels (IDC's
   # authors' code)
   fields.growth = placeholder(int)
-  # 'none', 'batch', 'layer', 'instance' or 'group'; None: no norm in AlexNet, else 'instance'
+  # 'none', 'batch', 'layer', 'instance' or 'group'; None: none in AlexNet, else 'instance'
   fields.norm = placeholder(str)
-  # 'torch' (what published numbers rest on), 'kaiming', 'fan_out' (IDC's ResNets, authors' code),
-  # or 'lecun' (FRePo, authors' code)
+  # How weights begin: 'torch' (what published numbers rest on), 'kaiming', 'fan_out' (IDC's
+  # ResNets, authors' code), or 'lecun' (FRePo, authors' code)
   fields.init = "torch"
   # 'float32', or 'bfloat16' for images and activations; evaluations are in float32
   fields.precision = "float32"
@@ -110,44 +122,52 @@ def _network() -> ConfigDict:
 
 def _evaluation(protocol: str) -> ConfigDict:
   fields = ConfigDict()
-  # 'dc', 'dsa', 'dm', 'idc', 'idc_hundred', 'idc_continual', 'idm', 'tm', 'soft', 'bptt' or 'frepo'
+  # Whose training: 'dc', 'dsa', 'dm', 'idc', 'idc_hundred', 'idc_continual', 'idm', 'tm', 'soft',
+  # 'bptt' or 'frepo'
   fields.protocol = protocol
   fields.networks = 20  # trained from scratch on each set (DC, section 3.1); 0: none
-  fields.epochs = placeholder(int)  # None: the protocol's
+  fields.epochs = placeholder(int)  # passes over the set; None: the protocol's
   # Where the network sees more images than are stored, fewer of the protocol's epochs, so that
   # training costs as many steps as on the stored images (IDC, Table 2); not with `epochs` given
   fields.same_steps = False
   # 'none', 'dc', 'dc_batch_norm', 'imagenet', 'idc_imagenet', or transforms as in dsa.strategy;
   # None: the protocol's
   fields.augmentation = placeholder(str)
-  fields.cutmix = placeholder(float)  # probability for each batch; None: the protocol's
+  fields.cutmix = placeholder(float)  # its probability for each batch; None: the protocol's
   fields.batch = placeholder(int)  # images of a step; None: the protocol's
   # What logits are divided by in the loss; None: the set's own if it has one, else the protocol's
   fields.temperature = placeholder(float)
-  # A network (`convnet:norm=batch`) that is trained on all real images and labels each batch as
+  # A network ('convnet:norm=batch') that is trained on all real images and labels each batch as
   # networks see it, in place of the set; None: the protocol's, of which 'soft' has one; '': none
   fields.teacher = placeholder(str)
   fields.teacher_epochs = 50  # passes of the teacher over the real images
-  fields.lr = placeholder(float)  # at first; None: the set's own if it has one, else the protocol's
+  # Learning rate at first; None: the set's own if it has one, else the protocol's
+  fields.lr = placeholder(float)
   fields.checks = 4  # tests of each network, evenly over its epochs, for 'best'
-  # Networks (`mlp`, `convnet:width=64`, `FILE.py:NAME`) or sets of them (`widths`),
-  # comma-separated, see dcjax/nn/architectures.py; empty: the network above, with instance norm in
-  # place of batch norm
+  # Networks ('mlp', 'convnet:width=64', 'FILE.py:NAME') or sets of them ('widths'),
+  # comma-separated, see dcjax/nn/architectures.py; empty: `network`, with instance norm in place of
+  # batch norm
   fields.architectures = ()
   fields.whole = False  # also train on the whole training set
   return fields
 
 
 def _compute() -> ConfigDict:
-  fields = ConfigDict()  # None: what dcjax.devices.strategy chooses for the backend
-  fields.convolution = placeholder(str)  # 'patches', 'winograd' or 'lax'
-  fields.class_map = placeholder(str)  # 'scan' or 'vmap'
-  fields.image_block = placeholder(int)  # images with activations alive together; 0: all
-  # Of these in a ConvNet's first block when gradients are matched; 0: all
+  """How work lies on the machine; `dcjax.devices.strategy` chooses by the backend."""
+  fields = ConfigDict()
+  fields.convolution = placeholder(str)  # 'patches', 'winograd' or 'lax'; None: by the backend
+  # Classes one after another, 'scan', or together, 'vmap'; None: by the backend
+  fields.class_map = placeholder(str)
+  # Images with activations alive together; 0: all; None: by the backend
+  fields.image_block = placeholder(int)
+  # Of `image_block`, in a ConvNet's first block when gradients are matched; 0: all; None: by the
+  # backend
   fields.first_block = placeholder(int)
-  # Synthetic images of a class that are differentiated together; 0: all. Lower it where memory ends
+  # Synthetic images of a class that are differentiated together; 0: all; None: by the backend.
+  # Lower it where memory ends
   fields.synthetic_block = placeholder(int)
-  fields.network_block = placeholder(int)  # networks trained together at evaluation
+  # Networks trained together at evaluation; None: by the backend
+  fields.network_block = placeholder(int)
   # Devices along the axes class x batch, '4x2'; None: all, along class first
   fields.mesh = placeholder(str)
   fields.chunk = placeholder(int)  # iterations between two looks; None: about a second
@@ -158,7 +178,7 @@ def _compute() -> ConfigDict:
   # Whether training images stay on disk and are read as they are drawn; None: where all of them
   # take more than `memory_limit`
   fields.streaming = placeholder(bool)
-  # Bytes, of training images as they are decoded; also of those that one stage may take
+  # Bytes that decoded training images may take, also those of one stage
   fields.memory_limit = 4 * 2**30
   fields.workers = placeholder(int)  # processes that decode; None: one for each core but one
   return fields

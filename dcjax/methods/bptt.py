@@ -67,10 +67,10 @@ DECAY = 0.9  # of that average
 class Inner(NamedTuple):
   """How networks are trained on the set (authors' code)."""
 
-  optimizer: str = "adam"  # or 'sgd', without momentum
-  lr: float = 1e-3
+  optimizer: str = "adam"  # of networks: 'adam', or 'sgd' without momentum
+  lr: float = 1e-3  # of networks; where `learn_lr` is set, at first
   per_class: int = 10  # images of each class in a step, at random; all if there are fewer
-  classes: int = 0  # of which a step takes images, at random; 0: all
+  classes: int = 0  # how many a step takes images of, at random; 0: all
   turns: bool = False  # each step takes the next images of each class, in place of random ones (DD)
   learn_lr: bool = False  # each step's rate is learned, from `lr` on; for 'sgd' (DD)
   # Added to Adam's second moment before its root is taken, whose derivative is not finite at zero
@@ -83,8 +83,8 @@ class Inner(NamedTuple):
 class Window(NamedTuple):
   """The part of a training that the gradient goes through."""
 
-  length: int = 60  # W, steps
-  steps: int = 200  # of the longest training, the window being its end
+  length: int = 60  # W, steps that the gradient goes through
+  steps: int = 200  # how many the longest training has, the window being its end
   least: int = 0  # steps before the window at least, where that is drawn
   moving: bool = True  # whether its place is drawn; else it is the end of the longest training
   # Iterations from one draw to the next; None: those that take as many real images as there are
@@ -99,11 +99,12 @@ class BPTTSettings(NamedTuple):
   """RaT-BPTT's hyper-parameters."""
 
   ipc: int = 1  # images per class
-  init: str = "noise"  # of which each image is brought to norm one (authors' code)
+  # Start: 'noise', each image brought to norm one (authors' code), 'real', 'mix', or FILE.npz
+  init: str = "noise"
   batch_real: int = 5000  # real images of the loss, of all classes together
-  lr_image: float = 1e-3  # of Adam
-  learn: str = "images"  # or 'labels', of images that stay, or 'both'
-  lr_label: float = by_rule(float)  # of Adam, also for step sizes; None: that of images
+  lr_image: float = 1e-3  # of Adam, for images
+  learn: str = "images"  # what is learned: 'images', 'labels' of images that stay, or 'both'
+  lr_label: float = by_rule(float)  # of Adam, for labels and step sizes; None: that of images
   inner: Inner = Inner()
   window: Window = Window()
 
@@ -398,6 +399,7 @@ BPTT = Definition(
   resolve=_resolve,
   smoke=SMOKE | {"window.length": 2, "window.steps": 4},
   protocol="bptt",
+  settings=BPTTSettings,
   label_kind="weight",
   per_class=False,
 )

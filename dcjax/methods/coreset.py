@@ -280,7 +280,7 @@ class ChoiceSettings(NamedTuple):
   # Which images 'random' takes: 'drawn' ones, or the 'first' of each class (IDC's authors' code)
   random: str = "drawn"
   candidates: int = 1000  # random subsets that 'optimal_random' tries (DC, Table T12)
-  validation: int = 5000  # training images that this ranks them on, and does not choose
+  validation: int = 5000  # training images that 'optimal_random' ranks them on, and does not choose
 
 
 class SelectionSettings(NamedTuple):
@@ -315,5 +315,6 @@ SELECTION = Definition(
   resolve=_resolve,
   smoke={"training.epochs": 1, "selection.candidates": 2, "selection.validation": 100},
   protocol="dc",  # whose baselines they are
+  settings=SelectionSettings,
   earlier=lambda fields: {"selection.herding": "greedy"} if fields["method"] == "herding" else {},
 )

@@ -60,17 +60,19 @@ class DCSettings(NamedTuple):
   """DC's hyper-parameters, and DSA's."""
 
   ipc: int = 1  # images per class
-  init: str = "noise"  # (DC, Appendix A); 'real' in DSA (section 4.1)
-  distance: str = "ours"  # D: 'ours' (DC, Eq. 10), 'mse', 'cos' (Table T11) or 'l1'
+  # Start: 'noise' (DC, Appendix A), 'real' images (DSA, section 4.1), 'mix', or FILE.npz of a saved
+  # set
+  init: str = "noise"
+  distance: str = "ours"  # D of gradients: 'ours' (DC, Eq. 10), 'mse', 'cos' (Table T11) or 'l1'
   inner_loop: int = by_rule(int)  # T, matchings with one network; None: by ipc (authors' code)
-  network_epochs: int = by_rule(int)  # passes over S between two matchings; None: by ipc
+  network_epochs: int = by_rule(int)  # passes over the set between two matchings; None: by ipc
   # What a network with batch norm is frozen with while gradients match: 'running' averages, which
   # a batch of real images has moved before, and those that trained it (authors' code), or the
   # moments of that 'batch' (DC, Appendix A)
   batch_norm: str = "running"
   batch_real: int = 256  # real images of each class in one matching (authors' code)
-  lr_image: float = 0.1  # eta_S (authors' code)
-  lr_network: float = 0.01  # eta_theta (authors' code)
+  lr_image: float = 0.1  # eta_S, of images (authors' code)
+  lr_network: float = 0.01  # eta_theta, of networks (authors' code)
 
 
 class Averaged(NamedTuple):
@@ -288,6 +290,7 @@ DC = Definition(
   ),
   smoke=SMOKE | {"inner_loop": 2, "network_epochs": 1},
   protocol="dc",
+  settings=DCSettings,
   earlier=lambda fields: {"batch_norm": "batch"} if fields.get("network.norm") == "batch" else {},
 )
 DSA = DC._replace(

@@ -16,6 +16,7 @@ from dcjax import augment
 from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.common.registry import guarded
 from dcjax.config.datasets import default_strategy, warn_of_flips
+from dcjax.config.meanings import of_function, of_settings
 from dcjax.data import Dataset, base_name
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import INITS, Method
@@ -39,6 +40,7 @@ class Definition(NamedTuple):
     label_kind: of the labels that it learns, if any; an entry of `sets.labels.KINDS`.
     per_class: whether `batch_real` counts the images of each class, and not of all together.
     unit: `unit(config)`, whether its sets store pixels in [0, 1] and not normalised ones.
+    settings: a NamedTuple of hyper-parameters, whose comments say what its fields mean.
     earlier: `earlier(fields)`, what newer fields of it were in a run of an earlier version, whose
       config lacks them, where the default is another now; both by their dotted names.
   """
@@ -51,6 +53,7 @@ class Definition(NamedTuple):
   label_kind: str = "hard"
   per_class: bool = True
   unit: Callable[[ConfigDict], bool] = lambda config: False
+  settings: type | None = None
   earlier: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda fields: {}
 
 
@@ -75,6 +78,15 @@ def of_user(name: str, found: Any) -> Definition:
   return found._replace(
     fields=guarded("method", name, fields), build=build, resolve=resolve, unit=unit
   )
+
+
+def meanings(method: Definition) -> dict[str, str]:
+  """What the fields of a method mean, by their dotted names; those of all configs are left out."""
+  own = of_settings(method.settings) if method.settings else {}
+  if method.build is None:
+    return own
+  forming, augmenting = of_settings(Forming, "formation."), of_settings(Augmenting, "dsa.")
+  return of_function(condensation, "config") | forming | augmenting | own
 
 
 # --- Fields ----------------------------------------------------------------------------------
@@ -125,19 +137,22 @@ def _other_than_none(kind: Any) -> type:
 class Augmenting(NamedTuple):
   """How images that are matched are augmented (DSA, section 4)."""
 
-  scheme: str = "siamese"  # 'siamese', 'independent', 'real', 'synthetic' or 'none' (DSA, Table 4)
+  # Which images: 'siamese', 'independent', 'real', 'synthetic' or 'none' (DSA, Table 4)
+  scheme: str = "siamese"
   # Transforms joined by '_', and by '+' your own, FILE.py:NAME; in groups with commas between them
   # that may say their draw, 'sequence:color,one:crop_scale'; None: all six, without flip for digits
   # (DSA, section 4.4)
   strategy: str = by_rule(str)
-  draw: str = "one"  # of groups that say none: 'one' of them for each batch, or all in 'sequence'
+  # Of groups that say none: 'one' transform for each batch, or all of them in 'sequence'
+  draw: str = "one"
 
 
 class Forming(NamedTuple):
   """How synthetic images come from those stored (IDC, section 3.2)."""
 
   # 'uniform', 'multi_scale', 'bounded', 'learnable', 'time', 'partition' or 'identity'
-  # (sets/formation.py); 'bounded' is for matching, and the set is decoded as 'uniform' says
+  # (sets/formation.py); 'bounded' is for matching, and the set is decoded as 'uniform' says; None:
+  # 'bounded' on ImageNet from 20 images a class and factor 3 on, else 'uniform' (IDC)
   name: str = "uniform"
   factor: int = 1  # tiles along a side of a stored image; 1: none
   bound: int = formation.BOUND  # decoded images a class that 'bounded' leaves to match
@@ -168,10 +183,11 @@ def condensation(
     forming: of the sets.
   """
   config = as_fields(settings)
+  # Outer iterations; None: by dataset (IDC)
   config.iterations = placeholder(int) if iterations is None else iterations
-  config.checkpoint_every = checkpoint_every  # outer iterations
-  config.evaluate_every = 0  # outer iterations; 0: only at the end
-  # Outer iterations, besides those of evaluations; 0: no more than those
+  config.checkpoint_every = checkpoint_every  # outer iterations between checkpoints
+  config.evaluate_every = 0  # outer iterations between evaluations; 0: only at the end
+  # Outer iterations between pictures, besides those at evaluations; 0: no more than those
   config.picture_every = 0
   # Stop once the mean loss of so many iterations is no lower than that of as many before it;
   # 0: never

@@ -49,14 +49,16 @@ class DMSettings(NamedTuple):
   """DM's hyper-parameters."""
 
   ipc: int = 1  # images per class
-  init: str = "real"
-  # 'network', or 'pixels' for the MMD baseline with a linear kernel (supplement, section 2.2)
+  init: str = "real"  # Start: 'real' images, 'noise', 'mix', or FILE.npz of a saved set
+  # What is compared: features of a 'network', or 'pixels' for the MMD baseline with a linear kernel
+  # (supplement, section 2.2)
   embedding: str = "network"
   batch_real: int = 256  # real images of each class in one iteration (authors' code)
-  lr_image: float = by_rule(float)  # None: 1, or 10 above 50 images per class but of CIFAR-100
+  # Of images; None: 1, or 10 above 50 images per class but of CIFAR-100
+  lr_image: float = by_rule(float)
   # Networks in place of random ones (supplement, section 3)
   trained: TrainedSettings = TrainedSettings()
-  # Of features: 'mean', line 3; 'rbf_mmd' (M3D); or 'cf' (NCFM), which is experimental
+  # D of features: 'mean', line 3; 'rbf_mmd' (M3D); or 'cf' (NCFM), which is experimental
   distance: str = "mean"
 
 
@@ -151,4 +153,5 @@ DM = Definition(
   build=_build,
   resolve=_resolve,
   protocol="dm",
+  settings=DMSettings,
 )

@@ -62,19 +62,19 @@ class FRePoSettings(NamedTuple):
   """FRePo's hyper-parameters."""
 
   ipc: int = 1  # images per class
-  init: str = "real"
+  init: str = "real"  # Start: 'real' images, 'noise', 'mix', or FILE.npz of a saved set
   batch_real: int = 1024  # real images of the loss, of all classes together
-  optimizer: str = "lamb"  # or 'adabelief' (RFAD)
+  optimizer: str = "lamb"  # of images and labels: 'lamb', or 'adabelief' (RFAD)
   lr_image: float = 3e-4  # of images and labels; along a cosine it falls to a tenth of that
-  lr_decay: int = 500_000  # iterations in which it falls; 0: it stays
-  regularisation: float = 1e-6  # r
+  lr_decay: int = 500_000  # iterations in which `lr_image` falls; 0: it stays
+  regularisation: float = 1e-6  # r, of the regression
   # Whether each image also counts mirrored; None: on CIFAR-10, and of CIFAR-100 and Tiny ImageNet
   # with one image a class (authors' code)
   flip: bool = by_rule(bool)
   # 'squares', lines 3 and 4; or 'platt': the cross-entropy of P times a learned number, without the
   # margin (RFAD)
   loss: str = "squares"
-  lr_scale: float = 1e-2  # of that number's logarithm
+  lr_scale: float = 1e-2  # of the logarithm of the number that 'platt' learns
   pool: Pool = Pool()
 
 
@@ -272,6 +272,7 @@ FREPO = Definition(
   resolve=_resolve,
   smoke=SMOKE | {"pool.networks": 2, "pool.oldest": 4},
   protocol="frepo",
+  settings=FRePoSettings,
   label_kind="centred",
   per_class=False,
 )

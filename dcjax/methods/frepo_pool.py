@@ -18,10 +18,10 @@ Features = Callable[[Array], Array]  # images `[N, H, W, C]` to `[N, d]`
 class Pool(NamedTuple):
   """Networks that are trained on the set, each at another point of its training."""
 
-  networks: int = 10
-  steps: int = 1  # of a network's training after it was used; 0: all are drawn anew each time
+  networks: int = 10  # how many
+  steps: int = 1  # in which a network is trained after it was used; 0: all are drawn anew each time
   oldest: int = 100  # steps after which a network is replaced
-  lr: float = 3e-4  # of Adam
+  lr: float = 3e-4  # of Adam, for networks
   batch: int = 1000  # synthetic images of a step, at random
 
 

@@ -101,14 +101,16 @@ class IDCSettings(NamedTuple):
   """IDC's hyper-parameters."""
 
   ipc: int = 1  # stored images per class
+  # Start: 'mix', each part of a stored image is another real image made smaller, 'real', 'noise',
+  # or FILE.npz of a saved set
   init: str = "mix"
-  # Of the gradients of convolutions: 'mse', 'l1', 'ours' or 'cos'; None: 'mse' for CIFAR and
+  # D of the gradients of convolutions: 'mse', 'l1', 'ours' or 'cos'; None: 'mse' for CIFAR and
   # SVHN, else 'l1' (Appendix C.1)
   distance: str = by_rule(str)
   inner_loop: int = 100  # M, matchings with one network (Appendix C.1)
   batch_real: int = 64  # real images of each class in one matching (authors' code)
   batch_synthetic: int = 128  # most decoded images of each class in one (authors' code)
-  lr_image: float = by_rule(float)  # lambda; None: `rate`
+  lr_image: float = by_rule(float)  # lambda, of images; None: by dataset, side and ipc
   # Whether stored values are brought back to where real ones are whenever a network begins: pixels
   # into [0, 1], those of a spectrogram up to the least of the training data (authors' code); the
   # text does not
@@ -310,14 +312,14 @@ IDC = Definition(
     checkpoint_every=100,
     # Colours, crop and cutout (Appendix C.1); no cutout on MNIST with tiles (authors' code)
     dsa=Augmenting(draw="sequence"),
-    # (section 5); None: 'bounded' on ImageNet from 20 images a class and factor 3 on, else
-    # 'uniform' (authors' code)
+    # (section 5); the name by a rule, which `Forming` states (authors' code)
     forming=Forming(name=by_rule(str), factor=2),
   ),
   build=_build,
   resolve=_resolve,
   smoke=SMOKE | {"inner_loop": 2, "training.steps": 1, "training.batch": 8},
   protocol="idc",
+  settings=IDCSettings,
   # The authors' code optimises normalised spectrograms.
   unit=lambda config: config.dataset.name != "speech",
   earlier=lambda fields: {"clamp": False} if fields.get("dataset.name") in _SPOKEN else {},

@@ -20,19 +20,19 @@ MOMENTUM_NETWORK = 0.9
 class TrainingSettings(NamedTuple):
   """How the networks are trained that gradients are taken of."""
 
-  data: str = "real"  # 'real', or 'synthetic' as in DSA (Table 5)
+  data: str = "real"  # on which they are trained: 'real', or 'synthetic' as in DSA (Table 5)
   steps: int = by_rule(int)  # of SGD between two matchings; None: 32 for CIFAR, else 8
   batch: int = 64  # images of a step
-  lr: float = 0.01  # eta
-  weight_decay: float = 5e-4  # added to the gradient
+  lr: float = 0.01  # eta, of networks
+  weight_decay: float = 5e-4  # share of the weights that is added to the gradient
   # 'none', or transforms as in dsa.strategy, drawn for each image (Appendix C.1)
   augmentation: str = "color_crop"
-  draw: str = "sequence"  # as dsa.draw
-  cutmix: float = by_rule(float)  # the probability of a batch; None: as at evaluation
-  # Passes over the real images before a network's first matching (10 for ImageNet-10); here, but
-  # in a config, in steps
+  draw: str = "sequence"  # as dsa.draw, for these transforms
+  cutmix: float = by_rule(float)  # its probability for each batch; None: as at evaluation
+  # Passes over the real images before a network's first matching (10 for ImageNet-10). The
+  # arithmetic counts it in steps
   pretraining: int = 0
-  networks: int = 0  # how many pretrained ones to choose from; 0: each is pretrained anew
+  networks: int = 0  # how many pretrained networks to choose from; 0: each is pretrained anew
 
 
 class NetworkTraining(NamedTuple):

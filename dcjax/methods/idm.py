@@ -74,16 +74,17 @@ class IDMSettings(NamedTuple):
   """IDM's hyper-parameters."""
 
   ipc: int = 1  # stored images per class
-  # 'mix': each part of a stored image starts as another real image made smaller (authors' code);
-  # 'real': the parts of one real image (section 5.1)
+  # Start: 'mix', each part of a stored image is another real image made smaller (authors' code);
+  # 'real', the parts are of one real image (section 5.1); 'noise'; or FILE.npz of a saved set
   init: str = "mix"
   # Real images of each class in one iteration; None: 5000 at one image per class, else 256
   batch_real: int = by_rule(int)
-  lr_image: float = 0.2  # (supplement, section 1)
-  # lambda_reg of Eq. 5, of an accuracy in per cent; None: `REGULARISATION`; 0: none
+  lr_image: float = 0.2  # of images (supplement, section 1)
+  # lambda_reg of Eq. 5, of an accuracy in per cent; None: by dataset and ipc
+  # (REGULARISATION); 0: none
   regularisation: float = by_rule(float)
   queue: QueueSettings = QueueSettings()
-  distance: str = "mean"  # of features (Eq. 2); or 'rbf_mmd' or 'cf', as DM has them
+  distance: str = "mean"  # D of features: 'mean' (Eq. 2), or 'rbf_mmd' or 'cf', as DM has them
 
 
 class IDMState(NamedTuple):
@@ -306,4 +307,5 @@ IDM = Definition(
   resolve=_resolve,
   smoke=SMOKE | {"queue.size": 3, "queue.interval": 1, "queue.steps": 1, "queue.batch": 8},
   protocol="idm",
+  settings=IDMSettings,
 )

@@ -35,27 +35,30 @@ ACCURACIES = ("running", "measured")
 class QueueSettings(NamedTuple):
   """IDM's hyper-parameters of the queue of networks (section 4.2)."""
 
-  schedule: str = "program"  # an entry of `SCHEDULES`, which fills in what it says if that is None
-  initial: int = 3  # N, networks that it starts with (authors' code)
-  size: int = 100  # N_max, most networks in it
-  networks: int = 1  # of the queue that serve in one iteration, no two the same (line 3)
-  trained: int = by_rule(int)  # drawn to be trained, no two the same; 0: those that serve
+  # 'program' (authors' code) or 'paper' (section 4.2): what None stands for in the next fields
+  schedule: str = "program"
+  initial: int = 3  # N, networks that the queue starts with (authors' code)
+  size: int = 100  # N_max, most networks in the queue
+  networks: int = 1  # how many of the queue serve in one iteration, no two the same (line 3)
+  # How many are drawn to be trained, no two the same; 0: those that serve; None: the schedule's
+  trained: int = by_rule(int)
   # Iterations from one new network to the next; None: 5 at one image per class, else 30
   interval: int = by_rule(int)
-  train_every: int = by_rule(int)  # iterations from one training to the next
-  # K, of SGD in one training; None: 10, but 50 for CIFAR-100 with ten images per class and for
-  # Tiny ImageNet with fifty (authors' code)
+  train_every: int = by_rule(int)  # iterations between two trainings; None: the schedule's
+  # K, steps of SGD in one training; None: 10, but 50 for CIFAR-100 with ten images per class and
+  # for Tiny ImageNet with fifty (authors' code)
   steps: int = by_rule(int)
   batch: int = 256  # real images of a step
-  lr: float = 0.01
+  lr: float = 0.01  # of SGD
   # 'none', or transforms as in dsa.strategy, drawn for each batch, of the images that train; the
   # paper does not say
   augmentation: str = "none"
   # Acc of Eq. 5: 'running', the mean over all batches that have trained a network, 0 for a new one
-  # (authors' code); or 'measured' on real images after each training, and of a new one
+  # (authors' code); or 'measured' on real images after each training, and of a new one; None: the
+  # schedule's
   accuracy: str = by_rule(str)
   pretrained: int = 0  # networks to start from in place of random ones (supplement, section 3)
-  # Passes over the real images that each has been trained for; here, but in a config, in steps
+  # Passes over the real images that each of them is trained for. The arithmetic counts it in steps
   pretraining: int = 10
   classes: float = 1.0  # share of the classes that each copy is trained on, in (0, 1]
 

@@ -51,11 +51,11 @@ class KIPSettings(NamedTuple):
   """KIP's hyper-parameters."""
 
   ipc: int = 1  # images per class
-  init: str = "real"
+  init: str = "real"  # Start: 'real' images, 'noise', 'mix', or FILE.npz of a saved set
   batch_real: int = 500  # real images of each class in the loss (authors: 5000 of ten classes)
   lr_image: float = 0.04  # of Adam, for images and labels
-  learn: str = "both"  # or 'images', or 'labels'
-  regularisation: float = 1e-6  # r
+  learn: str = "both"  # what is learned: 'images', 'labels' or 'both'
+  regularisation: float = 1e-6  # r, of the regression
   kernel: Kernel = Kernel()
 
 
@@ -167,5 +167,6 @@ KIP = Definition(
   build=_build,
   resolve=_resolve,
   protocol="dsa",
+  settings=KIPSettings,
   label_kind="centred",
 )

@@ -163,10 +163,10 @@ class RDEDSettings(NamedTuple):
 
   factor: int = 1  # tiles along a side of an image: 1 up to 64 pixels, 2 of 224 (authors' code)
   candidates: int = 300  # images of a class that are cropped, drawn at random (authors' code)
-  crops: int = 5  # of each of them (authors' code)
+  crops: int = 5  # of each of these images (authors' code)
   # What scores crops: a network that is trained on all images, or a teacher.npz
   teacher: str = "convnet:norm=batch"
-  teacher_epochs: int = 50  # passes over the images; by us, the authors' are not published
+  teacher_epochs: int = 50  # its passes over all images; by us, the authors' are not published
 
 
 class _Fields(NamedTuple):
@@ -217,4 +217,5 @@ RDED = Definition(
     "evaluation.teacher_epochs": 1,
   },
   protocol="soft",
+  settings=_Fields,
 )

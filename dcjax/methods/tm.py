@@ -68,7 +68,7 @@ LEAST_LR = 1e-8  # of a learned step size; ours, as nothing keeps it positive in
 class Student(NamedTuple):
   """How students are trained on the set."""
 
-  steps: int = 50  # N
+  steps: int = 50  # N, of a student's training
   batch: int = 0  # synthetic images of a step, in turn from all of a permutation; 0: all
   lr: float = 0.01  # a, at first; it is learned by SGD of the rate `lr_lr`
   # Steps between two networks that are kept for the gradient; more need less memory, and compute
@@ -79,25 +79,27 @@ class Student(NamedTuple):
 class Start(NamedTuple):
   """After which epochs of an expert students begin: `least` and all below an upper end."""
 
-  least: int = 0
-  most: int = 2  # the upper end (MTT's code: max_start_epoch)
-  first: int = by_rule(int)  # the upper end at first (DATM); None: `most`
-  grow: int = 0  # iterations in which it grows from `first` to `most`, in proportion (DATM)
+  least: int = 0  # the first epoch after which students begin
+  most: int = 2  # the upper end, exclusive (MTT's code: max_start_epoch)
+  first: int = by_rule(int)  # the upper end in the first iteration (DATM); None: `most`
+  grow: int = 0  # iterations in which that grows from `first` to `most`, in proportion (DATM)
 
 
 class TMSettings(NamedTuple):
   """The hyper-parameters of trajectory matching."""
 
   ipc: int = 1  # images per class
-  # Or 'noise', 'mix', or 'correct': random images that an expert classifies right (DATM)
+  # Start: 'real' images, 'noise', 'mix', FILE.npz, or 'correct': random images that an expert
+  # classifies right (DATM)
   init: str = "real"
-  lr_image: float = 100.0  # of SGD with momentum 0.5
-  lr_lr: float = 1e-7  # of the same for the step size of students; 0: it stays
-  learn: str = "images"  # or 'both': soft labels, too, which begin as what experts say (DATM)
-  lr_label: float = 5.0  # of SGD with momentum 0.9 for logits
-  gradient: str = "exact"  # or 'tesla', an approximation
-  expert_epochs: int = 2  # M
-  # Of the images' moving average over iterations, which is what is saved (FTD); 0: none
+  lr_image: float = 100.0  # of SGD with momentum 0.5, for images
+  lr_lr: float = 1e-7  # of the same, for the step size of students; 0: it stays
+  # What is learned: 'images', or 'both': soft labels, too, which begin as what experts say (DATM)
+  learn: str = "images"
+  lr_label: float = 5.0  # of SGD with momentum 0.9, for the logits of labels
+  gradient: str = "exact"  # 'exact', or 'tesla', an approximation
+  expert_epochs: int = 2  # M, epochs of an expert that a student is to take
+  # Weight of the past in the images' moving average, which is what is saved (FTD); 0: no average
   average: float = 0.0
   skip_above: float = 0.0  # a loss with which an iteration changes nothing (DATM); 0: none
   student: Student = Student()
@@ -403,6 +405,7 @@ TM = Definition(
   | {"student.steps": 2, "expert_epochs": 1, "start.most": 1, "start.first": None, "start.grow": 0}
   | {"start.least": 0, "experts.networks": 1, "experts.epochs": 1},
   protocol="tm",
+  settings=TMSettings,
   label_kind="logit",
   per_class=False,
 )

@@ -25,9 +25,9 @@ LONGEST = 20_000  # steps after which a network will not get any better
 class TrainedSettings(NamedTuple):
   """Which networks to train; training ends as soon as the least accuracy is reached."""
 
-  low: float | None = None  # least accuracy, in [0, 1]; None: random networks instead
-  high: float = 1.0  # highest accuracy, in [0, 1]
-  networks: int = 20  # of which each iteration draws one
+  low: float | None = None  # least accuracy of networks, in [0, 1]; None: random ones instead
+  high: float = 1.0  # highest accuracy of networks, in [0, 1]
+  networks: int = 20  # how many, of which each iteration draws one
 
 
 def train(

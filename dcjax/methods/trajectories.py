@@ -54,14 +54,14 @@ _SHAPE = holds(
 class Experts(NamedTuple):
   """How experts are trained by SGD without momentum (authors' code of MTT), and kept."""
 
-  folder: str = ""  # where they are: the workdir of `dcjax experts`
-  networks: int = 100
-  epochs: int = 50
-  lr: float = 0.01
-  batch: int = 256
+  folder: str = ""  # where experts are: the workdir of `dcjax experts`
+  networks: int = 100  # how many experts
+  epochs: int = 50  # passes of each over the real images
+  lr: float = 0.01  # of SGD
+  batch: int = 256  # real images of a step
   rho: float = 0.0  # how far GSAM looks for a higher loss (FTD: 0.01); 0 with alpha=0: SGD
   alpha: float = 0.0  # how much GSAM takes off of what leads to a sharp minimum
-  # 'all' epochs, or those that are 'needed': where students begin and end, and the last
+  # 'all' epochs, or those that are 'needed': where students begin and end, and the last one
   kept: str = "all"
   dtype: str = "float32"  # of the files; 'float16' takes half, and three digits stay
 

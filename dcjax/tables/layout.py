@@ -1,13 +1,12 @@
-"""A table as Markdown in the layout of its paper, and as CSV with a line for each cell."""
+"""A table in the layout of its paper, and as records, one for each cell."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from dcjax.figures.markdown import table as markdown_table
+from dcjax.figures import formats
+from dcjax.figures.formats import Grid, Page
 from dcjax.tables.definition import DRAWN, TOP, WHOLE, Cell, Figure, Table
 
 COLUMNS = (
@@ -45,7 +44,7 @@ class Result(NamedTuple):
 Results = Mapping[tuple[str, str], Result]  # by names of row and column
 
 
-def markdown(table: Table, results: Results, budget: str = "") -> str:
+def page(table: Table, results: Results, budget: str = "") -> Page:
   """The table as its paper has it, each cell beside the paper's figure.
 
   Args:
@@ -57,19 +56,25 @@ def markdown(table: Table, results: Results, budget: str = "") -> str:
   texts = iter([_text(cell, results.get((cell.row, cell.column))) for cell in cells])
   head = (*table.headings, *(column.labels[0] for column in table.columns))
   rows = [(*row.labels, *(next(texts) for _ in table.columns)) for row in table.rows]
-  grid = markdown_table([head, *rows], align="left")
-  paragraphs = [f"# {table.title}", budget, grid, _legend(cells, results), table.note]
-  return "\n\n".join(filter(None, paragraphs)) + "\n"
+  grid = Grid([head, *rows], align="left")
+  blocks: list[Grid | str] = [budget, grid, _legend(cells, results), table.note]
+  return Page(table.title, list(filter(None, blocks)))
+
+
+def records(table: Table, results: Results) -> list[Sequence[str]]:
+  """The table in long form, accuracies in percent; `networks` are those of each set."""
+  lines = [_record(table, cell, results.get((cell.row, cell.column))) for cell in table.cells()]
+  return [COLUMNS, *lines]
+
+
+def markdown(table: Table, results: Results, budget: str = "") -> str:
+  """`page` as Markdown."""
+  return formats.markdown(page(table, results, budget))
 
 
 def comma_separated(table: Table, results: Results) -> str:
-  """The table in long form, accuracies in percent; `networks` are those of each set."""
-  stream = io.StringIO()
-  writer = csv.writer(stream, lineterminator="\n")
-  writer.writerow(COLUMNS)
-  for cell in table.cells():
-    writer.writerow(_record(table, cell, results.get((cell.row, cell.column))))
-  return stream.getvalue()
+  """`records` as CSV."""
+  return formats.comma_separated(records(table, results))
 
 
 def status(cell: Cell, result: Result | None) -> str:

@@ -1,5 +1,6 @@
 """Comparisons: one budget for all rows, differences, scores, going on, what is refused."""
 
+import csv
 import json
 import re
 
@@ -11,7 +12,7 @@ from scipy import stats
 import dcjax.config
 from dcjax import SyntheticSet, UserError, data
 from dcjax.commands import compare as driver
-from dcjax.commands.compare import Comparison, budget, compare, table
+from dcjax.commands.compare import Comparison, budget, compare, page, table
 from dcjax.commands.compare.options import Options, config_for
 from dcjax.evaluation import EvaluationSettings, scores
 from dcjax.figures.comparison import draw
@@ -109,6 +110,25 @@ def test_scores_are_of_fractions_and_shown_with_their_parts(finished):
   assert (folder / "figure.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_the_table_is_in_four_formats(finished):
+  _, folder, content = finished
+  with open(folder / "table.csv") as file:
+    lines = list(csv.DictReader(file))
+  tiled = next(line for line in lines if (line["set"], line["labels"]) == ("tiled", "soft"))
+  row = next(r for r in content["rows"] if (r["set"], r["labels"]) == ("tiled", "soft"))
+  assert float(tiled["last_mean"]) == pytest.approx(100 * np.mean(row["last"]), abs=0.01)
+  assert float(tiled["fgsm_mean"]) == pytest.approx(100 * np.mean(row["attacks"]["fgsm"]), abs=0.01)
+  low = 100 * row["against"]["random"]["low"]
+  assert float(tiled["less_random_low"]) == pytest.approx(low, abs=0.01)
+  assert float(tiled["lrs"]) == pytest.approx(content["scores"][3]["lrs"], abs=1e-4)
+  random = next(line for line in lines if line["set"] == "random")
+  assert random["last_std_draws"] and not tiled["last_std_draws"]
+  assert random["lrs"] == random["less_random_difference"] == ""
+  for name in ("table.html", "table.tex"):
+    text = (folder / name).read_text()
+    assert "tiled" in text and "Welch" in text and f"{content['scores'][3]['lrs']:.4f}" in text
+
+
 def test_rate_and_check_are_those_best_on_the_images_held_out(sets, tmp_path):
   asked = options(sets[:1], validation=200, rates=(1e-6, 0.05), attacks=("fgsm",), epsilon=0.1)
   _, random = compare(asked, tmp_path / "out")["rows"]
@@ -173,7 +193,7 @@ def test_no_interval_where_there_is_one_of_either():
   one, two = np.array([0.5]), np.array([0.2, 0.4])
   assert table.difference(one, two) == {"difference": pytest.approx(0.2), "low": None, "high": None}
   assert table.difference(np.array([0.5, 0.5]), np.array([0.5, 0.5]))["low"] is None
-  assert table._less({"difference": 0.1, "low": None, "high": None}) == "+10.0"
+  assert page._less({"difference": 0.1, "low": None, "high": None}) == "+10.0"
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,8 @@ def test_a_table_is_filled_and_nothing_is_done_twice(work, tmp_path):
   ) in text
   lines = (tmp_path / "w" / "table.csv").read_text().splitlines()
   assert [row.split(",")[5:7] for row in lines[1:4]] == [["2", "1"], ["2", "1"], ["1", "1"]]
+  for name in ("table.html", "table.tex"):
+    assert "paper 30.0" in (tmp_path / "w" / name).read_text()
   work.clear()
   assert table.fill(SMALL, tmp_path / "w", seeds=[0, 1], changes=changes) == text
   assert work == []

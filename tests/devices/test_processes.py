@@ -143,7 +143,52 @@ def test_gpus_are_chosen_by_number(cluster):
   assert calls == ["dcjax 0,2", *COMMAND, "--config.seed=1"]
 
 
-@pytest.mark.parametrize("script", ["slurm.sh", "tpu_vm.sh", "gpus.sh"])
+ARRAY = ("dc,my/own.py,dm", "0,7", "cifar10,ipc=10", "runs/a b", "--config.ipc=2")
+TASKS = [
+  (preset, f"runs/a b/{name}-{seed}", seed)
+  for preset, name in (
+    ("configs/dc.py", "dc"),
+    ("my/own.py", "own"),
+    ("configs/dm.py", "dm"),
+  )
+  for seed in (0, 7)
+]
+
+
+@pytest.mark.parametrize("index", range(len(TASKS)))
+def test_a_task_of_an_array_is_a_method_and_a_seed(cluster, index):
+  done, calls = cluster("slurm_array.sh", *ARRAY, SLURM_ARRAY_TASK_ID=str(index))
+  preset, workdir, seed = TASKS[index]
+  assert done.returncode == 0 and calls == [
+    "srun ", "--ntasks=1", "dcjax", "condense", f"--config={preset}:cifar10,ipc=10",
+    f"--workdir={workdir}", f"--config.seed={seed}", "--config.ipc=2",
+  ]  # fmt: skip
+
+
+def test_a_task_of_an_array_is_requeued_alone(cluster):
+  tasks = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_JOB_ID": "40"}
+  done, calls = cluster("slurm_array.sh", *ARRAY, **tasks, CODE="143")
+  assert done.returncode == 143 and calls[-3:] == ["scontrol ", "requeue", "40_3"]
+
+
+@pytest.mark.parametrize(
+  ("arguments", "index", "message"),
+  [
+    (ARRAY, "6", "task '6' is none of 0 to 5; start it by sbatch --array=0-5"),
+    (ARRAY, "", "task '' is none of 0 to 5"),
+    (("dc,,dm", *ARRAY[1:]), "0", "a method is empty"),
+    (("dc", "0,x", *ARRAY[2:]), "0", "seed 'x' is not a whole number"),
+    (("dc", "", *ARRAY[2:]), "0", "give seeds, as 0,1,2"),
+    (ARRAY[:3], "0", "give the folder of the runs"),
+  ],
+)
+def test_an_array_says_in_a_line_what_is_wrong(cluster, arguments, index, message):
+  done, calls = cluster("slurm_array.sh", *arguments, SLURM_ARRAY_TASK_ID=index)
+  assert done.returncode != 0 and not calls
+  assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", ["slurm.sh", "slurm_array.sh", "tpu_vm.sh", "gpus.sh"])
 def test_a_script_says_what_is_missing(cluster, script):
   done, calls = cluster(script)
   assert done.returncode != 0 and "give " in done.stderr and not calls

@@ -13,6 +13,7 @@ from dcjax import config as config_lib
 from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.config import numbers
 from dcjax.config.datasets import default_strategy
+from dcjax.config.meanings import of_function
 from dcjax.methods.idm import REGULARISATION, STEPS
 
 SCENARIOS = ("rehearsal", "gdumb", "growing")
@@ -36,8 +37,7 @@ def default(scenario: str = "gdumb", method: str = "dm") -> ConfigDict:
   config.evaluation.checks = 1
   if method == "herding":  # as iCaRL, whose memories the papers compare with
     config.selection.herding = "greedy"
-  section = {"rehearsal": _rehearsal, "gdumb": _gdumb, "growing": _growing}[scenario]
-  config.continual = section(config)
+  config.continual = _SCENARIOS[scenario](config)
   return config
 
 
@@ -49,17 +49,17 @@ def _rehearsal(config: ConfigDict) -> ConfigDict:
   if "dsa" in config:
     config.dsa.strategy = default_strategy("digits")  # USPS are digits, too
   fields = _section("rehearsal")
-  # Names of datasets, or .npz files, comma-separated
+  # Names of datasets, or .npz files, that are learned in turn, comma-separated
   fields.sequence = "svhn_cropped,mnist,usps"
-  fields.test_images = 2000  # of each, at random
+  fields.test_images = 2000  # of each dataset, at random
   fields.training = ConfigDict()
   fields.training.iterations = 5000  # on the new images and the memory
-  fields.training.lr = 0.01
-  fields.finetuning = ConfigDict()  # balanced: on the memories of all tasks so far
-  fields.finetuning.iterations = 500
-  fields.finetuning.lr = 0.001
+  fields.training.lr = 0.01  # in these iterations
+  fields.finetuning = ConfigDict()
+  fields.finetuning.iterations = 500  # balanced ones, on the memories of all tasks so far
+  fields.finetuning.lr = 0.001  # in these iterations
   fields.batch = 128  # images of an iteration (the papers do not say)
-  fields.update(_distillation())
+  _distil(fields)
   return fields
 
 
@@ -68,7 +68,7 @@ def _gdumb(config: ConfigDict) -> ConfigDict:
   _hundred_classes(config)
   config.evaluation.protocol = "dm"
   fields = _section("gdumb")
-  fields.steps = 5  # or 10
+  fields.steps = 5  # in how many the classes come; or 10
   return fields
 
 
@@ -78,8 +78,8 @@ def _growing(config: ConfigDict) -> ConfigDict:
   config.evaluation.protocol = "idc_continual"
   config.evaluation.architectures = ("convnet", "resnet10:init=fan_out")  # (authors' code)
   fields = _section("growing")
-  fields.steps = 5
-  fields.update(_distillation())
+  fields.steps = 5  # in how many the classes come
+  _distil(fields)
   return fields
 
 
@@ -100,11 +100,23 @@ def _section(scenario: str) -> ConfigDict:
   return fields
 
 
-def _distillation() -> dict[str, float]:
-  return {
-    "distillation": 1.0,  # weight of the loss towards the network of the stage before; 0: none
-    "temperature": 2.0,  # at which both are compared (DC, Appendix A; Li and Hoiem)
-  }
+def _distil(fields: ConfigDict) -> None:
+  # Weight of the loss towards the network of the stage before; 0: none
+  fields.distillation = 1.0
+  # At which both networks are compared (DC, Appendix A; Li and Hoiem)
+  fields.temperature = 2.0
+
+
+def meanings(scenario: str) -> dict[str, str]:
+  """What the fields of `continual` mean, by their dotted names."""
+  functions = (_section, _SCENARIOS[scenario], _distil)
+  found: dict[str, str] = {}
+  for function in functions if scenario != "gdumb" else functions[:2]:
+    found |= of_function(function, "fields", "continual.")
+  return found
+
+
+_SCENARIOS = {"rehearsal": _rehearsal, "gdumb": _gdumb, "growing": _growing}
 
 
 def resolve(config: ConfigDict) -> ConfigDict:

@@ -9,6 +9,7 @@ from dcjax import augment
 from dcjax import config as config_lib
 from dcjax.common.errors import UserError, check_least, check_name, nearest
 from dcjax.config import numbers
+from dcjax.config.meanings import of_function
 from dcjax.methods import coreset
 from dcjax.nn import layers
 
@@ -45,23 +46,28 @@ def default_search() -> ConfigDict:
 def _search() -> ConfigDict:
   """The fields of a search alone."""
   fields = ConfigDict()
-  # Coresets by their methods; 'early_stopping': as many steps on all training images as a coreset
-  # takes; 'whole': all training images in full. Without 'whole' only networks that are among the
-  # best on another set are trained so. Saved sets come beside them
+  # What networks are trained on. Coresets by their methods; 'early_stopping': as many steps on all
+  # training images as a coreset takes; 'whole': all training images in full. Without 'whole' only
+  # networks that are among the best on another set are trained so. Saved sets come beside them
   fields.sets = ("random", "herding", EARLY_STOPPING, WHOLE)
   # Share of the training images that networks are chosen by and not trained on: 5,000 of CIFAR-10
   # (DC, Appendix A), 10 % (DM, supplement, section 1.3)
   fields.validation = 0.1
-  fields.whole_epochs = 100  # on all training images (DSA, section 4.6)
+  fields.whole_epochs = 100  # passes over all training images (DSA, section 4.6)
   # As evaluation.augmentation, on all training images: the papers augment the others only
   # (DM, supplement, section 1.3)
   fields.whole_augmentation = "none"
-  fields.width = (32, 64, 128, 256)  # these five are the space (DC, Appendix A)
-  fields.depth = (1, 2, 3, 4)
-  fields.norm = ("none", "batch", "layer", "instance", "group")
-  fields.activation = ("sigmoid", "relu", "leaky_relu")
-  fields.pooling = ("none", "max", "average")
+  fields.width = (32, 64, 128, 256)  # as network.width; the axes are those of DC, Appendix A
+  fields.depth = (1, 2, 3, 4)  # as network.depth
+  fields.norm = ("none", "batch", "layer", "instance", "group")  # as network.norm
+  fields.activation = ("sigmoid", "relu", "leaky_relu")  # as network.activation
+  fields.pooling = ("none", "max", "average")  # as network.pooling
   return fields
+
+
+def meanings() -> dict[str, str]:
+  """What the fields of `search` mean, by their dotted names."""
+  return of_function(_search, "fields", "search.")
 
 
 def resolve_search(config: ConfigDict) -> ConfigDict:

@@ -42,7 +42,7 @@ IDENTITY = ("set", "digest", "labels", "augmented", "taught_by")
 
 
 def compare(options: Options, workdir: str | os.PathLike) -> dict[str, Any]:
-  """Trains on every row, and writes `compare.json`, `table.md` and `figure.png` into a folder.
+  """Trains on every row, and writes `compare.json`, tables and `figure.png` into a folder.
 
   Rows that an earlier start has finished are not trained again.
 

@@ -1,4 +1,4 @@
-"""What a comparison says: differences to real images with their intervals, scores, a table."""
+"""What a comparison says: differences to real images with their intervals, and scores."""
 
 import warnings
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dcjax.common.files import writing
+from dcjax.commands.compare.page import page, records
 from dcjax.common.json_files import (
   Shape,
   by_name,
@@ -19,7 +19,7 @@ from dcjax.common.json_files import (
   many,
 )
 from dcjax.evaluation import scores
-from dcjax.figures import markdown
+from dcjax.figures import formats
 from dcjax.figures.comparison import draw
 from dcjax.run.teacher_file import DESCRIBED
 from dcjax.run.workdir import write_json
@@ -34,10 +34,8 @@ def write(output: Path, content: dict[str, Any], weight: float) -> dict[str, Any
   found = {**content, "rows": rows, "confidence": CONFIDENCE}
   if content["whole"]:
     found["scores"] = scored(rows, content["whole"]["accuracy"], weight)
-  table = text(found)
   write_json(output / "compare.json", found)
-  with writing(output / "table.md") as file:
-    file.write(table)
+  formats.write(output, page(found), records(found))
   draw([row for row in rows if row["augmented"]], output / "figure.png", value(rows[0]))
   return found
 
@@ -141,85 +139,3 @@ def scored(rows: Sequence[dict[str, Any]], whole: float, weight: float) -> list[
       }
     )
   return found
-
-
-def text(content: dict[str, Any]) -> str:
-  """The comparison as Markdown."""
-  rows = content["rows"]
-  shown = [row for row in rows if row["augmented"]]
-  controls = list(dict.fromkeys(row["set"] for row in shown if row["control"]))
-  names = ["last", "best", *(["chosen"] if "chosen" in rows[0] else []), *rows[0]["attacks"]]
-  head = ["set", "labels", "images", "bytes", "steps", "lr", *(f"{name} (%)" for name in names)]
-  head += [f"less {name}" for name in controls]
-  body = [
-    [
-      row["set"], row["labels"], _images(row), str(row["stored_bytes"]), str(row["steps"]),
-      f"{row['lr']:g}", *(_accuracy(row, name) for name in names),
-      *(_less(row["against"].get(name)) for name in controls),
-    ]
-    for row in shown
-  ]  # fmt: skip
-  parts = [markdown.table([head, *body]), _legend(content)]
-  if "scores" in content:
-    parts.append(_scores(content))
-  return "\n\n".join(parts) + "\n"
-
-
-def _legend(content: dict[str, Any]) -> str:
-  of, row = content["of"], content["rows"][0]
-  sizes = {each["labels"]: each["batch"] for each in content["rows"]}
-  batches = " and ".join(f"{size} with {kind} labels" for kind, size in sizes.items())
-  lines = [
-    f"Network {row['network']}, {of['networks']} on each set and on each of {of['draws']} draws of "
-    f"a control; batches of {batches}; equal {of['equal']}.",
-    "Accuracies: mean ± deviation over networks (± over draws). Last: after the last step. Best: "
-    "of the checks on the test images, for each network.",
-    "Less: the difference to a control and its 95 % interval (Welch).",
-  ]
-  if of["validation"]:
-    lines.append(
-      f"Chosen: learning rate and check, by {of['validation']} training images held out."
-    )
-  taught = {row["teacher_digest"]: row for row in content["rows"] if "teacher" in row}
-  for digest, row in taught.items():
-    accuracy = 100 * row["teacher_accuracy"]
-    lines.append(
-      f"Soft labels: of {row['teacher']}, {row['teacher_epochs']} epochs, {accuracy:.1f} % right, "
-      f"digest {digest}."
-    )
-  return "  \n".join(lines)
-
-
-def _scores(content: dict[str, Any]) -> str:
-  whole, found = content["whole"], content["scores"]
-  head = ("set", "labels", "IOR", "HLR", "LRS", "gain, augmented", "gain, plain", "ARS")
-  parts = (
-    "improvement_over_random", "hard_label_recovery", "lrs", "gain_augmented", "gain_plain", "ars",
-  )  # fmt: skip
-  body = [[each["set"], each["labels"], *(f"{each[part]:.4f}" for part in parts)] for each in found]
-  return (
-    markdown.table([head, *body])
-    + f"\n\nScores of fractions, weight {found[0]['weight']:g}; all images: "
-    f"{100 * whole['accuracy']:.1f} % after {whole['epochs']} epochs."
-  )
-
-
-def _images(row: dict[str, Any]) -> str:
-  ipc, decoded = row["ipc"], row["decoded_ipc"]
-  return str(ipc) if ipc == decoded else f"{ipc} as {decoded}"
-
-
-def _accuracy(row: dict[str, Any], name: str) -> str:
-  """Mean, deviation over networks, and over draws if there are several, in per cent."""
-  accuracies = 100 * np.array(row[name] if name in row else row["attacks"][name])
-  shown = f"{accuracies.mean():.1f} ± {accuracies.std(1).mean():.1f}"
-  return shown if len(accuracies) == 1 else f"{shown} (± {accuracies.mean(1).std(ddof=1):.1f})"
-
-
-def _less(found: dict[str, float | None] | None) -> str:
-  if found is None:
-    return "-"
-  shown = f"{100 * found['difference']:+.1f}"  # type: ignore[operator]
-  if found["low"] is None or found["high"] is None:
-    return shown
-  return f"{shown} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"

@@ -77,6 +77,38 @@ def load(
   return dataset
 
 
+def here(
+  name: str,
+  *,
+  data_dir: str | os.PathLike[str] | None = None,
+  cache_dir: str | os.PathLike[str] | None = None,
+) -> Path | None:
+  """Where a data set is on this machine, by the names of its files; None: it would be downloaded.
+
+  Args:
+    name: of `NAMES`, or `SPEECH`.
+    data_dir: see `load`; also that of TensorFlow Datasets.
+    cache_dir: see `load`.
+  """
+  downloads = cache.root(cache_dir) / "downloads" / name
+  folder = expand("dataset.data_dir", data_dir) if data_dir else None
+  if name == SPEECH:
+    places = [downloads / SPEECH, *([folder / SPEECH] if folder else [])]
+    return next(filter(Path.is_dir, places), None)
+  if root := tfds.prepared(name, data_dir):
+    return Path(root) / name
+  if folder and (found := disk.find(ORIGINALS[name], folder, name)):
+    return found.path
+  files = [downloads / file.name for file in ORIGINALS[name].files]
+  return downloads if all(file.is_file() for file in files) else None
+
+
+def published_size(name: str) -> int:
+  """Bytes that a data set of `NAMES`, or `SPEECH`, is downloaded as."""
+  files = (MINI_SPEECH_COMMANDS,) if name == SPEECH else ORIGINALS[name].files
+  return sum(file.size for file in files)
+
+
 def _users(
   name: str, data_dir: str | os.PathLike[str] | None, downloads: Path
 ) -> disk.Found | None:

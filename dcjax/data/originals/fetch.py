@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from dcjax.common.activity import logger, make_bar, working
 from dcjax.common.errors import UserError
+from dcjax.common.files import readable_size
 from dcjax.data.originals.catalogue import File
 
 if TYPE_CHECKING:
@@ -111,7 +112,9 @@ def _check_room(staging: Path, file: File) -> None:
   left = file.size - (grown.stat().st_size if grown.exists() else 0)
   free = shutil.disk_usage(staging).free
   if free < left:
-    raise OSError(None, f"{_size(left)} are needed on the disk, {_size(free)} are free")
+    raise OSError(
+      None, f"{readable_size(left)} are needed on the disk, {readable_size(free)} are free"
+    )
 
 
 def _partial(staging: Path, file: File) -> Path:
@@ -129,7 +132,7 @@ def _fetch_one(file: File, staging: Path, mirror: str) -> None:
   for number, url in enumerate(addresses, 1):
     grown = _Growing(_partial(staging, file), file.size)
     try:
-      with working(f"downloading {url} ({_size(file.size)}) into {staging.parent}"):
+      with working(f"downloading {url} ({readable_size(file.size)}) into {staging.parent}"):
         pooch.retrieve(url, file.hash, fname=file.name, path=staging, downloader=grown)
       return
     except (requests.HTTPError, ValueError):  # it is not there, or something else is
@@ -164,7 +167,7 @@ class _Growing:
         # Without a byte there is no network; otherwise the connection was cut.
         if not self._done() or attempt == 4:
           raise
-        logger.info("the connection was cut at %s; going on", _size(self._done()))
+        logger.info("the connection was cut at %s; going on", readable_size(self._done()))
     os.replace(self._partial, output_file)
 
   def _done(self) -> int:
@@ -204,11 +207,11 @@ def _cannot(
   """Says why a data set cannot be had, and how it can be had all the same."""
   names = ", ".join(file.name for file in files)
   base = mirror or files[0].url.rpartition("/")[0]
+  size = readable_size(sum(file.size for file in files))
   return UserError(
     f"dataset.name: {name} cannot be downloaded ({_reason(error)}); put {names} "
-    f"({_size(sum(file.size for file in files))}, from {base}) into {folder}, or give a folder "
-    f"with {'them' if len(files) > 1 else 'it'} in dataset.data_dir, or another host in "
-    "dataset.mirror"
+    f"({size}, from {base}) into {folder}, or give a folder with "
+    f"{'them' if len(files) > 1 else 'it'} in dataset.data_dir, or another host in dataset.mirror"
   )
 
 
@@ -231,12 +234,3 @@ def _reason(error: Exception) -> str:
   if isinstance(error, ValueError):
     return "what came is not the published file: its digest is another"
   return getattr(error, "strerror", None) or str(error)
-
-
-def _size(count: float) -> str:
-  """Bytes as people read them."""
-  for unit in ("B", "kB", "MB"):
-    if count < 1000:
-      return f"{count:.3g} {unit}"
-    count /= 1000
-  return f"{count:.3g} GB"
