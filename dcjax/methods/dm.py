@@ -58,7 +58,8 @@ class DMSettings(NamedTuple):
   lr_image: float = by_rule(float)
   # Networks in place of random ones (supplement, section 3)
   trained: TrainedSettings = TrainedSettings()
-  # D of features: 'mean', line 3; 'rbf_mmd' (M3D); or 'cf' (NCFM), which is experimental
+  # D of features: 'mean', line 3; 'layerwise' (CAFE), of all blocks of a ConvNet; 'rbf_mmd' (M3D);
+  # or 'cf' (NCFM), which is experimental
   distance: str = "mean"
 
 
@@ -123,12 +124,16 @@ def dm(setup: Setup, settings: DMSettings) -> Method:
 
 
 def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
-  return dm(setup(config, dataset, layout), from_fields(DMSettings(), config))
+  bound = setup(config, dataset, layout)
+  feature_distances.check_blocks(config.distance, bound.network)
+  return dm(bound, from_fields(DMSettings(), config))
 
 
 def _resolve(config: ConfigDict) -> None:
   check_name("embedding", config.embedding, EMBEDDINGS)
   feature_distances.check(config)
+  if config.embedding == "pixels" and config.distance == "layerwise":
+    raise UserError("distance: 'layerwise' is of a network's blocks; set embedding=network")
   _check_trained(config)
   if config.lr_image is None:
     faster = config.ipc > 50 and base_name(config.dataset.name) != "cifar100"

@@ -6,7 +6,8 @@ weights `[m]` that sum up to one over all devices along `batch`; `compare(featur
 is the distance of synthetic features `[n, D]` from that, a scalar.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,10 +15,11 @@ import jax.numpy as jnp
 from absl import logging
 from ml_collections import ConfigDict
 
-from dcjax.common.errors import check_name
+from dcjax.common.errors import UserError, check_name
 from dcjax.common.types import Array, Key
 from dcjax.devices.sharding import gather_batch, sum_batch
 from dcjax.devices.strategy import Strategy
+from dcjax.nn import Network
 
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # in units of the mean squared distance (M3D)
 FREQUENCIES = 4096  # at which characteristic functions are compared (NCFM)
@@ -26,10 +28,20 @@ LEAST = 1e-12  # of a square whose root is taken (NCFM, authors' code)
 
 
 class FeatureDistance(NamedTuple):
-  """How far synthetic features are from those of real images, see above."""
+  """How far synthetic features are from those of real images.
+
+  Attributes:
+    target, compare: see above.
+    blocks: weights of a network's blocks, from the first; those behind the last weight have it,
+      too. Features are then those of all blocks. Empty: the network's features.
+    discrimination: weight of the cross-entropy of real images that the synthetic centres of the
+      classes classify.
+  """
 
   target: Callable[[Array, Array, Strategy, Key], Any]
   compare: Callable[[Array, Any, Key], Array]
+  blocks: tuple[float, ...] = ()
+  discrimination: float = 0.0
 
 
 def _mean(features: Array, weights: Array, strategy: Strategy, key: Key) -> Array:
@@ -98,7 +110,44 @@ FEATURE_DISTANCES = {
   "mean": FeatureDistance(_mean, _square),
   "rbf_mmd": FeatureDistance(_all, _rbf),
   "cf": FeatureDistance(_cf_target, _cf),
+  # (CAFE, CVPR 2022)
+  "layerwise": FeatureDistance(_mean, _square, blocks=(1.0, 1.0, 0.1, 0.1), discrimination=0.01),
 }
+
+
+def weighted_blocks(outputs: Sequence[Array], weights: Sequence[float]) -> Array:
+  """What blocks give, one behind the other, so that a squared distance weighs them.
+
+  Args:
+    outputs: of the blocks, each `[N, D]`.
+    weights: of the blocks, as `FeatureDistance` has them.
+
+  Returns:
+    `[N, sum of D]`; the last block is at the end.
+  """
+  scaled = [_root(number, weights) * each for number, each in enumerate(outputs)]
+  return jnp.concatenate(scaled, 1)
+
+
+def last_block(
+  outputs: Sequence[jax.ShapeDtypeStruct], weights: Sequence[float]
+) -> Callable[[Array], Array]:
+  """From what `weighted_blocks` makes of such outputs to the last of them, without its weight."""
+  size, root = outputs[-1].shape[1], _root(len(outputs) - 1, weights)
+  return lambda features: features[..., -size:] / root
+
+
+def _root(number: int, weights: Sequence[float]) -> float:
+  return math.sqrt(weights[min(number, len(weights) - 1)])
+
+
+def check_blocks(distance: str, network: Network) -> None:
+  """Raises `UserError` for a distance of blocks, and a network that does not show them."""
+  if FEATURE_DISTANCES[distance].blocks and network.blocks is None:
+    raise UserError(
+      f"distance: '{distance}' compares what the blocks of a network give, which this one does "
+      "not show; use network.name=convnet"
+    )
 
 
 def check(config: ConfigDict) -> None:

@@ -84,7 +84,7 @@ class IDMSettings(NamedTuple):
   # (REGULARISATION); 0: none
   regularisation: float = by_rule(float)
   queue: QueueSettings = QueueSettings()
-  distance: str = "mean"  # D of features: 'mean' (Eq. 2), or 'rbf_mmd' or 'cf', as DM has them
+  distance: str = "mean"  # D of features: 'mean' (Eq. 2), or another that DM has
 
 
 class IDMState(NamedTuple):
@@ -231,6 +231,7 @@ def idm(setup: Setup, settings: IDMSettings) -> Method:
 
 def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   bound = setup(config, dataset, layout)
+  feature_distances.check_blocks(config.distance, bound.network)
   network = network_augmentation("queue.augmentation", config.queue.augmentation, dataset)
   bound = bound._replace(augmentations=bound.augmentations._replace(network=network))
   settings = from_fields(IDMSettings(), config)

@@ -88,7 +88,7 @@ def create(
   if name in NETWORKS.own:
     definition.check(**given | {"image_shape": image_shape})
     module, batch_norm = definition.make(**given), given.get("norm") == "batch"
-    network = of_module(module, image_shape, batch_norm, definition.dropout)
+    network = of_module(module, image_shape, batch_norm, definition.dropout, definition.blocks)
   else:
     from dcjax.nn import users  # which needs all of flax
 
@@ -122,4 +122,13 @@ def _in_bfloat16(network: Network) -> Network:
     assert network.train is not None
     return cast(network.train(cast(params), cast(images), key), jnp.float32)
 
-  return network._replace(apply=apply, statistics=statistics, train=network.train and train)
+  def blocks(params, images):
+    assert network.blocks is not None
+    return cast(network.blocks(cast(params), cast(images)), jnp.float32)
+
+  return network._replace(
+    apply=apply,
+    statistics=statistics,
+    train=network.train and train,
+    blocks=network.blocks and blocks,
+  )

@@ -10,7 +10,7 @@ from absl import logging
 from dcjax.common.errors import UserError, check_most, check_name
 from dcjax.common.types import Array
 from dcjax.nn import layers
-from dcjax.nn.definition import Definition
+from dcjax.nn.definition import BLOCKS, Definition
 
 KERNEL = 3
 DEEPEST = 100  # blocks
@@ -39,8 +39,10 @@ class ConvNet(nn.Module):
     whole = self.norm == "batch" or not self.first_block
     parts = 1 if whole else min(-(-images.shape[0] // self.first_block), PARTS)
     images = _in_parts(self._block(layers.first_padding(images.shape[1], 1)), images, parts)
+    self.sow(*BLOCKS, images)
     for _ in range(1, self.depth):
       images = self._block(padding=1)(images)
+      self.sow(*BLOCKS, images)
     features = images.reshape(images.shape[0], -1)
     return layers.Linear(self.num_classes, self.initializer)(features), features
 
@@ -98,4 +100,4 @@ def check(
     )  # fmt: skip
 
 
-DEFINITION = Definition(ConvNet, check=check)
+DEFINITION = Definition(ConvNet, check=check, blocks=True)

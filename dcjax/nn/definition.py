@@ -13,6 +13,8 @@ from dcjax.common.errors import UserError
 from dcjax.common.registry import NETWORKS
 from dcjax.common.types import Array, Key, Params
 
+# Where a module keeps what its blocks give, for those who ask: `self.sow(*BLOCKS, images)`.
+BLOCKS = ("intermediates", "blocks")
 # The fields of the config that are a network's own, where its keywords name them.
 FIELDS: dict[str, type] = {
   "width": int,
@@ -38,6 +40,8 @@ class Network(NamedTuple):
     batch_norm: whether an image's logits depend on the others in its batch.
     train: `train(params, images, key) -> (logits, features)`, the pass of a training step, for a
       network with dropout; None: `apply`.
+    blocks: `blocks(params, images) -> (logits, outputs)`, what each block gives, in order and each
+      flattened, `[N, D]`; None for a network that does not show it.
   """
 
   init: Callable[[Key], Params]
@@ -45,6 +49,7 @@ class Network(NamedTuple):
   statistics: Callable[[Params, Array], Params]
   batch_norm: bool
   train: Callable[[Params, Array, Key], tuple[Array, Array]] | None = None
+  blocks: Callable[[Params, Array], tuple[Array, list[Array]]] | None = None
 
 
 def _anything(**keywords: Any) -> None:
@@ -65,6 +70,7 @@ class Definition(NamedTuple):
     check: `check(**keywords)`, with `image_shape` and the keywords of `make`; it raises `UserError`
       for what cannot be built.
     dropout: whether its training steps drop something at random, see `layers.Dropout`.
+    blocks: whether its module keeps what its blocks give, see `BLOCKS`.
     earlier: what fields of it were before a config had them, where the default is another now.
   """
 
@@ -73,6 +79,7 @@ class Definition(NamedTuple):
   norm: str = "instance"
   check: Callable[..., None] = _anything
   dropout: bool = False
+  blocks: bool = False
   earlier: Mapping[str, int] = MappingProxyType({})
 
   def given(self, **offered: Any) -> dict[str, Any]:
@@ -114,6 +121,7 @@ def of_module(
   image_shape: tuple[int, int, int],
   batch_norm: bool = False,
   dropout: bool = False,
+  blocks: bool = False,
 ) -> Network:
   """The pure functions of a module that returns logits and features."""
 
@@ -133,5 +141,11 @@ def of_module(
   def train(params, images, key):
     return module.apply({"params": params}, images, rngs={"dropout": key})
 
+  def outputs(params, images):
+    (logits, _), kept = module.apply({"params": params}, images, mutable=BLOCKS[0])
+    return logits, [each.reshape(len(each), -1) for each in kept[BLOCKS[0]][BLOCKS[1]]]
+
   training = jax.named_call(train, name="network") if dropout else None
-  return Network(init, jax.named_call(apply, name="network"), statistics, batch_norm, training)
+  shown = jax.named_call(outputs, name="network") if blocks else None
+  whole = jax.named_call(apply, name="network")
+  return Network(init, whole, statistics, batch_norm, training, shown)

@@ -85,13 +85,15 @@ def preset(config: ConfigDict) -> dict[str, Any]:
 
 # Other people's methods and imported images, by the papers' names, with the fields that run them;
 # without fields, where dcjax does not have them, their cells show the paper's figure alone.
-# KIP is that of a fully connected kernel.
+# KIP is that of a fully connected kernel. CAFE's random networks are new in each iteration, as DM's
+# are, and not trained by its schedule.
+_CAFE = {"method": "dm", "distance": "layerwise", "iterations": 2000, "lr_image": 0.1}
 OTHERS: dict[str, dict[str, Any]] = {
   "DD": _of_others(dd_preset.get_config("mnist,ipc=10")),
   "LD": _of_others(ld_preset.get_config("cifar10,ipc=10")),
   "KIP": _of_others(kip_preset.get_config("cifar10,ipc=10")),
-  "CAFE": {},
-  "CAFE+DSA": {},
+  "CAFE": _CAFE | {"dsa.scheme": "none", "evaluation.protocol": "dc"},
+  "CAFE+DSA": _CAFE,
   "cGAN": {},
   "GMMN": {},
   "VAE": {},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dcjax.config
-from dcjax import UserError
+from dcjax import UserError, nn
 from dcjax.data import digits
 from dcjax.devices.strategy import Strategy
 from dcjax.methods.feature_distances import FEATURE_DISTANCES
@@ -122,8 +122,100 @@ def test_all_classes_in_one_batch_are_as_each_for_itself(dataset, name):
 
 @pytest.mark.parametrize("method", ["dm", "idm"])
 def test_unknown_distances(method, caplog):
-  with pytest.raises(UserError, match="distance: unknown 'ours'; choose one of: cf, mean, rbf_mmd"):
+  with pytest.raises(UserError, match="distance: unknown 'ours'; choose one of: cf, layerwise"):
     dcjax.config.resolve(tiny(method, distance="ours"))
   with caplog.at_level("INFO"):
     dcjax.config.resolve(tiny(method, distance="cf"))
   assert "'cf' is experimental" in caplog.text
+
+
+# --- Block by block (CAFE) ---------------------------------------------------------------------
+
+
+def with_blocks(batch_norm=False):
+  """Two layers whose outputs are shown, of which the second is what classifies."""
+  plain = two_layers()
+
+  def blocks(params, images):
+    first = jnp.tanh(images.reshape(len(images), -1) @ params[0])
+    second = jnp.tanh(first @ params[2])
+    return second @ params[1], [first, second]
+
+  def apply(params, images, stats=None):
+    logits, outputs = blocks(params, images)
+    return logits, outputs[-1]
+
+  def init(key):
+    return [*plain.init(key), jax.random.normal(key, (8, 8))]
+
+  return plain._replace(init=init, apply=apply, blocks=blocks, batch_norm=batch_norm)
+
+
+def cafe(network, params, dataset, indices, images):
+  """The loss as it is written: all blocks, and real images that all synthetic centres classify."""
+  real = [network.blocks(params, dataset.normalise(dataset.images[rows]))[1] for rows in indices]
+  ours = [network.blocks(params, of_class)[1] for of_class in images]
+  far = sum(
+    weight * ((r.mean(0) - s.mean(0)) ** 2).sum()
+    for of_real, of_ours in zip(real, ours, strict=True)
+    for weight, r, s in zip((1.0, 1.0), of_real, of_ours, strict=True)
+  )
+  centres = jnp.stack([of_ours[-1].mean(0) for of_ours in ours])
+  crossed = [
+    -jax.nn.log_softmax(of_real[-1] @ centres.T)[:, label].mean()
+    for label, of_real in enumerate(real)
+  ]
+  return far + 0.01 * jnp.stack(crossed).mean()
+
+
+@pytest.mark.parametrize(("mesh", "batch_norm"), [((1, 1), False), ((2, 2), False), ((1, 1), True)])
+def test_layerwise_is_the_sum_over_blocks_and_what_the_centres_classify(dataset, mesh, batch_norm):
+  network, layout = with_blocks(batch_norm), Strategy(mesh=mesh)
+  matching = FeatureMatching(Setup(network, layout), 7, distance="layerwise")
+  images = jnp.asarray(np.random.default_rng(0).standard_normal((10, 3, 8, 8, 1)), jnp.float32)
+  key, params = jax.random.key(1), network.init(jax.random.key(2))
+  indices = matching.draw(dataset, key)
+  stored = Stored(images, {})
+  losses, slopes = jax.jit(matching.match)(params, stored, dataset, indices, key)
+  expected, gradient = jax.value_and_grad(cafe, argnums=4)(
+    network, params, dataset, indices, images
+  )
+  np.testing.assert_allclose(losses.sum(), expected, rtol=1e-5)
+  np.testing.assert_allclose(slopes.images, gradient, atol=2e-5 * np.abs(gradient).max())
+
+
+def test_the_blocks_of_a_convnet_are_what_its_layers_give():
+  network = nn.create("convnet", image_shape=(16, 16, 3), num_classes=4, width=8, depth=3)
+  images = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
+  params = network.init(jax.random.key(1))
+  logits, outputs = network.blocks(params, images)
+  whole, features = network.apply(params, images)
+  assert [each.shape for each in outputs] == [(2, 512), (2, 128), (2, 32)]
+  np.testing.assert_array_equal(outputs[-1], features)
+  np.testing.assert_array_equal(logits, whole)
+  assert set(params) == {name for name in params if "intermediates" not in name}
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"network.name": "mlp"}, "distance: 'layerwise' .* use network.name=convnet"),
+    ({"embedding": "pixels"}, "distance: 'layerwise' .* set embedding=network"),
+  ],
+)
+def test_layerwise_needs_a_network_with_blocks(dataset, changes, message):
+  config = tiny("dm", distance="layerwise")
+  with config.unlocked():
+    config.update_from_flattened_dict(changes)
+  with pytest.raises(UserError, match=message):
+    experiment.method(dcjax.config.resolve(config), dataset, Strategy())
+
+
+@pytest.mark.parametrize("method", ["dm", "idm"])
+def test_layerwise_condenses(dataset, method):
+  config = dcjax.config.resolve(tiny(method, distance="layerwise"))
+  loop = Loop(experiment.method(config, dataset, Strategy()), dataset, KEY, Strategy())
+  state = loop.start(jax.random.key(8))
+  after, _, metrics = loop.run(state, 0, 1)
+  assert np.isfinite(metrics["loss"]).all()
+  assert (after.stored.images != state.stored.images).any()

@@ -164,7 +164,7 @@ def test_schemes_of_dsa_share_their_sets():
 
 def test_what_cannot_be_run_says_why():
   assert cell("dc/3", "cifar10-10", "ours").missing == "AlexCifarNet"
-  assert cell("idm/1", "cafe", "cifar10-10").missing == "CAFE"
+  assert cell("dm/T1", "1", "vae").missing == "VAE"
   assert cell("dsa/5", "mnist", "flip").paper is None
 
 
