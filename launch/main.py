@@ -35,6 +35,9 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
       Shows the progress of runs: iterations, speed, accuracies. W may be a folder of runs.
   dcjax plot KIND --workdirs W[,W2 ...] --output FILE
       Draws runs as PNG and PDF: grid, strip, gradients, ipc, stages, matching or consistency.
+  dcjax report W [W2 ...] --output report.html
+      Makes one page of runs: numbers beside the papers', images over the iterations, curves,
+      classes, configs. With --serve in place of --output it is live on this machine.
   dcjax table [--table dc/2 --workdir W --rows convnet --columns mlp,convnet --seeds 0,1 ...]
       Fills a table of the papers, cell by cell; without --table it lists them.
   dcjax continual --config configs/continual.py:digits,memory=dsa --workdir W
@@ -65,6 +68,7 @@ COMMANDS = (
   "export",
   "status",
   "plot",
+  "report",
   "table",
   "continual",
   "nas",
