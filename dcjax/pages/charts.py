@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dcjax.figures.curves import method_name
 from dcjax.figures.pictures import COLOURS, LOG_RANGE
 from dcjax.pages.gather import Run, confusion, percent
 from dcjax.run.experiment import RANDOM, SYNTHETIC, WHOLE
@@ -37,29 +38,35 @@ def losses(runs: Sequence[Run]) -> list[Chart]:
 
 
 def _loss(method: str, members: Sequence[tuple[int, Run]]) -> Chart:
-  traces: list[dict[str, Any]] = []
-  for number, run in members:
-    x = np.arange(1, len(run.losses) + 1)
-    values, smooth = np.array(run.losses), smoothed(run.losses)
-    some = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_POINTS)).round().astype(int))
-    line = {"x": x[some].tolist(), "mode": "lines", "legendgroup": str(number)}
-    each = {"color": colour(number), "width": 1}
-    hover = "iteration %{x}<br>loss %{y:.4g}"
-    if window(len(x)) > 1:
-      traces.append(
-        {**line, "y": _rounded(values[some]), "line": each, "opacity": 0.35, "showlegend": False}
-        | {"hovertemplate": f"{hover}<extra>%{{fullData.name}}</extra>", "name": _text(run.name)}
-      )
-      hover = f"iteration %{{x}}<br>mean of {window(len(x))}: %{{y:.4g}}"
-    traces.append(
-      {**line, "y": _rounded(smooth[some]), "line": each | {"width": 2}, "name": _text(run.name)}
-      | {"hovertemplate": f"{hover}<extra>%{{fullData.name}}</extra>"}
-    )
+  traces = [trace for number, run in members for trace in _loss_lines(number, run)]
   everything = [loss for _, run in members for loss in run.losses]
   wide = min(everything) > 0 and max(everything) >= LOG_RANGE * min(everything)
-  axis = {"title": {"text": "loss"}, "type": "log" if wide else "linear"}
-  layout = _layout("iteration", axis, legend=len(members) > 1)
-  return _chart(f"loss-{method}", f"Loss of {method.upper()}", traces, layout)
+  layout = _layout("iteration", {"title": {"text": "loss"}, "type": "log" if wide else "linear"})
+  layout |= {"hovermode": "x unified"}
+  layout["xaxis"]["unifiedhovertitle"] = {"text": "iteration %{x}"}
+  return _chart(f"loss-{method}", f"Loss of {method_name(method)}", traces, layout)
+
+
+def _loss_lines(number: int, run: Run) -> list[dict[str, Any]]:
+  """A thin line of all losses, and a line of their means where there are many."""
+  x = np.arange(1, len(run.losses) + 1)
+  some = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_POINTS)).round().astype(int))
+  width, name = window(len(x)), _text(run.name)
+
+  def line(values: np.ndarray, hover: str, **style: Any) -> dict[str, Any]:
+    return {
+      "x": x[some].tolist(), "y": _rounded(values[some]), "mode": "lines", "name": name,
+      "hovertemplate": f"{hover}: %{{y:.4g}}<extra>%{{fullData.name}}</extra>", **style,
+    }  # fmt: skip
+
+  paint = {"color": colour(number), "width": 2}
+  if width == 1:
+    return [line(np.array(run.losses), "loss", line=paint)]
+  thin = {"line": paint | {"width": 1}, "opacity": 0.35, "showlegend": False}
+  return [
+    line(np.array(run.losses), "loss", **thin),
+    line(smoothed(run.losses), f"loss, mean of {width}", line=paint),
+  ]
 
 
 def window(count: int) -> int:
@@ -104,7 +111,7 @@ def _accuracy(dataset: str, members: Sequence[tuple[int, Run]]) -> Chart:
       if found := run.paper(SYNTHETIC, network):
         traces.append(_paper(found, f"{name}: paper", colour(number), longest))
   axis = {"title": {"text": "test accuracy (%)"}, "rangemode": "normal"}
-  layout = _layout("iteration", axis, legend=True)
+  layout = _layout("iteration", axis)
   return _chart(f"accuracy-{dataset}", f"Test accuracy on {dataset}", traces, layout)
 
 
@@ -189,9 +196,9 @@ def _classes(
         | {"name": _text(f"{called}random images")}
         | {"hovertemplate": HOVER_CLASS}
       )
-  layout = _layout("", {"title": {"text": "right (%)"}, "range": [0, 100]}, legend=True)
+  layout = _layout("", {"title": {"text": "right (%)"}, "range": [0, 100]})
   layout["xaxis"] |= _ticks(names) | {"showgrid": False}
-  layout |= {"barmode": "group", "hovermode": "closest", "scattermode": "group"}
+  layout |= {"barmode": "group", "scattermode": "group"}
   return _chart(f"classes-{key}", f"Right in each class of {dataset}", traces, layout)
 
 
@@ -235,7 +242,7 @@ def _heat_map(counts: np.ndarray, names: Sequence[str], title: str) -> Chart:
     "customdata": called,
     "hovertemplate": "%{text} images (%{z:.1f} %)<extra></extra>",
   }  # fmt: skip
-  layout = _layout("taken for", {"title": {"text": "is"}, "autorange": "reversed"}, legend=False)
+  layout = _layout("taken for", {"title": {"text": "is"}, "autorange": "reversed"})
   layout["yaxis"] |= _ticks(names) | {"showgrid": False, "scaleanchor": "x", "constrain": "domain"}
   layout["xaxis"] |= _ticks(names) | {"showgrid": False, "constrain": "domain"}
   layout |= {
@@ -257,15 +264,14 @@ def _ticks(names: Sequence[str]) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def _layout(title: str, yaxis: dict[str, Any], *, legend: bool) -> dict[str, Any]:
+def _layout(title: str, yaxis: dict[str, Any]) -> dict[str, Any]:
   axis = {"gridcolor": "var(--rule)", "zeroline": False, "fixedrange": True, "automargin": True}
   line = {"linecolor": "var(--rule)", "tickcolor": "var(--rule)"}
   return {
     "xaxis": {**axis, **line, "title": {"text": title}, "showgrid": False},
     "yaxis": {**axis, **line, **yaxis},
-    "showlegend": legend,
-    "legend": {"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0, "xanchor": "left"},
     "hovermode": "closest",
+    "hoverdistance": 60,
     "dragmode": False,
     "height": 340,
     "margin": {"l": 56, "r": 12, "t": 12, "b": 48},

@@ -142,8 +142,9 @@ def _earlier(file: Path, kinds: Kinds) -> Kinds:
 def _choose(kinds: Kinds, iterations: int, budget: int) -> _Choice:
   """What of so many iterations fits into so many bytes of base64, of which one is 3/4 byte."""
   budget = budget * 3 // 4
-  size = sum(len(_encoded(images, True)) for images in kinds.values())
-  if iterations * size <= min(LOSSLESS, budget):
+  most = min(LOSSLESS, budget) // iterations
+  raw = sum(images.nbytes for images in kinds.values())
+  if raw < 10 * most and sum(len(_encoded(images, True)) for images in kinds.values()) <= most:
     return _Choice(iterations, 1.0, True)
   size = sum(len(_encoded(images, False)) for images in kinds.values())
   share = min(1.0, budget / size)
