@@ -34,7 +34,7 @@ def report(workdirs: Workdirs, output: str | os.PathLike[str]) -> Path:
   file = expand("--output", output)
   check_new("--output", file)
   runs, left_out = Follower(workdirs).look()
-  text = page.render(runs, left_out)
+  text = page.render(runs, page.images(runs), left_out)
   try:
     with writing(file, "wb") as stream:
       stream.write(text.encode("utf-8", "replace"))
@@ -55,7 +55,7 @@ def live(workdirs: Workdirs, port: int = serve.PORT) -> ThreadingHTTPServer:
   """
   follower = Follower(workdirs)
   follower.look()
-  return serve.bound(port, follower.page, follower.state)
+  return serve.bound(port, follower.html, follower.state)
 
 
 class Follower:
@@ -67,6 +67,7 @@ class Follower:
       raise UserError("report: no workdir; write dcjax report W --output report.html")
     self._workdirs = workdirs
     self._kept: dict[Any, Any] = {}
+    self._shown: tuple[str, page.Images] | None = None
 
   def look(self) -> tuple[list[Run], list[str]]:
     """The runs as they are now, and what is said of those that cannot be read.
@@ -87,20 +88,27 @@ class Follower:
       raise UserError(f"report: {problems[0]}")
     return runs, problems
 
-  def page(self) -> str:
+  def html(self) -> str:
     """The live page."""
-    return page.render(*self.look(), live=True)
+    runs, left_out = self.look()
+    return page.render(runs, self._images(runs), left_out, live=True)
 
   def state(self, with_images: bool) -> dict[str, Any]:
     """What the live page asks for."""
     runs, _ = self.look()
-    images = self._once(("images", page.version(runs)), lambda: page.images(runs))
-    return page.state(runs, images, with_images=with_images)
+    return page.state(runs, self._images(runs), with_images=with_images)
+
+  def _images(self, runs: Sequence[Run]) -> page.Images:
+    """Those of the last look, as long as no set has been written since."""
+    version = page.version(runs)
+    if self._shown is None or self._shown[0] != version:
+      self._shown = version, page.images(runs)
+    return self._shown[1]
 
   def _run(self, name: str, found: status.Run) -> Run:
     fields = gather.flat(found.config)
-    about = self._once(("config", repr(fields)), lambda: gather.repeated(found.config))
-    command, paper, notes = about
+    key = repr(fields)
+    command, paper, notes = self._once(key, lambda: gather.repeated(found.config))
     sets, final = gather.sets(found.path)
     damaged = [f"{text}; what it says is left out." for text in found.damaged]
     if not found.summary:
@@ -117,17 +125,13 @@ class Follower:
       sets=sets,
       final=final,
       command=command,
-      paper=lambda images, network: self._once(
-        ("paper", repr(fields), images, network), lambda: paper(images, network)
-      ),
+      paper=lambda *of: self._once((key, *of), lambda: paper(*of)),
       notes=(*damaged, *notes),
     )
 
   def _once(self, key: Any, make: Callable[[], Any]) -> Any:
-    """What is made when it is first asked for; of each kind, a few are kept."""
+    """What is made when it is first asked for."""
     if key not in self._kept:
-      if len(self._kept) > 1000:
-        self._kept.clear()
       self._kept[key] = make()
     return self._kept[key]
 

@@ -77,10 +77,11 @@ def window(count: int) -> int:
 def smoothed(values: Sequence[float]) -> np.ndarray:
   """Means over `window` values about each, fewer at the ends."""
   half = window(len(values)) // 2
-  sums = np.concatenate([[0.0], np.cumsum(np.array(values, float))])
   places = np.arange(len(values))
   low, high = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
-  return (sums[high] - sums[low]) / (high - low)
+  with np.errstate(over="ignore", invalid="ignore"):  # of very large losses
+    sums = np.concatenate([[0.0], np.cumsum(np.array(values, float))])
+    return (sums[high] - sums[low]) / (high - low)
 
 
 def accuracy(runs: Sequence[Run]) -> list[Chart]:
@@ -164,7 +165,7 @@ def classes(runs: Sequence[Run], names: Sequence[Sequence[str]]) -> list[Chart]:
   """
   groups: dict[tuple[str, int], list[tuple[int, Run]]] = {}
   for number, run in enumerate(runs):
-    if run.networks and _counts(run, SYNTHETIC) is not None:
+    if by_class(run, SYNTHETIC, len(names[number])) is not None:
       groups.setdefault((run.fields["dataset.name"], len(names[number])), []).append((number, run))
   return [
     _classes(f"{dataset}-{count}", dataset, members, names[members[0][0]])
@@ -178,7 +179,7 @@ def _classes(
   traces: list[dict[str, Any]] = []
   for number, run in members:
     called = f"{run.name}: " if len(members) > 1 else ""
-    shares = by_class(run, SYNTHETIC)
+    shares = by_class(run, SYNTHETIC, len(names))
     assert shares is not None  # others are left out
     hover = [_text(name) for name in names]
     common = {"x": list(range(len(names))), "hovertext": hover, "offsetgroup": str(number)}
@@ -186,7 +187,7 @@ def _classes(
       {**common, "type": "bar", "y": _rounded(shares), "marker": {"color": colour(number)}}
       | {"name": _text(f"{called}set"), "hovertemplate": HOVER_CLASS}
     )
-    if (random := by_class(run, RANDOM)) is not None:
+    if (random := by_class(run, RANDOM, len(names))) is not None:
       few = len(names) <= MANY_CLASSES
       mark: dict[str, Any] = {"symbol": "line-ew-open" if few else "circle-open"}
       mark |= {"size": 12 if few else 5, "color": "var(--ink)"}
@@ -202,15 +203,19 @@ def _classes(
   return _chart(f"classes-{key}", f"Right in each class of {dataset}", traces, layout)
 
 
-def by_class(run: Run, images: str) -> np.ndarray | None:
-  """The share of the test images of each class that is right, in percent, of the first network."""
-  counts = _counts(run, images)
-  return None if counts is None else 100 * np.diag(counts) / np.maximum(counts.sum(1), 1)
+def by_class(run: Run, images: str, classes: int) -> np.ndarray | None:
+  """The share of the test images of each class that is right, in percent, of the first network.
 
-
-def _counts(run: Run, images: str) -> np.ndarray | None:
-  record = run.last(images, run.networks[0])
-  return None if record is None else confusion(record)
+  Args:
+    run: any.
+    images: what networks are trained on.
+    classes: how many there are; None is returned where the run has recorded another number.
+  """
+  record = run.last(images, run.networks[0]) if run.networks else None
+  counts = None if record is None else confusion(record)
+  if counts is None or len(counts) != classes:
+    return None
+  return 100 * np.diag(counts) / np.maximum(counts.sum(1), 1)
 
 
 def confusions(run: Run, names: Sequence[str]) -> list[Chart]:
@@ -282,8 +287,9 @@ def _chart(key: str, title: str, traces: Sequence[dict[str, Any]], layout: dict[
   return {"id": key, "title": title, "data": list(traces), "layout": layout}
 
 
-def _rounded(values: Iterable[float]) -> list[float]:
-  return [float(f"{value:.5g}") for value in values]
+def _rounded(values: Iterable[float]) -> list[float | None]:
+  """Numbers as JSON has them; None for what is none, as a sum of very large ones."""
+  return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
 
 
 def _text(text: str) -> str:

@@ -1,6 +1,6 @@
 """The texts and tables of a page: what was run, its numbers, its config, what it ran on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +30,16 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-  """The accuracies of one network."""
+  """The accuracies of one network.
+
+  Attributes:
+    run: its number.
+    name: of the run.
+    network: what is trained.
+    iteration: of the set.
+    cells: one for each kind of sets.
+    networks: how many are trained.
+  """
 
   run: int
   name: str
@@ -151,20 +160,16 @@ def mistakes(run: Run, names: Sequence[str]) -> list[tuple[str, str, int, str]]:
 
 def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
   """The fields of the configs that are not the same in all runs."""
-  return [(name, values) for name, values in _config(runs) if len(set(values)) > 1]
+  return [(name, values) for name, values in config(runs) if len(set(values)) > 1]
 
 
 def config(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
   """All fields of the configs."""
-  return list(_config(runs))
-
-
-def _config(runs: Sequence[Run]) -> Iterator[tuple[str, list[str]]]:
-  for name in dict.fromkeys(name for run in runs for name in run.fields):
-    yield (
-      shown(name),
-      [shown(run.fields[name]) if name in run.fields else ABSENT for run in runs],
-    )
+  names = dict.fromkeys(name for run in runs for name in run.fields)
+  return [
+    (shown(name), [shown(run.fields[name]) if name in run.fields else ABSENT for run in runs])
+    for name in names
+  ]
 
 
 def origin(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:

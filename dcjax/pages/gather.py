@@ -5,7 +5,10 @@ checked here, and what is not as it should be is left out with a note.
 """
 
 import hashlib
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +19,6 @@ from dcjax.config import flatten
 from dcjax.figures import accuracies
 from dcjax.figures.curves import method_name
 from dcjax.pages import repeat
-from dcjax.run.experiment import SYNTHETIC
 from dcjax.tables import published
 from dcjax.tables.published import Published
 
@@ -32,7 +34,7 @@ class Run(NamedTuple):
 
   Attributes:
     name: its folder, as the user gave it.
-    state: for people, such as 'finished 2 min ago'.
+    state: for people, such as 'finished', with the time of its last change.
     finished: whether nothing is left to do.
     iteration: how many are done.
     fields: of its config, by their dotted names.
@@ -99,10 +101,23 @@ def sets(folder: Path) -> tuple[dict[int, Path], Path | None]:
   return found or ({0: final} if exists else {}), final if exists else None
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+  """Without what is said of configs to those who are about to run them."""
+  logger = logging.getLogger("dcjax")
+  before, logger.disabled = logger.disabled, True
+  try:
+    yield
+  finally:
+    logger.disabled = before
+
+
 def repeated(fields: dict[str, Any]) -> tuple[repeat.Command | None, Paper, list[str]]:
   """The command that repeats a run of a config, and the figures of papers for it, with notes."""
   try:
-    config = repeat.resolved(fields)
+    with _quietly():
+      config = repeat.resolved(fields)
+      command = repeat.command(config)
   except UserError as error:
     reason = _text(str(error))
     note = f"The config cannot be followed, so there is no command to repeat the run: {reason}."
@@ -110,11 +125,12 @@ def repeated(fields: dict[str, Any]) -> tuple[repeat.Command | None, Paper, list
 
   def paper(images: str, network: str) -> Published | None:
     try:
-      return published.find(config, images, network)
+      with _quietly():
+        return published.find(config, images, network)
     except UserError:  # a network that there is not
       return None
 
-  return repeat.command(config), paper, []
+  return command, paper, []
 
 
 def flat(config: dict[str, Any]) -> dict[str, Any]:
@@ -125,10 +141,16 @@ def flat(config: dict[str, Any]) -> dict[str, Any]:
 def digest(file: Path) -> str | None:
   """The SHA-256 of a file, as `sha256sum` gives it; None where it cannot be read."""
   try:
-    with file.open("rb") as stream:
-      return hashlib.file_digest(stream, "sha256").hexdigest()
+    return _digest(file, file.stat().st_mtime_ns)
   except OSError:
     return None
+
+
+@lru_cache(maxsize=100)
+def _digest(file: Path, written: int) -> str:
+  del written  # but what is kept is of the file as it was then
+  with file.open("rb") as stream:
+    return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def confusion(record: Record) -> np.ndarray | None:
@@ -169,8 +191,3 @@ def shown(value: Any) -> str:
 def _text(text: str) -> str:
   line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
   return line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
-
-
-def is_synthetic(record: Record) -> bool:
-  """Whether it is one of the run's own set."""
-  return record["set"] == SYNTHETIC

@@ -113,27 +113,22 @@ def galleries(runs: Sequence[Run], shown: Images) -> list[dict[str, Any]]:
 
 
 def render(
-  runs: Sequence[Run],
-  left_out: Sequence[str] = (),
-  *,
-  live: bool = False,
-  now: datetime | None = None,
+  runs: Sequence[Run], shown: Images, left_out: Sequence[str] = (), *, live: bool = False
 ) -> str:
   """The page.
 
   Args:
     runs: at least one.
+    shown: their `images`.
     left_out: what is said of folders that cannot be shown.
     live: whether it asks the server that it comes from for what is new.
-    now: when it is made; by default now.
   """
-  shown = images(runs)
   made = content(runs, shown)
   drawn = {"charts": made.charts, "galleries": galleries(runs, shown)}
   return _templates().get_template("report.html").render(
     title=_title(runs),
     version=__version__,
-    made=(now or datetime.now(UTC)).strftime("%d %B %Y, %H:%M UTC"),
+    made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
     runs=runs,
     names=[run.name for run in runs],
     parts=made.parts,

@@ -233,9 +233,14 @@ def test_a_long_line_of_losses_has_few_points(tmp_path):
   assert traces[-1]["x"][-1] == 10**5
 
 
+def test_losses_of_any_size_are_numbers_that_json_has(tmp_path):
+  run = looked(make(tmp_path / "run"))[0]._replace(losses=[9e299] * 10**3)
+  assert json.dumps(charts.losses([run]), allow_nan=False)
+
+
 def test_classes_and_mistakes_are_those_of_the_confusion(tmp_path):
   run = looked(make(tmp_path / "run"))[0]
-  np.testing.assert_allclose(charts.by_class(run, "synthetic"), [90, 90, 90])
+  np.testing.assert_allclose(charts.by_class(run, "synthetic", 3), [90, 90, 90])
   names = ["cat", "dog", "owl"]
   assert facts.mistakes(run, names)[0] == ("cat", "dog", 1, "10.0%")
   heat = charts.confusions(run, names)[0]["data"][0]

@@ -191,7 +191,7 @@
           span.style.cssText = `--x:${-(place % columns)};--y:${-Math.floor(place / columns)}`;
           tiles.append(span);
         }
-        const block = make("div", { class: count > 4 ? "class wide" : "class" }, make("h4", {}, name), tiles);
+        const block = make("div", { class: count > 4 ? "class wide" : "class" }, make(data.galleries.length > 1 ? "h4" : "h3", {}, name), tiles);
         block.dataset.name = name.toLowerCase();
         return block;
       });
