@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
+from itertools import product
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -54,56 +55,66 @@ def resolved(fields: dict[str, Any]) -> ConfigDict:
   return config_lib.resolve(config_lib.replace_fields(config, local, "config"))
 
 
+class _Candidate(NamedTuple):
+  """A preset with its argument, the fields to set in it, and those that differ all the same."""
+
+  preset: str
+  argument: str
+  changes: dict[str, Any]
+  missing: dict[str, Any]
+
+  @property
+  def length(self) -> tuple[int, int]:
+    """How far it is from the config."""
+    return len(self.missing), len(self.changes)
+
+
 def command(config: ConfigDict) -> Command:
   """The shortest command whose run has the same config.
 
   Args:
     config: of the run, resolved.
   """
-  name = "select" if config_lib.selects(config.method) else "condense"
   target = _flat(config)
-  presets = list(_presets(config.method, config.dataset.name, config.ipc))
-  found = [(*_changes(*preset, target), *preset) for preset in presets]
-  least = min(len(missing) for _, missing, *_ in found)
-  found = [each for each in found if len(each[1]) == least]
-  fewest = min(len(changes) for changes, *_ in found)
-  close = [each for each in found if len(each[0]) <= fewest + _CLOSE]
-  pruned = [(_pruned(each[0], *each[2:], target) if not least else each[0], each) for each in close]
-  changes, (_, missing, preset, argument) = min(
-    pruned, key=lambda each: (len(each[0]), each[1][2] == "method", len(each[1][3]))
+  presets = _presets(config.method, config.dataset.name, config.ipc)
+  found = [_candidate(*preset, target) for preset in presets]
+  missing, changes = min(each.length for each in found)
+  close = [each for each in found if each.length <= (missing, changes + _CLOSE)]
+  best = min(
+    (_pruned(each, target) for each in close),
+    key=lambda each: (each.length, each.preset == "method", len(each.argument)),
   )
-  file = f"configs/{preset}.py{argument and ':'}{argument}"
-  flags = [f"--config.{field}={_text(value)}" for field, value in changes.items()]
-  return Command((name, f"--config={file}", *flags), missing)
+  name = "select" if config_lib.selects(config.method) else "condense"
+  file = f"configs/{best.preset}.py{best.argument and ':'}{best.argument}"
+  flags = [f"--config.{field}={_text(value)}" for field, value in best.changes.items()]
+  return Command((name, f"--config={file}", *flags), best.missing)
 
 
-def _changes(
-  preset: str, argument: str, target: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-  """The fields to set in a preset so that it is resolved to a config; and those that stay apart."""
+def _candidate(preset: str, argument: str, target: dict[str, Any]) -> _Candidate:
+  """Sets what differs from a config, until nothing does that can be set."""
   changes: dict[str, Any] = {}
+  apart = target
+  config = _config(preset, argument)
   for _ in range(_ROUNDS):
     have = _with(preset, argument, changes)
     if have is None:
-      return changes, target
+      return _Candidate(preset, argument, changes, target)
     apart = {name: target[name] for name in target if have.get(name, _ABSENT) != target[name]}
-    config = _config(preset, argument)
     settable = {name: value for name, value in apart.items() if _is_settable(config, name, value)}
     if not settable.keys() - changes.keys():
-      return changes, apart
+      break
     changes |= settable
-  return changes, apart
+  return _Candidate(preset, argument, changes, apart)
 
 
-def _pruned(
-  changes: dict[str, Any], preset: str, argument: str, target: dict[str, Any]
-) -> dict[str, Any]:
-  """The changes without those that follow from others."""
-  for name in list(changes):
+def _pruned(candidate: _Candidate, target: dict[str, Any]) -> _Candidate:
+  """The same without the fields that follow from others."""
+  changes = candidate.changes
+  for name in () if candidate.missing else list(changes):
     fewer = {other: value for other, value in changes.items() if other != name}
-    if _with(preset, argument, fewer) == target:
+    if _with(candidate.preset, candidate.argument, fewer) == target:
       changes = fewer
-  return changes
+  return candidate._replace(changes=changes)
 
 
 def _with(preset: str, argument: str, changes: dict[str, Any]) -> dict[str, Any] | None:
@@ -139,22 +150,17 @@ def _flat(config: ConfigDict) -> dict[str, Any]:
 
 
 def _presets(method: str, dataset: str, ipc: int) -> Iterator[tuple[str, str]]:
-  """Presets with their arguments, of the method, and as far as may be of dataset and images."""
-  yield "method", method
-  names = {theirs: ours for ours, theirs in DATASETS.items()}
-  first = [names[dataset]] if dataset in names else []
-  first += [f"{method}{classes}" for classes in (10, 100)]
+  """Presets of a method with their arguments, of the dataset and the images where they have it."""
+  papers = [ours for ours, theirs in DATASETS.items() if theirs == dataset]
+  starts = ["", *papers, method, *(f"{method}{classes}" for classes in (10, 100))]
   for preset in _files():
-    starts = ["", *first, method]
-    if preset == "method":
-      starts = [method, *(f"{method},{name}" for name in [*first[:-2], "digits"])]
-    for start in starts:
-      for smoke in ("", "smoke"):
-        words = [start, f"ipc={ipc}" if ipc != 1 else "", smoke]
-        argument = ",".join(filter(None, words))
-        config = _config(preset, argument)
-        if config is not None and config.method == method:
-          yield preset, argument
+    named = [method, *(f"{method},{name}" for name in papers)] if preset == "method" else starts
+    for start, smoke in product(named, ("", "smoke")):
+      words = [start, f"ipc={ipc}" if ipc != 1 else "", smoke]
+      argument = ",".join(filter(None, words))
+      config = _config(preset, argument)
+      if config is not None and config.method == method:
+        yield preset, argument
 
 
 @cache
