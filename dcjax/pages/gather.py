@@ -104,12 +104,12 @@ def sets(folder: Path) -> tuple[dict[int, Path], Path | None]:
 @contextmanager
 def _quietly() -> Iterator[None]:
   """Without what is said of configs to those who are about to run them."""
-  logger = logging.getLogger("dcjax")
-  before, logger.disabled = logger.disabled, True
+  before = logging.root.manager.disable
+  logging.disable(logging.WARNING)
   try:
     yield
   finally:
-    logger.disabled = before
+    logging.disable(before)
 
 
 def repeated(fields: dict[str, Any]) -> tuple[repeat.Command | None, Paper, list[str]]:

@@ -122,6 +122,12 @@ def test_none_where_no_table_has_one(config, images, network):
   assert found(config(), images, network) is None  # no file of code is run
 
 
+def test_nothing_is_said_of_configs_that_are_only_tried(tmp_path, caplog):
+  make(tmp_path / "run", method="dm", dataset__name="cifar10")
+  assert Follower([tmp_path / "run"]).look()[0][0].command is not None
+  assert not caplog.records
+
+
 def test_the_page_names_the_table(tmp_path):
   make(tmp_path / "run", dataset__name="mnist", network__width=128, network__depth=3)
   run = Follower([tmp_path / "run"]).look()[0][0]
