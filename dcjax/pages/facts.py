@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dcjax.pages import charts
 from dcjax.pages.gather import Run, confusion, digest, percent, plain, shown
 from dcjax.run.experiment import RANDOM, SYNTHETIC, WHOLE
 from dcjax.tables.published import Published
@@ -134,6 +135,18 @@ def losses(run: Run) -> list[tuple[int, str]]:
   count = len(run.losses)
   places = np.unique(np.linspace(0, count - 1, min(count, MOST_LOSSES)).round().astype(int))
   return [(int(place) + 1, f"{run.losses[place]:.5g}") for place in places]
+
+
+def classes(run: Run, names: Sequence[str]) -> list[tuple[str, str, str]]:
+  """What is right in each class, in percent, of the run's set and of random images."""
+  ours = charts.by_class(run, SYNTHETIC, len(names))
+  random = charts.by_class(run, RANDOM, len(names))
+  if ours is None:
+    return []
+  beside = [ABSENT] * len(names) if random is None else [f"{share:.1f}" for share in random]
+  return [
+    (name, f"{share:.1f}", other) for name, share, other in zip(names, ours, beside, strict=True)
+  ]
 
 
 def mistakes(run: Run, names: Sequence[str]) -> list[tuple[str, str, int, str]]:

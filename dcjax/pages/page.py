@@ -63,10 +63,10 @@ def content(runs: Sequence[Run], shown: Images) -> Content:
     "overview": [facts.overview(run) for run in runs],
     "numbers": facts.numbers(runs),
     "losses": [(run.name, facts.losses(run)) for run in runs if run.losses],
-    "mistakes": [
-      (run.name, found)
+    "classes": [
+      (run.name, rows, facts.mistakes(run, called))
       for run, called in zip(runs, names, strict=True)
-      if (found := facts.mistakes(run, called))
+      if (rows := facts.classes(run, called))
     ],
     "origin": (facts.origin(runs), [run.name for run in runs]),
   }

@@ -242,6 +242,7 @@ def test_classes_and_mistakes_are_those_of_the_confusion(tmp_path):
   run = looked(make(tmp_path / "run"))[0]
   np.testing.assert_allclose(charts.by_class(run, "synthetic", 3), [90, 90, 90])
   names = ["cat", "dog", "owl"]
+  assert facts.classes(run, names)[2] == ("owl", "90.0", "90.0")
   assert facts.mistakes(run, names)[0] == ("cat", "dog", 1, "10.0%")
   heat = charts.confusions(run, names)[0]["data"][0]
   assert heat["z"][0] == [90, 10, 0] and heat["text"][0] == [9, 1, 0]

@@ -226,6 +226,13 @@
       this.show(Number(this.slider.value));
     }
 
+    lookAt(iteration) { // one that was looked at before there were newer ones
+      const place = this.kind ? this.of.iterations.indexOf(iteration) : -1;
+      if (place < 0) return;
+      this.slider.value = place;
+      this.show(place);
+    }
+
     show(place) {
       this.shown = place;
       this.output.textContent = this.of.iterations[place];
@@ -239,7 +246,11 @@
   function showImages() {
     const count = Math.max(0, ...data.galleries.map((each) => each.kinds ? each.kinds.stored.count : 0));
     if (!galleries.length && count > 10) size.value = 40;
+    const looked = galleries.map((each) => each.kind && each.shown < each.of.iterations.length - 1 ? each.of.iterations[each.shown] : null);
+    for (const address of urls.values()) URL.revokeObjectURL(address);
+    urls.clear();
     galleries = data.galleries.map((each, number) => new Gallery(each, number));
+    galleries.forEach((each, number) => each.lookAt(looked[number]));
     const place = document.getElementById("galleries");
     place.classList.toggle("several", galleries.length > 1);
     place.replaceChildren(...galleries.map((each) => each.element));
