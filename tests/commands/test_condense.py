@@ -20,6 +20,7 @@ from dcjax.commands.condense import Run, condense, converged
 from dcjax.commands.evaluate import evaluate
 from dcjax.commands.status import status
 from dcjax.common.errors import Interrupted
+from dcjax.figures import accuracies
 from dcjax.run import experiment, workdir
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.loop import Loop
