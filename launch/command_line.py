@@ -24,6 +24,7 @@ def parse(
   required: tuple[str, ...],
   more: Callable[[], str] = lambda: "",
   fields: Iterable[str] = (),
+  words: list[str] | None = None,
 ) -> flags.FlagValues:
   """Parses the arguments of a command into its flags.
 
@@ -33,6 +34,7 @@ def parse(
     required: flags that must be given.
     more: makes what `--help` shows below the flags.
     fields: that a config may have beside those of a method.
+    words: takes the arguments that are no flags; None: there must be none.
 
   Returns:
     The flags, with their values.
@@ -55,7 +57,9 @@ def parse(
     _check_preset(error, found)
     _check_field(error, arguments, fields)
     raise UserError(f"{_line(error)}; see dcjax {command} --help") from None
-  if extra:
+  if words is not None:
+    words.extend(extra)
+  elif extra:
     raise UserError(f"{command}: '{extra[0]}' is not a flag; write --name=value")
   for name in required:
     if not values[name].present:

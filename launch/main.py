@@ -37,6 +37,9 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
       Says what this machine has: versions, devices, datasets, speed, and what looks wrong.
   dcjax plot KIND --workdirs W[,W2 ...] --output FILE
       Draws runs as PNG and PDF: grid, strip, loss, gradients, ipc, stages, matching or consistency.
+  dcjax report W [W2 ...] --output report.html
+      Makes one page of runs: numbers beside the papers', images over the iterations, curves,
+      classes, configs. With --serve in place of --output it is live on this machine.
   dcjax table [--table dc/2 --workdir W --rows convnet --columns mlp,convnet --seeds 0,1 ...]
       Fills a table of the papers, cell by cell; without --table it lists them.
   dcjax continual --config configs/continual.py:digits,memory=dsa --workdir W
@@ -68,6 +71,7 @@ COMMANDS = (
   "status",
   "doctor",
   "plot",
+  "report",
   "table",
   "continual",
   "nas",

@@ -36,8 +36,9 @@ class Run(NamedTuple):
     quiet: seconds since something was written.
     iteration: how many are done.
     checkpoint: how many were at the newest one; 0 without one.
-    loss: of the last iteration, if there is one.
-    evaluations: of each set and network the last one.
+    losses: of all iterations.
+    history: all evaluations, in order.
+    summary: what a finished run has written; empty before.
     seconds: of an iteration, a mean since the last start, if it is known.
     doing: what the run does besides iterations, such as compiling.
     damaged: what cannot be read, and is left out.
@@ -49,8 +50,9 @@ class Run(NamedTuple):
   quiet: float
   iteration: int
   checkpoint: int
-  loss: float | None
-  evaluations: list[dict[str, Any]]
+  losses: list[float]
+  history: list[dict[str, Any]]
+  summary: dict[str, Any]
   seconds: float | None
   doing: str
   damaged: tuple[str, ...]
@@ -59,6 +61,11 @@ class Run(NamedTuple):
   def iterations(self) -> int:
     """How many there are to be; 0 for a selection."""
     return self.config.get("iterations", 0)
+
+  @property
+  def evaluations(self) -> list[dict[str, Any]]:
+    """Of each set and network the last one."""
+    return list({(r["set"], r["network"]): r for r in self.history}.values())
 
   @property
   def left(self) -> float | None:
@@ -83,29 +90,37 @@ def status(workdirs: Sequence[str | os.PathLike[str]]) -> str:
   """
   if not workdirs:
     raise UserError("status: no workdir; write dcjax status W, or several")
-  runs = [run for path in workdirs for run in _find(expand("status", path))]
+  runs = [run for path in workdirs for run in find(expand("status", path))]
   if len(runs) > 1:
     return markdown.table([COLUMNS, *map(_row, runs)])
-  if isinstance(runs[0], _Unknown):
+  if isinstance(runs[0], Unknown):
     raise UserError(runs[0].problem)
   return "\n".join(_details(runs[0]))
 
 
-class _Unknown(NamedTuple):
+class Unknown(NamedTuple):
   """A run whose config cannot be read."""
 
   path: Path
   problem: str
 
 
-def _find(path: Path) -> list[Run | _Unknown]:
-  """The run of a folder, or all those below it."""
+def find(path: Path, field: str = "status") -> list[Run | Unknown]:
+  """The run of a folder, or all those below it.
+
+  Args:
+    path: the folder.
+    field: what an error begins with.
+
+  Raises:
+    UserError: there is none.
+  """
   if not path.is_dir():
-    raise UserError(f"status: no folder {path}; give the --workdir of a run")
+    raise UserError(f"{field}: no folder {path}; give the --workdir of a run")
   folders = [path] if os.path.lexists(path / "config.json") else sorted(_below(path))
-  runs = [run for folder in folders if (run := _read(folder))]
+  runs = [run for folder in folders if (run := _read(folder, field))]
   if not runs:
-    raise UserError(f"status: {path} is no workdir and holds none; give the --workdir of a run")
+    raise UserError(f"{field}: {path} is no workdir and holds none; give the --workdir of a run")
   return runs
 
 
@@ -120,18 +135,18 @@ def _below(path: Path) -> Iterator[Path]:
       yield Path(folder)
 
 
-def _read(path: Path) -> Run | _Unknown | None:
+def _read(path: Path, field: str) -> Run | Unknown | None:
   """What the files in a folder tell; None if it is not that of a run."""
   file = path / "config.json"
   try:
-    return _tell(path, read_json(file, CONFIG, field="status"))
+    return _tell(path, read_json(file, CONFIG, field=field))
   except UserError as error:  # many programs have a config.json
     signs = (LOCK, *SIGNS[1:])
     if os.access(file, os.R_OK) and not any(os.path.lexists(path / name) for name in signs):
       return None
-    return _Unknown(path, str(error))
+    return Unknown(path, str(error))
   except OSError as error:  # it is being deleted
-    return _Unknown(path, f"status: cannot read {error.filename} ({error.strerror}); try again")
+    return Unknown(path, f"{field}: cannot read {error.filename} ({error.strerror}); try again")
 
 
 def _tell(path: Path, config: dict[str, Any]) -> Run:
@@ -164,8 +179,9 @@ def _tell(path: Path, config: dict[str, Any]) -> Run:
     quiet=max(0.0, time.time() - written),
     iteration=iteration,
     checkpoint=checkpoint,
-    loss=losses[-1] if losses else None,
-    evaluations=list({(r["set"], r["network"]): r for r in evaluations}.values()),
+    losses=losses,
+    history=evaluations,
+    summary=summary or {},
     seconds=note.get("seconds_per_iteration"),
     doing=note.get("doing", ""),
     damaged=tuple(damaged),
@@ -205,8 +221,8 @@ def _lines(run: Run) -> Iterator[tuple[str, str]]:
   yield "run", f"{_name(run)}, seed {run.config['seed']}"
   if run.iterations:
     yield "iteration", f"{_iteration(run)} ({run.iteration / run.iterations:.0%})"
-  if run.loss is not None:
-    yield "loss", f"{run.loss:.4g}"
+  if run.losses:
+    yield "loss", f"{run.losses[-1]:.4g}"
   if run.seconds is not None:
     left = "" if run.left is None else f", {duration(run.left)} left without evaluations"
     yield "speed", f"{run.seconds:.3g} s an iteration{left}"
@@ -219,9 +235,9 @@ def _lines(run: Run) -> Iterator[tuple[str, str]]:
     yield "checkpoint", f"of iteration {run.checkpoint}{onward}"
 
 
-def _row(run: Run | _Unknown) -> tuple[str, ...]:
+def _row(run: Run | Unknown) -> tuple[str, ...]:
   """A run in a line; its accuracy is that of the network that comes first."""
-  if isinstance(run, _Unknown):
+  if isinstance(run, Unknown):
     return str(run.path), "config.json is damaged", *[""] * (len(COLUMNS) - 2)
   ours = [record for record in run.evaluations if record["set"] == "synthetic"]
   return (

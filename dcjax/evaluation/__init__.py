@@ -123,7 +123,7 @@ def check_settings(settings: EvaluationSettings) -> None:
   check_probability("evaluation.cutmix", settings.cutmix)
 
 
-Evaluator = Callable[..., Iterator[Array]]
+Evaluator = Callable[..., Iterator[Any]]
 
 
 def evaluator(
@@ -132,6 +132,8 @@ def evaluator(
   strategy: Strategy,
   dataset: Dataset,
   teacher: Network | None = None,
+  *,
+  confusion: bool = False,
 ) -> Evaluator:
   """Binds what all evaluations of a run share; compiles once for each shape of a set.
 
@@ -141,6 +143,9 @@ def evaluator(
     strategy: how many networks and images go together.
     dataset: whose test split is used.
     teacher: the network that labels each batch; None: labels are the set's own.
+    confusion: whether pairs are yielded: the accuracies, and for each of these networks how many
+      test images of each class it takes for which, after the last epoch, int32
+      `[n, classes, classes]`.
 
   Returns:
     `evaluate(images, labels, key, own_sets=False, first=0, taught=())` for images `[N, H, W, C]`,
@@ -161,7 +166,8 @@ def evaluator(
     )
     if vmapped == 1:
       # Under `vmap` every branch of an augmentation would be taken.
-      return one(dataset, images, labels, keys[0])[None]
+      found = one(dataset, images, labels, keys[0])
+      return jax.tree.map(lambda leaf: leaf[None], found)
     axes = None, 0 if images.ndim == 5 else None, None, 0
     return jax.vmap(one, axes)(dataset, images, labels, keys)
 
@@ -172,15 +178,17 @@ def evaluator(
     own_sets: bool = False,
     first: int = 0,
     taught: tuple[Params, ...] = (),
-  ) -> Iterator[Array]:
+  ) -> Iterator[Any]:
     for start in range(first, settings.networks, vmapped):
       # A last block that is not full trains copies and drops them, rather than compile again.
       numbers = np.minimum(np.arange(start, start + vmapped), settings.networks - 1)
       keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
       # What is one network's own looks like what is for all, so that the same program serves both.
       sets = images[numbers if vmapped > 1 else start] if own_sets else images
-      accuracies = train_and_test(dataset, sets, labels, keys, taught)
-      yield accuracies[: settings.networks - start]
+      tested = train_and_test(dataset, sets, labels, keys, taught)
+      left = settings.networks - start
+      accuracies, counts = (part[:left] for part in tested)
+      yield (accuracies, counts) if confusion else accuracies
 
   return evaluate
 
@@ -337,23 +345,29 @@ def _train_and_test(
   settings: EvaluationSettings,
   strategy: Strategy,
   teach: Callable[[Array, Array], Array],
-) -> Array:
-  """One network's test accuracies, `[checks]`, and those under attacks."""
+) -> tuple[Array, Array]:
+  """One network's test accuracies, `[checks]`, and those under attacks; and its confusion."""
   decode = dataset.normalise if images.dtype == jnp.uint8 else training.identity
   trainer = make_trainer(
     network, settings, strategy, images, labels, key=key, decode=decode, teach=teach
   )
   stops = jnp.round(jnp.linspace(0, settings.epochs, settings.checks + 1)).astype(jnp.int32)
   block = strategy.blocks(TEST_BLOCK)
+  real, classes = dataset.test_labels, dataset.num_classes
 
   def piece(carry, limits):
-    carry = trainer.advance(carry, *limits)
-    stats = trainer.statistics(carry[0])
-    return carry, accuracy(network, carry[0], dataset, block=block, stats=stats)
+    learner, _ = carry
+    learner = trainer.advance(learner, *limits)
+    given = training.predicted(
+      network, learner[0], dataset.test_images,
+      block=block, decode=dataset.normalise, stats=trainer.statistics(learner[0]),
+    )  # fmt: skip
+    return (learner, confusion_of(real, given, classes)), (given == real).mean()
 
-  (params, _), found = jax.lax.scan(piece, trainer.start(), (stops[:-1], stops[1:]))
+  start = trainer.start(), jnp.zeros((classes, classes), jnp.int32)
+  ((params, _), counts), found = jax.lax.scan(piece, start, (stops[:-1], stops[1:]))
   if not settings.attacks:
-    return found
+    return found, counts
   stats = trainer.statistics(params)
   attacked = [
     attacks.accuracy(
@@ -362,7 +376,18 @@ def _train_and_test(
     )
     for name in settings.attacks
   ]  # fmt: skip
-  return jnp.concatenate([found, jnp.stack(attacked)])
+  return jnp.concatenate([found, jnp.stack(attacked)]), counts
+
+
+def confusion_of(labels: Array, predicted: Array, classes: int) -> Array:
+  """How many images of each class are taken for which: int32 `[classes, classes]`, true first.
+
+  Args:
+    labels: int32 `[N]`.
+    predicted: likewise.
+    classes: static.
+  """
+  return jnp.zeros((classes, classes), jnp.int32).at[labels, predicted].add(1)
 
 
 def train(

@@ -165,23 +165,21 @@ def in_blocks(function: Callable[[Array], Any], images: Array, *, block: int) ->
   return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], results)
 
 
-def correct(
+def predicted(
   network: Network,
   params: Params,
   images: Array,
-  labels: Array,
   *,
   block: int,
   decode: Callable[[Array], Array],
   stats: Params | None = None,
 ) -> Array:
-  """Which images a network classifies right, bool `[N]`.
+  """The class that a network gives each image, int32 `[N]`.
 
   Args:
     network: any.
     params: its parameters.
     images: `[N, H, W, C]` as `decode` takes them.
-    labels: int32 `[N]`.
     block: images that go through together; at most N.
     decode: `decode(images) -> images`, normalised.
     stats: frozen statistics for batch norm.
@@ -190,7 +188,12 @@ def correct(
   def predict(images):
     return network.apply(params, decode(images), stats)[0].argmax(-1)
 
-  return in_blocks(predict, images, block=block) == labels
+  return in_blocks(predict, images, block=block)
+
+
+def correct(network: Network, params: Params, images: Array, labels: Array, **more: Any) -> Array:
+  """Which images a network classifies right, bool `[N]`; for labels int32 `[N]`."""
+  return predicted(network, params, images, **more) == labels
 
 
 def _fill(array: Array, block: int) -> Array:

@@ -27,6 +27,7 @@ from dcjax.sets.synthetic import SyntheticSet
 
 # The sets that networks are trained on, as `summary.json` names them.
 SYNTHETIC, RANDOM, WHOLE = "synthetic", "random", "whole"
+MOST_CLASSES = 200  # whose confusion a record keeps: 90 kB of text
 # Normalised images `[N, H, W, C]`, and labels as `SyntheticSet.flat` returns them
 Examples = tuple[Array | np.ndarray, Array | np.ndarray]
 
@@ -109,6 +110,7 @@ class Evaluation:
       name: evaluation.evaluator(
         evaluation_network(config, dataset, layout, name), self._settings, layout, dataset,
         self._teacher.network if self._teacher else None,
+        confusion=True,
       )
       for name in names
     }  # fmt: skip
@@ -149,10 +151,14 @@ class Evaluation:
     else:
       blocks = evaluate(*map(jnp.asarray, examples), key)
     accuracies: list[np.ndarray] = []
+    confusion = np.zeros((dataset.num_classes,) * 2, int)
     decoded = len(examples[0]) // dataset.num_classes
     for block in blocks:
-      accuracies.extend(np.asarray(wait(block)))
-      yield len(accuracies), self._record(task, decoded, iteration, np.stack(accuracies))
+      found, counts = map(np.asarray, wait(block))
+      accuracies.extend(found)
+      confusion += counts.sum(0)
+      record = self._record(task, decoded, iteration, np.stack(accuracies))
+      yield len(accuracies), record | _confusion(confusion)
 
   def _random_subsets(self) -> tuple[Array, Array]:
     """A random real subset for each network: `[networks, N, H, W, C]`, and their labels."""
@@ -187,6 +193,17 @@ class Evaluation:
       **evaluation.summarise(accuracies),
       "last": np.round(accuracies[:, -1], 6).tolist(),  # of each network
     }
+
+
+def _confusion(counts: np.ndarray) -> dict[str, list[str]]:
+  """What a record says of a confusion `[classes, classes]`: a text for each true class, if few.
+
+  The counts are sums over networks, after the last epoch. As texts they are a line each in
+  `summary.json`.
+  """
+  if len(counts) > MOST_CLASSES:
+    return {}
+  return {"confusion": [" ".join(map(str, row)) for row in counts.tolist()]}
 
 
 def teacher(

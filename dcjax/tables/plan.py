@@ -33,7 +33,7 @@ _OWN = {
 # How the network is trained that looks for the images of a coreset.
 _OF_CORESETS = ("evaluation.protocol", "evaluation.augmentation", "evaluation.cutmix")
 # What the accuracies of networks depend on, beside the networks.
-_OF_EVALUATION = ("protocol", "augmentation", "cutmix", "epochs", "networks")
+OF_EVALUATION = ("protocol", "augmentation", "cutmix", "epochs", "networks")
 # Fields of `optimal_random` that do nothing where each network has a subset of its own.
 _UNUSED_BY_TOP = {"evaluation.networks", "selection.validation", "training.epochs"}
 _DIGITS = 10  # of a digest
@@ -80,7 +80,7 @@ class Trial(NamedTuple):
       "set": self._set(),
       "seed": self.config.seed,
       "network": self.network,
-      **{name: evaluation[name] for name in _OF_EVALUATION},
+      **{name: evaluation[name] for name in OF_EVALUATION},
     }
 
   @property

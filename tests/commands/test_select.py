@@ -340,7 +340,7 @@ def test_a_network_that_diverges_is_an_error(problem):
 def test_optimal_random_is_the_best_on_images_held_out(configure, arrays, tmp_path, monkeypatch):
   seen = {}
 
-  def evaluator(network, settings, layout, dataset, teacher=None):
+  def evaluator(network, settings, layout, dataset, teacher=None, **more):
     """Stands in for the training of networks: the third of four subsets is the best."""
 
     def evaluate(subsets, labels, key, own_sets, first):

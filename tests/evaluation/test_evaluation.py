@@ -13,7 +13,14 @@ from dcjax import data, evaluation, nn
 from dcjax.common.errors import UserError
 from dcjax.data import digits
 from dcjax.devices.strategy import Strategy
-from dcjax.evaluation import EvaluationSettings, accuracy, check_settings, evaluator, summarise
+from dcjax.evaluation import (
+  EvaluationSettings,
+  accuracy,
+  check_settings,
+  confusion_of,
+  evaluator,
+  summarise,
+)
 from dcjax.evaluation.protocols import PROTOCOLS, Kind, same_steps
 from dcjax.nn import training
 
@@ -129,6 +136,25 @@ def test_stored_pixels_are_normalised_on_the_way(one_by_one, dataset):
   assert pixels.dtype == jnp.uint8
   normalised = all_of(one_by_one, dataset.normalise(pixels), labels, KEY)
   assert_same_accuracies(all_of(one_by_one, pixels, labels, KEY), normalised)
+
+
+@pytest.mark.parametrize("block", [1, 3])
+def test_what_is_taken_for_what_adds_up_to_the_last_accuracy(dataset, sets, expected, block):
+  evaluate = evaluator(LINEAR, SETTINGS, Strategy(network_block=block), dataset, confusion=True)
+  blocks = list(evaluate(sets[0][0], sets[1], KEY))
+  accuracies = np.concatenate([found for found, _ in blocks])
+  counts = np.concatenate([counts for _, counts in blocks])
+  assert counts.shape == (4, 10, 10) and counts.dtype == np.int32
+  assert_same_accuracies(accuracies, expected)
+  of_class = np.bincount(dataset.test_labels, minlength=10)
+  np.testing.assert_array_equal(counts.sum(2), np.broadcast_to(of_class, (4, 10)))
+  right = np.trace(counts, axis1=1, axis2=2) / of_class.sum()
+  np.testing.assert_allclose(right, accuracies[:, -1], atol=1e-6)
+
+
+def test_true_classes_are_rows():
+  counts = confusion_of(jnp.array([0, 0, 2]), jnp.array([1, 1, 2]), 3)
+  np.testing.assert_array_equal(counts, [[0, 2, 0], [0, 0, 0], [0, 0, 1]])
 
 
 def test_more_checks_do_not_change_the_last(dataset, sets, expected):
