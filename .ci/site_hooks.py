@@ -8,7 +8,9 @@ import posixpath
 import re
 from pathlib import Path
 
-from mkdocs.structure.files import File
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 TOP = Path(__file__).parents[1]
 REPOSITORY = "https://github.com/dcjax/dcjax"
@@ -18,7 +20,7 @@ CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r'(?<=\]\()[^)\s]+|(?<=src=")[^"]+')
 
 
-def on_files(files, config):
+def on_files(files: Files, config: MkDocsConfig) -> Files:
   """Adds the pictures that pages show from elsewhere in the checkout."""
   for page in files.documentation_pages():
     for link in LINK.findall(without_code(page.content_string)):
@@ -28,19 +30,19 @@ def on_files(files, config):
   return files
 
 
-def on_page_markdown(markdown, page, **others):
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
   """Rewrites the links of a page."""
   kept = CODE.split(markdown)  # code and what is none, by turns
   kept[::2] = [LINK.sub(lambda found: rewritten(found[0], page), each) for each in kept[::2]]
   return "".join(kept)
 
 
-def without_code(markdown):
+def without_code(markdown: str) -> str:
   """What of a page is no code."""
   return "".join(CODE.split(markdown)[::2])
 
 
-def outside(link, source):
+def outside(link: str, source: str) -> str | None:
   """The path in the checkout that a link of a page leads to, if mkdocs does not know it."""
   if "://" in link or link.startswith("#"):
     return None
@@ -51,7 +53,7 @@ def outside(link, source):
   return None if of_site else target
 
 
-def rewritten(link, page):
+def rewritten(link: str, page: Page) -> str:
   """A link of a page, as the site has it."""
   path = outside(link, page.file.src_uri)
   if path is None:
