@@ -66,7 +66,7 @@ def synthetic(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   Path(FILE).parent.mkdir(parents=True)
   experiment.synthetic_set(config, dataset, Stored(images, weights={})).save(FILE)
-  monkeypatch.setattr(quickstart, "get_config", tiny)
+  monkeypatch.setattr(quickstart, "get_config", lambda: tiny("dm"))
   return SyntheticSet.load(FILE)
 
 
@@ -125,7 +125,7 @@ def check_gradient(variables, synthetic):
 
 def check_loop(variables, synthetic):
   """The same images as of the command."""
-  condense(tiny(evaluation__networks=0), "run")
+  condense(tiny("dm", evaluation__networks=0), "run")
   images = SyntheticSet.load("run/synthetic.npz").images
   np.testing.assert_allclose(variables["state"].stored.images, images, atol=1e-4)
 
