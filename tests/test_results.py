@@ -1,10 +1,11 @@
-"""What is recorded in `results/` is indexed, and the docs' tables are made from that."""
+"""What is recorded in `results/` is indexed; tables in docs are made from that and from presets."""
 
 import json
 from datetime import date
 
-from benchmarks import records
+from benchmarks import records, settings
 
+OTHERS = {"quickstart", "method"}  # presets of no paper
 FIELDS = {"name", "shows", "recorded", "hardware", "jax", "seeds", "commands", "files"}
 
 
@@ -25,3 +26,11 @@ def test_the_docs_show_what_is_recorded():
   summary = json.loads((records.INDEX.parent / "dc-mnist-ipc1" / "summary.json").read_text())
   accuracy = 100 * summary["evaluations"][0]["last_mean"]
   assert f"| {accuracy:.1f} ± " in text.split("<!-- end of runs -->")[0]
+
+
+def test_the_docs_show_the_settings_of_the_presets():
+  text = settings.DOCS.read_text()
+  assert settings.filled(text) == text, "run python -m benchmarks.settings"
+  assert "| `lr_network` | 0.01 | eta_theta" in text
+  for preset in {path.stem for path in (records.ROOT / "configs").glob("[a-z]*.py")} - OTHERS:
+    assert f"(../configs/{preset}.py)" in text

@@ -50,7 +50,11 @@ def evaluate(
   """Evaluates a saved set beside a random real subset of the same size.
 
   Args:
-    path, data_dir, cache_dir, seed, **changes: see `bind`; its `dataset` may be among the changes.
+    path: a `synthetic.npz`.
+    data_dir: where the dataset is on this machine; empty: the default.
+    cache_dir: where it is kept once it is decoded; empty: the default.
+    seed: of networks and random subsets; by default the run's.
+    **changes: fields of `config.evaluation`, see `bind`; its `dataset` may be among them.
 
   Returns:
     The records that `summary.json` calls `evaluations`; the iteration is the run's last. A
