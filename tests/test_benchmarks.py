@@ -156,6 +156,7 @@ def test_the_results_have_the_short_table():
   assert report.short_table(results) in (FOLDER.parent / "docs" / "results.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_timed_run_ends_before_its_time_is_over(tmp_path):
   config = budget.preset("dm", 1, 4)
   config.dataset.name, config.iterations = "digits", budget.FOREVER

@@ -215,6 +215,7 @@ def test_what_cannot_be_trained(trained, tmp_path, monkeypatch):
     condense(config_of(), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on_to_the_same_bits(trained, tmp_path):
   fields = {"learn": "both", "init": "correct", "gradient": "tesla", "average": 0.5}
   fields["experts__folder"] = str(trained)

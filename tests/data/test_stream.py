@@ -43,7 +43,7 @@ def root(tmp_path):
   return tmp_path / "set"
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_draws_come_in_order_from_a_chain_of_pipelines(monkeypatch, workers):
   monkeypatch.setattr(stream, "SEGMENT", 60)
   generator = np.random.default_rng(0)

@@ -97,7 +97,7 @@ def by_hand(of, learned, dataset, key, before, params, augmentations=FLIPS):
     (SGD, WHOLE, "images"),
     (ADAM, WHOLE, "both"),
     (SGD, LAST, "both"),
-    (SGD, SEGMENTS, "both"),
+    pytest.param(SGD, SEGMENTS, "both", marks=pytest.mark.slow),
     pytest.param(Inner("adam", 0.05, 1, 3), LAST, "images", marks=pytest.mark.slow),
   ],
   ids=["sgd", "adam", "truncated", "segments", "few"],
@@ -275,6 +275,7 @@ def test_on_several_devices_as_on_one(dataset, mesh):
 # --- As a command ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_learned_labels_are_in_the_file_and_a_kill_loses_nothing(tmp_path, monkeypatch):
   config = tiny("bptt", learn="labels", init="real", ipc=2, iterations=4)
   condense(config, tmp_path / "whole")

@@ -86,6 +86,7 @@ def dataset():
   return digits.load()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", [(2, 2)])
 @pytest.mark.parametrize("name", ["rbf_mmd"])
 def test_on_several_devices_as_on_one(dataset, name, mesh):

@@ -81,7 +81,7 @@ def decode_by_hand(images, dataset):
   return (whole - dataset.mean[0]) / dataset.std[0]
 
 
-@pytest.mark.parametrize("distance", ["mse", "l1"])
+@pytest.mark.parametrize("distance", ["mse", pytest.param("l1", marks=pytest.mark.slow)])
 def test_an_update_equals_a_naive_reading_of_algorithm_1(forming, start, dataset, distance):
   update = jit(make(forming, distance=distance).update)
   state, _ = update(start, dataset, jax.random.key(1), 0)  # a network and momentum that have moved
@@ -252,6 +252,7 @@ def test_another_layout_gives_the_same_update(forming, method, start, dataset):
   np.testing.assert_allclose(actual.stored.images, expected.stored.images, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_blocks_of_synthetic_images_bound_the_memory(dataset):
   """Four times the images need little more memory, where whole batches need four times as much."""
   mean, std = (tuple(np.asarray(x).tolist()) for x in (dataset.mean, dataset.std))

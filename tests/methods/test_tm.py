@@ -141,7 +141,10 @@ class Matching:
 
 @pytest.mark.parametrize(
   ("student", "soft"),
-  [(Student(4, 8, 0.1, 1), True), (Student(5, 10, 0.1, 2), False)],
+  [
+    (Student(4, 8, 0.1, 1), True),
+    pytest.param(Student(5, 10, 0.1, 2), False, marks=pytest.mark.slow),
+  ],
   ids=["batches", "segments"],
 )
 def test_the_gradient_is_that_of_a_training_step_by_step(dataset, student, soft):

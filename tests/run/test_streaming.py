@@ -83,7 +83,12 @@ def iterations(config, memory, count=3):
   return np.array(losses), np.asarray(state.stored.images)
 
 
-@pytest.mark.parametrize("name", RUNS)
+SLOW = ("idc_pool", "bptt")
+
+
+@pytest.mark.parametrize(
+  "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in RUNS]
+)
 def test_the_same_images_are_drawn(folder, monkeypatch, name, tmp_path):
   monkeypatch.setattr(training, "CHUNK", 4)
   config = with_experts(of_folder(folder, name.partition("_")[0], **RUNS[name]), tmp_path)
@@ -158,6 +163,7 @@ def test_a_saved_set_is_evaluated_beside_subsets_from_disk(folder, finished, tmp
   assert [record["last"] for record in records] == expected
 
 
+@pytest.mark.slow
 def test_sets_are_compared_beside_random_images_from_disk(folder, finished, tmp_path, monkeypatch):
   asked = Options(
     (str(finished[0] / "synthetic.npz"),), networks=1, draws=2, epochs=2, network="mlp",

@@ -135,6 +135,7 @@ def test_a_sets_file_does_not_decide_that_another_is_read(saved, dataset, tmp_pa
   bind(tmp_path / "set.npz", protocol="dsa")
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_stopped_goes_on_after_its_last_epoch(dataset, tmp_path, monkeypatch):
   def teacher(folder):
     config = dcjax.config.resolve(tiny("dm", dataset__cache_dir=str(tmp_path / folder)))
