@@ -59,6 +59,7 @@ def test_the_set_read_in_pytorch(synthetic):
   np.testing.assert_array_equal(variables["labels"].numpy(), labels)
 
 
+@pytest.mark.checkout
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files_and_headings(page):
   for link in re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", page.read_text()):
