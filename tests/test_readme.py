@@ -60,7 +60,7 @@ def test_the_set_read_in_pytorch(synthetic):
 
 
 @pytest.mark.checkout
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *sorted(TOP.glob("C*.md"))], ids=lambda page: page.name)
 def test_links_lead_to_files_and_headings(page):
   for link in re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", page.read_text()):
     target, _, heading = "".join(link).partition("#")
