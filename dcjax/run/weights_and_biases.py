@@ -5,7 +5,8 @@ It is no part of the config: a run is the same with and without it.
 
 import importlib.util
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ WITHOUT_ACCOUNT = ("offline", "dryrun", "disabled")  # values of WANDB_MODE
 
 
 def check(project: str) -> None:
-  """Raises `UserError` if there is no such package, or can be no such project; empty: no wish."""
+  """Raises `UserError` for a name that no project can have, or without the package.
+
+  Args:
+    project: the name; empty where nobody has asked for one.
+  """
   if project and FORBIDDEN & set(project):
     raise UserError(f"wandb: '{project}' names no project; leave out {' '.join(sorted(FORBIDDEN))}")
   if project and importlib.util.find_spec("wandb") is None:
@@ -52,44 +57,43 @@ class WeightsAndBiases:
       config: all its fields.
     """
     self._run: Any = None
-    with working(f"starting Weights & Biases, project {project}"):
-      self._run = self._try(lambda: _start(project, folder, config))
+    with working(f"starting Weights & Biases, project {project}"), self._left_out():
+      self._run = _start(project, folder, config)
 
   def scalar(self, name: str, value: float, iteration: int) -> None:
     """Sends a point of the curve `name`."""
-    self._log({name: value}, iteration)
+    self._do(lambda run: _log(run, {name: value}, iteration))
 
   def picture(self, file: Path, iteration: int) -> None:
     """Sends the set, of which `file` is a PNG."""
-    if self._run:
-      self._log({PICTURE: self._try(lambda: _image(file))}, iteration)
+    self._do(lambda run: _log(run, {PICTURE: _image(file)}, iteration))
 
   def close(self, summary: Mapping[str, Any] | None) -> None:
     """Sends the summary, and waits until all is sent, though not for long."""
-    if self._run and summary is not None:
-      self._try(lambda: self._run.summary.update(summary))
-    if self._run:
-      self._try(lambda: self._run.finish(exit_code=int(summary is None)))
+    if summary is not None:
+      self._do(lambda run: run.summary.update(summary))
+    self._do(lambda run: run.finish(exit_code=int(summary is None)))
 
-  def _log(self, values: dict[str, Any], iteration: int) -> None:
-    # The iteration is a value as others are: W&B drops what is sent with a step that it has passed,
-    # as an evaluation is that was stopped and is done again.
-    if self._run:
-      self._try(lambda: self._run.log(values | {"iteration": iteration}))
+  def _do(self, act: Callable[[Any], object]) -> None:
+    """Does something with the run there, as long as nothing has failed."""
+    if self._run is not None:
+      with self._left_out():
+        act(self._run)
 
-  def _try(self, act: Callable[[], Any]) -> Any:
-    """What a function of W&B's returns; None if it fails, which is the last that is tried."""
+  @contextmanager
+  def _left_out(self) -> Iterator[None]:
+    """Makes a failure a line, and the last thing that is tried."""
     try:
-      return act()
+      yield
     except Exception as error:  # of many kinds: no network, no account, no room on the disk
       logger.warning("wandb: %s; the run goes on without it", gist(error))
       self._run = None
-      return None
 
 
 def _start(project: str, folder: Path, config: Mapping[str, Any]) -> Any:
   import wandb
 
+  folder = folder.resolve()
   settings = wandb.setup(wandb.Settings(silent=True)).settings
   if settings.mode not in WITHOUT_ACCOUNT and not wandb.login(prompt=False):
     raise ConnectionError("not logged in (wandb login, or WANDB_MODE=offline)")
@@ -123,6 +127,12 @@ def _identity(project: str, folder: Path) -> str:
   identity = uuid.uuid4().hex
   write_json(file, {"project": project, "id": identity})
   return identity
+
+
+def _log(run: Any, values: dict[str, Any], iteration: int) -> None:
+  # The iteration is a value as others are. W&B drops what has a step that it has passed, as an
+  # evaluation has that was stopped and is done again.
+  run.log(values | {"iteration": iteration})
 
 
 def _image(file: Path) -> Any:
