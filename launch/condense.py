@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
   processes.join(values.coordinator, values.processes, values.process)
   if not processes.is_first():
     logger.setLevel(logging.WARNING)
-  summary = condense(values.config, values.workdir)
+  summary = condense(values.config, values.workdir, wandb=values.wandb)
   if processes.is_first():
     print(accuracies.table(summary["evaluations"]))
     print(accuracies.of_best(summary["evaluations"]), end="")
@@ -41,4 +41,11 @@ def _flags(arguments: list[str]) -> flags.FlagValues:
   )
   flags.DEFINE_integer("processes", None, "Number of processes.", flag_values=values)
   flags.DEFINE_integer("process", None, "Index of this process, from 0.", flag_values=values)
+  flags.DEFINE_string(
+    "wandb",
+    "",
+    "Project in Weights & Biases that the run is shown in, beside TensorBoard; needs "
+    "'dcjax[wandb]', and WANDB_MODE=offline where there is no network.",
+    flag_values=values,
+  )
   return values

@@ -28,15 +28,22 @@ jax.config.update("jax_traceback_in_locations_limit", 0)  # nobody reads the pro
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)
 
-SHARED = Path(__file__).parents[2] / "shared"
+TOP = Path(__file__).parents[1]
+SHARED = TOP.parent / "shared"
+ABSENT = {  # why a test with this mark is skipped, where what it needs is absent
+  "data": (SHARED / "data", "no data/ in a folder shared/ beside this one"),
+  "golden": (SHARED / "golden", "no golden/ in a folder shared/ beside this one"),
+  "checkout": (TOP / "dcjax", "the package is installed, and its sources are not beside the tests"),
+}
 
 
 def pytest_collection_modifyitems(items):
-  """Skips, with a reason, the tests whose data this machine does not have."""
-  for item in items:
-    for mark in ("data", "golden"):
-      if item.get_closest_marker(mark) and not (SHARED / mark).is_dir():
-        item.add_marker(pytest.mark.skip(reason=f"no {mark}/ in a folder shared/ beside this one"))
+  """Skips, with a reason, the tests that need what is not there."""
+  for mark, (folder, reason) in ABSENT.items():
+    if not folder.is_dir():
+      for item in items:
+        if item.get_closest_marker(mark):
+          item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session", autouse=True)

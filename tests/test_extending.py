@@ -114,6 +114,7 @@ def test_fields_of_a_method_of_ones_own_preset(tmp_path):
     parse("bandwith")
 
 
+@pytest.mark.checkout
 def test_a_newcomer_finds_few_rooms():
   folder = [str(Path(dcjax.__file__).parent)]
   rooms = {module.name for module in pkgutil.iter_modules(folder)} - {"__main__"}
@@ -127,6 +128,7 @@ ORDER = (
 )  # fmt: skip
 
 
+@pytest.mark.checkout
 def test_rooms_import_one_another_in_one_direction():
   folder = Path(dcjax.__file__).parent
   for file in folder.glob("*/**/*.py"):

@@ -363,6 +363,7 @@ def test_heavy_packages_are_imported_only_when_used():
   program = (
     "import sys, dcjax.commands.condense, dcjax.commands.evaluate, dcjax.launch.main;"
     "unwanted = {'tensorflow', 'tensorflow_datasets', 'tensorboardX', 'matplotlib', 'torch'};"
+    "unwanted.add('wandb');"
     "sys.exit(str(unwanted & sys.modules.keys()) if unwanted & sys.modules.keys() else 0)"
   )
   assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -376,6 +377,7 @@ def test_the_command_line_starts_without_jax():
   assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+@pytest.mark.checkout
 def test_the_checkout_is_whole_where_the_package_is_installed_elsewhere():
   program = (
     "import sys;"  # an editable install adds a finder, which a plain one has not
@@ -404,6 +406,7 @@ def test_output_that_nobody_reads_ends_the_command_without_a_traceback(arguments
   assert found.returncode == main.CLOSED and "Traceback" not in found.stderr
 
 
+@pytest.mark.checkout
 def test_an_install_has_all_packages():
   """Also one that is not editable, which takes no folder that `setup.cfg` does not list."""
   setup = configparser.ConfigParser()

@@ -198,7 +198,8 @@ def test_every_command_is_understood(page, monkeypatch):
       main.run(arguments)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.checkout
+@pytest.mark.parametrize("page", [*PAGES, *sorted(TOP.glob("C*.md"))], ids=lambda page: page.name)
 def test_links_lead_to_files_and_headings(page):
   for link in re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", page.read_text()):
     target, _, heading = "".join(link).partition("#")

@@ -17,7 +17,7 @@ from dcjax.common.json_files import read_json
 from dcjax.devices import compilation, processes
 from dcjax.figures import accuracies
 from dcjax.figures.accuracies import Summary
-from dcjax.run import experiment, initial
+from dcjax.run import experiment, initial, weights_and_biases
 from dcjax.run.checkpoint import Checkpoints
 from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
@@ -30,7 +30,9 @@ from dcjax.sets import labels, sheet
 from dcjax.sets.synthetic import SyntheticSet
 
 
-def condense(config: ConfigDict, workdir: str | os.PathLike, seconds: float = math.inf) -> Summary:
+def condense(
+  config: ConfigDict, workdir: str | os.PathLike, seconds: float = math.inf, *, wandb: str = ""
+) -> Summary:
   """Condenses a dataset as a config says, or goes on with a run that was stopped.
 
   Everything is written into `workdir`: `config.json`, `metrics.jsonl`, `progress.json`,
@@ -46,6 +48,7 @@ def condense(config: ConfigDict, workdir: str | os.PathLike, seconds: float = ma
     seconds: limit of the time that iterations take, over all starts of the run. The run ends
       before the iteration that would exceed it. With a higher limit it goes on, as with more
       `iterations`.
+    wandb: project in Weights & Biases that the run is shown in, beside TensorBoard; empty: none.
 
   Returns:
     The content of `summary.json`; a notebook shows it as a table.
@@ -55,6 +58,7 @@ def condense(config: ConfigDict, workdir: str | os.PathLike, seconds: float = ma
       that is not finite.
     Interrupted: SIGTERM or Ctrl-C, after a checkpoint was saved.
   """
+  weights_and_biases.check(wandb)
   config = config_lib.resolve(config)
   config_lib.check_steps(config)
   if config_lib.selects(config.method):
@@ -73,7 +77,7 @@ def condense(config: ConfigDict, workdir: str | os.PathLike, seconds: float = ma
         compilation.kept(config.compute.cache_dir, folder.path),
         Interrupts("all saved, and the same command goes on") as interrupts,
       ):
-        return Summary(run.finish(interrupts))
+        return Summary(run.finish(interrupts, wandb))
     except jax.errors.JaxRuntimeError as error:
       if "RESOURCE_EXHAUSTED" not in str(error):
         raise
@@ -162,23 +166,26 @@ class Run:
       self.folder.lengthen(fields)
     self.folder.claim(fields)
 
-  def finish(self, interrupts: Interrupts) -> dict[str, Any]:
-    """Runs from the last checkpoint, or the start, to the end."""
+  def finish(self, interrupts: Interrupts, wandb: str) -> dict[str, Any]:
+    """Runs from the last checkpoint, or the start, to the end; `wandb` is a project or empty."""
     self.interrupts = interrupts
     self.checkpoints = Checkpoints(self.path / "checkpoints")
     self.state = self._start()
     self.metrics = Metrics(self.path / "metrics.jsonl", self.iteration)
-    self.progress = Progress(self.path, self.config.iterations, self.iteration)
+    writers = weights_and_biases.writers(wandb, self.path, self.config.to_dict())
+    self.progress = Progress(self.path, self.config.iterations, self.iteration, writers)
+    summary = None
     try:
       self._take_up()
       if self.iteration < self.total:
         self.progress.say("compiling", force=True)
         self.watch.add("compile", self.loop.compile(self.state, self.iteration))
       self._iterate()
-      return self._summarise()
+      summary = self._summarise()
+      return summary
     finally:
       self.loop.close()
-      self.progress.close()
+      self.progress.close(summary)
       self.metrics.close()
       self.checkpoints.close()
 
@@ -331,6 +338,7 @@ class Run:
     file.parent.mkdir(exist_ok=True)
     synthetic.save(file.with_suffix(".npz"))
     sheet.save(synthetic, file)
+    self.progress.picture(file, self.iteration)
 
   def _synthetic_set(self) -> SyntheticSet:
     learned = self.state.stored, self.method.labels(self.state)

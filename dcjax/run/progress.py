@@ -1,12 +1,11 @@
-"""The progress of a run: a bar or log lines, `progress.json`, TensorBoard, a stopwatch."""
+"""The progress of a run: a bar or log lines, `progress.json`, writers, a stopwatch."""
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dcjax.common.activity import (
   LOG_SECONDS,
@@ -20,13 +19,9 @@ from dcjax.common.activity import (
 )
 from dcjax.common.files import PROGRESS, writing
 from dcjax.devices import processes
-
-if TYPE_CHECKING:  # it takes long to import
-  from tensorboardX import SummaryWriter
+from dcjax.run.writers import TensorBoard, Writer
 
 __all__ = ["LOG_SECONDS", "Progress", "Stopwatch", "logger", "working"]
-
-FLUSH_SECONDS = 10  # between two writes of TensorBoard's events
 
 
 class Stopwatch:
@@ -50,58 +45,20 @@ class Stopwatch:
       self.add(name, time.monotonic() - start)
 
 
-class EventsFile:
-  """A file of TensorBoard's events. They are a view of the run: what cannot be written is left out.
-
-  tensorboardX writes in a thread. An error there would end the thread, and the run would then wait
-  for it forever. So tensorboardX opens files by this class, under addresses `dcjax:PATH`.
-  """
-
-  def __init__(self, address: str):
-    """Opens the file."""
-    self._stream = Path(address.removeprefix("dcjax:")).open("wb")  # noqa: SIM115 (`close` closes it)
-
-  def write(self, data: bytes) -> None:
-    """Appends to the file."""
-    with suppress(OSError):
-      self._stream.write(data)
-
-  def flush(self) -> None:
-    """Hands over to the system what has been written."""
-    with suppress(OSError):
-      self._stream.flush()
-
-  def close(self) -> None:
-    """Closes the file."""
-    with suppress(OSError):
-      self._stream.close()
-
-
-def summary_writer(folder: Path, done: int) -> "SummaryWriter":
-  """TensorBoard's writer for a run; events of earlier starts count up to iteration `done`."""
-  from tensorboardX import SummaryWriter
-  from tensorboardX.record_writer import register_writer_factory
-
-  files = SimpleNamespace(open=EventsFile, directory_check=lambda address: None)
-  register_writer_factory("dcjax", files)
-  with suppress(OSError, ImportError):  # no such folder, or no semaphores for the thread's queue
-    return SummaryWriter(
-      f"dcjax:{folder}",
-      purge_step=done + 1,
-      max_queue=0,  # without a limit: the run never waits for the disk
-      flush_secs=FLUSH_SECONDS,
-      write_to_disk=processes.is_first(),
-    )
-  return SummaryWriter(str(folder), write_to_disk=False)
-
-
 class Progress:
   """Shows a run: a bar with loss and time left where there can be one, else plain log lines."""
 
-  def __init__(self, folder: Path, iterations: int, done: int):
-    """Starts the bar at `done` iterations; the note and TensorBoard events go to `folder`."""
+  def __init__(self, folder: Path, iterations: int, done: int, writers: Sequence[Writer] = ()):
+    """Starts the bar at `done` iterations.
+
+    Args:
+      folder: for the note and TensorBoard's events.
+      iterations: of the whole run.
+      done: iterations of earlier starts.
+      writers: that show the run beside TensorBoard; they are closed with this.
+    """
     self._file = folder / PROGRESS
-    self._board = summary_writer(folder, done)
+    self._writers: list[Writer] = [TensorBoard(folder, done), *writers]
     self._has_bar = shows_bars() and processes.is_first()
     self._bar = make_bar(total=iterations, initial=done, unit="it", disable=not self._has_bar)
     self._iterations = iterations
@@ -116,7 +73,7 @@ class Progress:
 
     Where images are read from disk, the device has `waited` so many seconds for them so far.
     """
-    self._board.add_scalar("loss", loss, iteration)
+    self._scalar("loss", loss, iteration)
     self._seconds.append(seconds)
     next_one = min(iteration + 1, self._iterations)
     self._doing, self._since = f"at iteration {next_one} of {self._iterations}", time.monotonic()
@@ -144,11 +101,20 @@ class Progress:
   def evaluation(self, iteration: int, record: dict[str, Any]) -> None:
     """Shows an accuracy."""
     name = f"accuracy/{record['set']}/{record['network']}"
-    self._board.add_scalar(name, record["last_mean"], iteration)
+    self._scalar(name, record["last_mean"], iteration)
     logger.info(
       "iteration %d: %s set on %s, accuracy %.4f ± %.4f",
       iteration, record["set"], record["network"], record["last_mean"], record["last_std"],
     )  # fmt: skip
+
+  def picture(self, file: Path, iteration: int) -> None:
+    """Shows the set, of which there is a picture."""
+    for writer in self._writers:
+      writer.picture(file, iteration)
+
+  def _scalar(self, name: str, value: float, iteration: int) -> None:
+    for writer in self._writers:
+      writer.scalar(name, value, iteration)
 
   def _line(self, text: str, force: bool) -> None:
     """Writes a log line if there is no bar, and the last one is long ago or it must be."""
@@ -173,9 +139,10 @@ class Progress:
       with suppress(OSError), writing(self._file) as stream:
         json.dump({"seconds_per_iteration": mean, "doing": doing}, stream)
 
-  def close(self) -> None:
-    """Ends the bar and the events file."""
+  def close(self, summary: Mapping[str, Any] | None = None) -> None:
+    """Ends the bar and the writers, which are told the summary of a run that is finished."""
     self._stack.close()
     self._note()
     self._bar.close()
-    self._board.close()
+    for writer in self._writers:
+      writer.close(summary)

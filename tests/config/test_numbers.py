@@ -134,7 +134,7 @@ def test_numbers_given_to_evaluate(saved, monkeypatch):
 
 def test_numbers_given_to_condense(monkeypatch):
   monkeypatch.setattr(jax.distributed, "initialize", lambda **_: None)
-  monkeypatch.setattr(condense_command, "condense", lambda *_: {"evaluations": []})
+  monkeypatch.setattr(condense_command, "condense", lambda *_, **more: {"evaluations": []})
   arguments = ["condense", "--config=configs/quickstart.py:smoke", "--workdir=x"]
   names = numeric(condense_command._flags(arguments))
   assert set(names) == {"processes", "process"}

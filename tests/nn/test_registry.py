@@ -36,6 +36,7 @@ def linear(num_classes, image_shape):
 """
 
 
+@pytest.mark.checkout
 @pytest.mark.parametrize("name", ["alexnet", "vgg11", "densenet121", "efficientnet_b0"])
 def test_a_network_is_one_file_and_one_line_of_the_registry(name):
   programs = [file for room in ("dcjax", "launch") for file in (TOP / room).rglob("*.py")]

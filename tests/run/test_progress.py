@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from dcjax.run import progress
+from dcjax.run import writers
 from dcjax.run.progress import Progress
 
 
@@ -49,6 +50,17 @@ def test_events_are_points_of_curves(tmp_path):
   assert points(tmp_path) == [("loss", 1, 0.5), ("loss", 2, 0.25), accuracy]
 
 
+def test_the_set_is_a_picture(tmp_path):
+  Image.new("RGB", (3, 2)).save(tmp_path / "set.png")
+  shown = started(tmp_path)
+  shown.picture(tmp_path / "set.png", 2)
+  shown.picture(tmp_path / "none.png", 3)
+  shown.close()
+  found = [(value, event.step) for event in events(tmp_path) for value in event.summary.value]
+  ((value, step),) = found
+  assert (value.tag, step, value.image.width, value.image.height) == ("set", 2, 3, 2)
+
+
 def test_a_start_drops_the_events_after_its_checkpoint(tmp_path):
   started(tmp_path, 9, 4).close()
   starts = [event.step for event in events(tmp_path) if event.session_log.status]
@@ -56,7 +68,7 @@ def test_a_start_drops_the_events_after_its_checkpoint(tmp_path):
 
 
 def test_events_can_be_read_while_the_run_goes_on(tmp_path, monkeypatch):
-  monkeypatch.setattr(progress, "FLUSH_SECONDS", 0.05)
+  monkeypatch.setattr(writers, "FLUSH_SECONDS", 0.05)
   shown = started(tmp_path)
   shown.loss(1, 0.5, seconds=0.1)
   wait_for(lambda: points(tmp_path))
