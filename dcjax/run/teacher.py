@@ -18,6 +18,7 @@ from dcjax.common.types import Key, Params
 from dcjax.config.datasets import default_strategy
 from dcjax.data import Dataset, OnDisk, base_name, cache
 from dcjax.devices.strategy import Strategy
+from dcjax.evaluation.trainer import STATISTICS_BATCHES
 from dcjax.nn import Network, architectures
 from dcjax.run import pretrained, teacher_file
 from dcjax.run.teacher_file import Taught
@@ -120,7 +121,7 @@ class Teacher:
       return carry
 
     params, _ = pretrained.passes(unfinished, self._settings.epochs, self._start, epoch)
-    many = evaluation.STATISTICS_BATCHES * batch
+    many = STATISTICS_BATCHES * batch
     return wait(jax.jit(self._finish)(read(order(self._settings.epochs)[:many]), params))
 
   def _few(self) -> Dataset:

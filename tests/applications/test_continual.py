@@ -9,7 +9,7 @@ from dcjax.configs import continual as preset
 from dcjax.launch import main
 from PIL import Image
 
-from dcjax import SyntheticSet, UserError, data, evaluation
+from dcjax import SyntheticSet, UserError, data
 from dcjax.applications.continual import driver
 from dcjax.applications.continual import fields as continual_config
 from dcjax.applications.continual.driver import continual
@@ -17,6 +17,7 @@ from dcjax.applications.continual.scenarios import GDumb
 from dcjax.commands import plot
 from dcjax.common.errors import Interrupted
 from dcjax.config import presets
+from dcjax.evaluation import trainer
 from dcjax.run import experiment
 from dcjax.sets.formation import Stored
 from tests.test_launch import mistake
@@ -253,13 +254,13 @@ def remember(monkeypatch, kind, **metadata):
 def test_soft_labels_and_a_step_size_are_learned(scenario, tmp_path, monkeypatch, sequence):
   changes = {"continual__sequence": sequence, "dataset__rgb_side": 8, "continual__test_images": 30}
   config = tiny(scenario, **(changes if scenario == "rehearsal" else {}))
-  rates, optimizer = [], evaluation._optimizer
+  rates, optimizer = [], trainer.make_optimizer
 
   def of(settings, steps):
     rates.append(settings.learning_rate)
     return optimizer(settings, steps)
 
-  monkeypatch.setattr(evaluation, "_optimizer", of)
+  monkeypatch.setattr(trainer, "make_optimizer", of)
   ends = []
   for kind, rate in (("hard", 0.01), ("prob", 0.5)):
     rates.clear()

@@ -22,6 +22,7 @@ from dcjax.evaluation import (
   summarise,
 )
 from dcjax.evaluation.protocols import PROTOCOLS, Kind, same_steps
+from dcjax.evaluation.trainer import make_optimizer
 from dcjax.nn import training
 
 SETTINGS = EvaluationSettings(protocol="dc", epochs=60, augmentation="none", networks=4, checks=3)
@@ -265,7 +266,7 @@ def earlier_cuts(epochs):
   ],
 )
 def test_sgd_equals_pytorchs_and_its_rate_drops_as_the_paper_says(protocol, rates, epochs, steps):
-  optimizer = evaluation._optimizer(SETTINGS._replace(protocol=protocol, epochs=epochs), steps)
+  optimizer = make_optimizer(SETTINGS._replace(protocol=protocol, epochs=epochs), steps)
   rng = np.random.default_rng(0)
   params = jnp.float32(rng.standard_normal(4))
   state, update = optimizer.init(params), jax.jit(optimizer.update)

@@ -96,7 +96,7 @@ def test_a_teacher_that_is_the_student_moves_nothing_but_by_decay():
   assert given.division == 20
   gradient = jax.grad(loss)(params)
   assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient)) < 1e-6
-  teach = evaluation._teaching(student, given, params, {})
+  teach = evaluation.teaching(student, given, params, {})
   np.testing.assert_allclose(
     teach(jnp.asarray(IMAGES), None), softmax((IMAGES.reshape(4, 3) @ WEIGHTS + 1) / 20), rtol=1e-5
   )

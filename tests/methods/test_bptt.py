@@ -16,6 +16,7 @@ from dcjax.commands.condense import condense
 from dcjax.common import environment
 from dcjax.data import digits
 from dcjax.devices.strategy import Strategy
+from dcjax.evaluation.trainer import make_optimizer
 from dcjax.methods import bptt as module
 from dcjax.methods.bptt import BPTTSettings, Inner, Window, bptt, choose, shorten
 from dcjax.methods.setup import Setup
@@ -338,7 +339,7 @@ def test_the_protocol_takes_3000_steps_of_adam():
   assert fields.evaluation.epochs == 300 and fields.dsa.strategy == "flip_rotate"
   assert (fields.dataset.zca, fields.dataset.zca_variant) == (True, "kip")
   settings = evaluation.EvaluationSettings("bptt", 10, "none", 1, 1)
-  optimizer = evaluation._optimizer(settings, steps=1)
+  optimizer = make_optimizer(settings, steps=1)
   gradient = {"a": jnp.float32([3, -0.5])}
   update, _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
   np.testing.assert_allclose(update["a"], [-1e-3, 1e-3], rtol=1e-4)

@@ -14,6 +14,7 @@ from dcjax import SyntheticSet, UserError, evaluation, nn
 from dcjax.commands.condense import condense
 from dcjax.data import digits
 from dcjax.devices.strategy import Strategy
+from dcjax.evaluation.trainer import make_optimizer
 from dcjax.methods import slots
 from dcjax.methods.frepo import FRePoSettings, frepo
 from dcjax.methods.frepo_pool import Pool, Trainer
@@ -296,7 +297,7 @@ def test_the_protocol_takes_the_steps_of_its_paper(dataset, ipc, flip, epochs):
 
 def test_the_rate_of_the_protocol_rises_and_falls():
   of = evaluation.EvaluationSettings("frepo", 1000, "none", 1, 1)
-  optimizer, gradient = evaluation._optimizer(of, steps=1), {"a": jnp.float32([1.0])}
+  optimizer, gradient = make_optimizer(of, steps=1), {"a": jnp.float32([1.0])}
   state, steps = optimizer.init(gradient), []
   for _ in range(1000):
     update, state = optimizer.update(gradient, state, gradient)
