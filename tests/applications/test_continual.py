@@ -41,7 +41,7 @@ def tiny(scenario, method="random", **changes):
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
   """Leaves out what takes a second to draw; fixtures of the module come before this one."""
-  monkeypatch.setattr(driver.pictures, "save", lambda figure, file: None)
+  monkeypatch.setattr(driver.style, "save", lambda figure, file: None)
 
 
 def accuracies(folder):

@@ -214,7 +214,7 @@ def test_a_stop_loses_nothing_that_was_finished(linear, dataset, tmp_path, monke
 
 
 def test_kills_lose_no_more_than_a_file(linear, dataset, tmp_path, monkeypatch):
-  monkeypatch.setattr(driver.pictures, "save", lambda figure, file: None)
+  monkeypatch.setattr(driver.style, "save", lambda figure, file: None)
   config = small(dataset, search__sets=("random", "whole"), search__width=(2, 4))
   whole = driver.search(config, tmp_path / "whole")
   found = killed_again_and_again(monkeypatch, lambda: driver.search(config, tmp_path / "parts"))
