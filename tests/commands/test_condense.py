@@ -104,7 +104,7 @@ def test_names_the_set_that_was_best_on_the_test_images_beside_the_last(finished
 def test_pictures_are_large_enough_to_see(finished):
   folder, _ = finished
   with Image.open(folder / "images" / "000006.png") as picture:
-    assert picture.height >= 10 * 72
+    assert picture.height >= 10 * 48  # pixels of each row, whose images have eight
 
 
 def test_saved_set_describes_itself(finished):
@@ -242,9 +242,9 @@ def test_chunk_length_changes_nothing(finished, tmp_path, chunk):
 
 
 def test_compiled_programs_are_kept(tmp_path, monkeypatch):
-  monkeypatch.setattr(Run, "finish", lambda *_: jax.config.jax_compilation_cache_dir)
+  monkeypatch.setattr(Run, "finish", lambda *_: {"kept": jax.config.jax_compilation_cache_dir})
   kept = str(tmp_path / "kept")
-  assert condense(tiny(compute__cache_dir=kept), tmp_path / "run") == kept
+  assert condense(tiny(compute__cache_dir=kept), tmp_path / "run") == {"kept": kept}
 
 
 @pytest.mark.parametrize("mesh", ["4x1", "2x2"])
