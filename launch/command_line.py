@@ -175,7 +175,7 @@ def _find_preset(value: str) -> str:
   if Path(path).parent == Path("configs") and packaged.is_file():
     return f"{packaged}{colon}{argument}"
   known = sorted(f"configs/{file.name}" for file in presets.glob("[a-z]*.py"))
-  raise UserError(f"--config: no file '{path}'; presets are {', '.join(known)}")
+  raise UserError(f"--config: no file '{path}'; {nearest(path, known)}")
 
 
 def optional(kinds: Mapping[Callable[..., Any], Mapping[str, str]]) -> flags.FlagValues:

@@ -17,7 +17,7 @@ dcjax report W [W2 ...] --output report.html
 def main(arguments: list[str]) -> None:
   """Runs `dcjax report` with its arguments: writes a page, or serves one until Ctrl-C."""
   workdirs: list[str] = []
-  values = command_line.parse(_flags, arguments, required=(), more=MORE, words=workdirs)
+  values = command_line.parse(_flags, arguments, required=(), more=lambda: MORE, words=workdirs)
   if not workdirs:
     raise UserError("report: no workdir; write dcjax report W --output report.html, or several")
   if values.serve == bool(values.output):

@@ -137,13 +137,23 @@ def test_help(arguments, capsys):
   assert expected in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", main.COMMANDS)
+def test_every_command_says_what_it_takes(command, capsys):
+  try:
+    main.run([command, "--help"])
+  except SystemExit as caught:
+    assert caught.code == 0
+  shown = capsys.readouterr().out
+  assert f"dcjax {command}" in shown and ("--" in shown or "W" in shown)
+
+
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
     (["condens"], "did you mean 'condense'?"),
     (["condense"], "--config: missing"),
     (["condense", QUICK], "--workdir: missing"),
-    (["condense", "--config=configs/qickstart.py"], "no file 'configs/qickstart.py'; presets"),
+    (["condense", "--config=configs/qickstart.py"], "did you mean 'configs/quickstart.py'?"),
     (["condense", "--config=configs/dc.py:minst"], "did you mean 'mnist'?"),
     (["condense", QUICK, "--wrokdir=x"], "Did you mean: workdir"),
     (["condense", QUICK, "--config.network.widht=3"], "did you mean 'network.width'?"),
@@ -153,7 +163,7 @@ def test_help(arguments, capsys):
     (["condense", QUICK, "--workdir=x", "--config.seed=9223372036854775808"], "seed: "),
     (["condense", QUICK, "--workdir=x", "--config.lr_image=inf"], "lr_image: inf is too large"),
     (["condense", QUICK, "--workdir="], "--workdir: empty"),
-    (["condense", "--config=", "--workdir=x"], "no file ''; presets are configs/continual.py"),
+    (["condense", "--config=", "--workdir=x"], "no file ''; choose one of: configs/continual.py"),
     (["condense", QUICK, "--workdir=~nosuchuser/x"], "x: there is no such user"),
     (["condense", "--config=/home/me/quickstart.py", "--workdir=x"], "no file '/home/me/q"),
     (["condense", QUICK, "--flagfile=gone"], "gone"),

@@ -288,6 +288,8 @@ class Run:
     iteration = self.iteration
     done = {(r["iteration"], r["set"], r["network"]) for r in self.metrics.evaluations()}
     synthetic = self._synthetic_set()
+    if iteration == self.total:  # the set is there, whether or not its evaluation comes to an end
+      self._write_set(synthetic)
     examples, asked = synthetic.flat(), synthetic.training()
     of_set = self.evaluation  # the step size that a set has learned is its own
     if "lr" in asked:
@@ -346,6 +348,12 @@ class Run:
     more = {"iteration": self.iteration, **self.method.about(self.state)}
     return experiment.synthetic_set(self.config, self.dataset, stored, labels, **more)
 
+  def _write_set(self, synthetic: SyntheticSet) -> None:
+    """Writes the finished set."""
+    self.folder.check_there()
+    if processes.is_first():
+      synthetic.save(self.path / "synthetic.npz")
+
   def _summarise(self) -> dict[str, Any]:
     """Writes the set and the summary."""
     synthetic, config = self._synthetic_set(), self.config
@@ -364,9 +372,8 @@ class Run:
       "evaluations": evaluations,
       "best": accuracies.best(evaluations),
     }
-    self.folder.check_there()
+    self._write_set(synthetic)
     if processes.is_first():
-      synthetic.save(self.path / "synthetic.npz")
       write_json(self.path / "summary.json", summary)
     processes.meet("summary")
     return summary

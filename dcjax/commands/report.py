@@ -112,7 +112,7 @@ class Follower:
     sets, final = gather.sets(found.path)
     damaged = [f"{text}; what it says is left out." for text in found.damaged]
     if not found.summary:
-      damaged.append("There is no summary yet: the run is not finished.")
+      damaged.append("There is no summary yet: the same command as before goes on with the run.")
     return Run(
       name=name,
       state=_state(found),

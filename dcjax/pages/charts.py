@@ -90,7 +90,7 @@ def accuracy(runs: Sequence[Run]) -> list[Chart]:
   groups: dict[str, list[tuple[int, Run]]] = {}
   for number, run in enumerate(runs):
     if run.evaluations:
-      groups.setdefault(run.fields["dataset.name"], []).append((number, run))
+      groups.setdefault(run.dataset, []).append((number, run))
   return [_accuracy(name, members) for name, members in groups.items()]
 
 
@@ -167,7 +167,7 @@ def classes(runs: Sequence[Run], names: Sequence[Sequence[str]]) -> list[Chart]:
   groups: dict[tuple[str, int], list[tuple[int, Run]]] = {}
   for number, run in enumerate(runs):
     if by_class(run, SYNTHETIC, len(names[number])) is not None:
-      groups.setdefault((run.fields["dataset.name"], len(names[number])), []).append((number, run))
+      groups.setdefault((run.dataset, len(names[number])), []).append((number, run))
   return [
     _classes(f"{dataset}-{count}", dataset, members, names[members[0][0]])
     for (dataset, count), members in groups.items()

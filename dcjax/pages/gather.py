@@ -65,8 +65,12 @@ class Run(NamedTuple):
   @property
   def title(self) -> str:
     """What it is of."""
-    fields = self.fields
-    return f"{method_name(fields['method'])} on {fields['dataset.name']}"
+    return f"{method_name(self.fields['method'])} on {self.dataset}"
+
+  @property
+  def dataset(self) -> str:
+    """What the real images are called: by the data, or where that is not known by the config."""
+    return self.summary.get("dataset") or self.fields["dataset.name"]
 
   @property
   def networks(self) -> list[str]:

@@ -206,6 +206,17 @@ def test_interrupted_while_evaluating(finished, tmp_path, monkeypatch):
   assert_same_result(tmp_path, finished[0])
 
 
+def test_the_set_is_there_before_its_evaluation_ends(tmp_path, monkeypatch):
+  def interrupted(self, *arguments):
+    raise Interrupted(signal.SIGINT)
+
+  monkeypatch.setattr(experiment.Evaluation, "run", interrupted)
+  with pytest.raises(Interrupted):
+    condense(tiny(), tmp_path)
+  assert SyntheticSet.load(tmp_path / "synthetic.npz").metadata["iteration"] == 6
+  assert not (tmp_path / "summary.json").exists()
+
+
 def test_killed_run_goes_on_bit_for_bit(finished, tmp_path):
   """Kills a run's process without warning as soon as it has a checkpoint."""
   program = (

@@ -117,9 +117,11 @@ def test_writes_everything(finished):
 
 
 def test_compiled_programs_are_kept(configure, tmp_path, monkeypatch):
-  monkeypatch.setattr(Selection, "finish", lambda *_: jax.config.jax_compilation_cache_dir)
+  monkeypatch.setattr(
+    Selection, "finish", lambda *_: {"kept": jax.config.jax_compilation_cache_dir}
+  )
   kept = str(tmp_path / "kept")
-  assert select(configure("random", compute__cache_dir=kept), tmp_path / "run") == kept
+  assert select(configure("random", compute__cache_dir=kept), tmp_path / "run") == {"kept": kept}
 
 
 def test_evaluates_what_the_config_asks_for(configure, tmp_path):
