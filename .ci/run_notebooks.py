@@ -25,9 +25,9 @@ REDUCED: dict[str, tuple[dict[str, object], int]] = {
   "quickstart": ({"ITERATIONS": 6, "NETWORKS": 1}, 3),
   "your_photographs": ({"IPC": 1, "MINUTES": 0.02, "SIDE": 16}, 2),
   "compare_methods": (
-    {"DATASET": "digits", "BUDGETS": [0.2], "METHODS": ["dm", "idm"], "OTHERS": ["mlp"],
+    {"DATASET": "digits", "BUDGETS": [0.2], "METHODS": ["dm"], "OTHERS": ["mlp"],
      "NETWORKS": 1, "EPOCHS": 3},
-    3,
+    2,
   ),
   "use_a_set": ({"ITERATIONS": 3, "EPOCHS": 3, "STEPS": 2, "RUNS": 1}, 2),
   "your_own_method": ({"ITERATIONS": 3, "NETWORKS": 1}, 2),

@@ -61,7 +61,7 @@ def key():
     ("frepo", {"pool__steps": 0, "loss": "platt", "optimizer": "adabelief"}),
     ("kip", {}),
     ("tm", {"learn": "both", "init": "correct", "average": 0.5, "skip_above": 1.0, "ipc": 2}),
-    ("tm", {"gradient": "tesla", "formation__factor": 2}),
+    pytest.param("tm", {"gradient": "tesla", "formation__factor": 2}, marks=pytest.mark.slow),
     ("idm", {"formation__name": "learnable"}),
     ("idm", {"formation__name": "multi_scale"}),
     ("idm", {"queue__pretrained": 2, "queue__pretraining": 1, "queue__classes": 0.5}),

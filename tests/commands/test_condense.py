@@ -128,7 +128,7 @@ def test_a_finished_run_is_left_alone(finished):
   ("method", "fields"),
   [
     ("idc", {"training__pretraining": 1, "training__batch": 400, "training__networks": 2}),
-    ("idm", {"formation__name": "learnable"}),
+    pytest.param("idm", {"formation__name": "learnable"}, marks=pytest.mark.slow),
   ],
 )
 def test_a_method_with_networks_of_its_own_goes_on_bit_for_bit(method, fields, tmp_path):

@@ -261,6 +261,7 @@ def test_fewer_experts_than_asked_are_said(trained):
     opened(trained, experts__networks=5)
 
 
+@pytest.mark.slow
 def test_labels_and_pool_are_of_the_images_of_a_file(trained, tmp_path):
   """What a method computes at its start is of the images that it starts with."""
   quick = {"evaluation__networks": 0, "iterations": 1, "experts__folder": str(trained)}

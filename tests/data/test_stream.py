@@ -60,6 +60,7 @@ def test_draws_come_in_order_from_a_chain_of_pipelines(monkeypatch, workers):
   reading.close()
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_read_any_more_is_named():
   reading = stream.Stream(numbers(workers=1), iter([np.array([3, 49], np.int32)]))
   with pytest.raises(UserError, match=r"cannot read 49.png any more"):

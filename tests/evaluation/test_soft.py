@@ -158,6 +158,7 @@ def test_what_no_teacher_can_be(field, value, words):
   assert words in str(caught.value)
 
 
+@pytest.mark.slow
 def test_sets_and_random_images_have_the_same_teacher(tmp_path, monkeypatch):
   """Images of the wrong classes: their labels are the teacher's, who knows better."""
   rng = np.random.default_rng(0)

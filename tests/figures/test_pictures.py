@@ -88,7 +88,7 @@ def test_a_grid_shows_ten_images_of_a_class_and_says_so():
   assert whole.get_xlabel() == ""
 
 
-@pytest.mark.parametrize("classes, ipc", [(10, 1), (100, 1), (100, 50), (1000, 2), (3000, 1)])
+@pytest.mark.parametrize("classes, ipc", [(10, 1), (100, 50), (3000, 1)])
 def test_a_grid_of_any_size_fits_on_a_page(classes, ipc):
   sets = [(title, synthetic_set(ipc, classes, 0.0)) for title in ("before", "after")]
   figure = pictures.grid(sets)

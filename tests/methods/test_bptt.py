@@ -97,7 +97,7 @@ def by_hand(of, learned, dataset, key, before, params, augmentations=FLIPS):
   [
     (SGD, WHOLE, "images"),
     (ADAM, WHOLE, "both"),
-    (SGD, LAST, "both"),
+    pytest.param(SGD, LAST, "both", marks=pytest.mark.slow),
     pytest.param(SGD, SEGMENTS, "both", marks=pytest.mark.slow),
     pytest.param(Inner("adam", 0.05, 1, 3), LAST, "images", marks=pytest.mark.slow),
   ],
@@ -261,7 +261,7 @@ def test_noise_begins_with_norm_one_and_labels_with_their_class(dataset):
   np.testing.assert_array_equal(state.labels[3, 1], np.eye(CLASSES)[3])
 
 
-@pytest.mark.parametrize("mesh", [(2, 1), (1, 4)])
+@pytest.mark.parametrize("mesh", [(2, 1), pytest.param((1, 4), marks=pytest.mark.slow)])
 def test_on_several_devices_as_on_one(dataset, mesh):
   def after_two(layout):
     loop = Loop(

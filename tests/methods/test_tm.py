@@ -176,7 +176,7 @@ def test_the_gradient_is_that_of_finite_differences(dataset, soft):
     np.testing.assert_allclose(sum((g * d).sum() for g, d in slopes), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("soft", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_teslas_gradient_is_exact_for_one_step_and_another_for_more(dataset, soft):
   def both(steps):
     matching = Matching(dataset, settings(Student(steps, 10, 0.1, 1)), soft)
