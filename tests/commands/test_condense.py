@@ -531,9 +531,8 @@ def never_stopped(tmp_path_factory):
   return folder
 
 
-@pytest.mark.parametrize(
-  "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_command_saves_and_the_command_goes_on(tmp_path, never_stopped, number):
   command = [*COMMAND, f"--workdir={tmp_path / 'stopped'}"]
   process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

@@ -212,7 +212,7 @@ def test_layerwise_needs_a_network_with_blocks(dataset, changes, message):
     experiment.method(dcjax.config.resolve(config), dataset, Strategy())
 
 
-@pytest.mark.parametrize("method", ["dm", "idm"])
+@pytest.mark.parametrize("method", ["dm", pytest.param("idm", marks=pytest.mark.slow)])
 def test_layerwise_condenses(dataset, method):
   config = dcjax.config.resolve(tiny(method, distance="layerwise"))
   loop = Loop(experiment.method(config, dataset, Strategy()), dataset, KEY, Strategy())

@@ -225,9 +225,8 @@ def test_kip_descends_along_its_regression(dataset, learn):
 # --- As commands -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-  ("method", "networks"), [("frepo", 0), pytest.param("kip", 1, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "networks"), [("frepo", 0), ("kip", 1)])
 def test_a_run_that_is_stopped_goes_on_to_the_same_bits(tmp_path, method, networks):
   fields = {"ipc": 2, "iterations": 4, "evaluation__networks": networks}
   if method == "frepo":
