@@ -7,7 +7,7 @@ from typing import Any
 from absl import flags
 
 from dcjax.commands import doctor
-from dcjax.common.files import readable_size
+from dcjax.common import quantities
 
 BROKEN = 1  # exit code, where a run would fail
 HELP = """Nothing is downloaded. The exit code is 0 where runs work, perhaps with remarks, and 1
@@ -72,18 +72,18 @@ def _section(title: str, rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 def _device(each: dict[str, Any]) -> tuple[str, ...]:
   memory = each["memory_bytes"]
-  shown = "memory unknown" if memory is None else f"{readable_size(memory)} of memory"
+  shown = "memory unknown" if memory is None else f"{quantities.size(memory)} of memory"
   return each["platform"], each["kind"], f"x {each['number']}", shown
 
 
 def _folder(name: str, each: dict[str, Any]) -> tuple[str, ...]:
-  free = readable_size(each["free_bytes"])
+  free = quantities.size(each["free_bytes"])
   state = f"{free} free" if each["writable"] else "cannot be written to"
-  return name, each["path"], readable_size(each["bytes"]), state
+  return name, each["path"], quantities.size(each["bytes"]), state
 
 
 def _dataset(name: str, each: dict[str, Any]) -> tuple[str, ...]:
-  return name, each["path"] or f"not here; {readable_size(each['download_bytes'])} to download"
+  return name, each["path"] or f"not here; {quantities.size(each['download_bytes'])} to download"
 
 
 def _product(report: dict[str, Any]) -> tuple[str, ...]:

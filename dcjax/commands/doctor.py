@@ -15,9 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from dcjax.common import quantities
 from dcjax.common.activity import working
 from dcjax.common.errors import UserError, gist
-from dcjax.common.files import expand, readable_size
+from dcjax.common.files import expand
 from dcjax.common.version import __version__
 
 PACKAGES = (
@@ -133,7 +134,7 @@ def _device_problems(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     memory = each["memory_bytes"]
     if memory is not None and memory < LOW_MEMORY:
       remedy = "lower compute.image_block and compute.network_block, or take fewer images per class"
-      yield _problem(f"{each['kind']} has little memory ({readable_size(memory)})", remedy)
+      yield _problem(f"{each['kind']} has little memory ({quantities.size(memory)})", remedy)
 
 
 def gpus() -> list[str]:
@@ -248,7 +249,7 @@ def _folder_problems(found: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any
       what = f"{each['path']} cannot be written to"
       yield _problem(what, f"see to its permissions, or {other}", broken=name == "runs")
     elif each["free_bytes"] < LOW_DISK:
-      what = f"the disk of {each['path']} has little room ({readable_size(each['free_bytes'])})"
+      what = f"the disk of {each['path']} has little room ({quantities.size(each['free_bytes'])})"
       full = each["free_bytes"] < FULL_DISK and name == "runs"
       yield _problem(what, f"free some, or {other}", broken=full)
 

@@ -3,7 +3,6 @@
 It writes nothing and does without jax: it answers at once, beside a run or on a copy of one.
 """
 
-import itertools
 import logging
 import os
 import time
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 from dcjax.common.errors import UserError
 from dcjax.common.files import LOCK, PROGRESS, expand, is_taken
 from dcjax.common.json_files import read_json
+from dcjax.common.quantities import duration
 from dcjax.figures import accuracies, markdown
 from dcjax.run.readers import CONFIG, NOTE, newest_checkpoint, read_log, read_summary
 
@@ -22,7 +22,6 @@ logger = logging.getLogger("dcjax")
 COLUMNS = ("workdir", "state", "run", "iteration", "s each", "left", "accuracy (%)")
 SIGNS = ("config.json", "metrics.jsonl", PROGRESS, "summary.json")  # what a run writes to
 FINISHED, RUNNING, STOPPED, KILLED = "finished", "running", "stopped", "killed or failed"
-UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
 
 
 class Run(NamedTuple):
@@ -268,13 +267,3 @@ def _name(run: Run) -> str:
 def _iteration(run: Run) -> str:
   converged = run.state == FINISHED and run.iteration < run.iterations
   return f"{run.iteration} of {run.iterations}{', converged' if converged else ''}"
-
-
-def duration(seconds: float) -> str:
-  """A time as people say it, such as '2 h 5 min'."""
-  left = round(seconds)
-  for (unit, length), (smaller, part) in itertools.pairwise(UNITS.items()):
-    if left >= length:
-      rest = left % length // part
-      return f"{left // length} {unit}" + (f" {rest} {smaller}" if rest else "")
-  return f"{left} s"

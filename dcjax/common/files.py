@@ -43,15 +43,6 @@ def check_new(field: str, path: Path) -> None:
     raise UserError(f"{field}: no folder {path.parent} that can be written to; make it first")
 
 
-def readable_size(count: float) -> str:
-  """Bytes as people read them."""
-  for unit in ("B", "kB", "MB"):
-    if count < 1000:
-      return f"{count:.3g} {unit}"
-    count /= 1000
-  return f"{count:.3g} GB"
-
-
 @contextmanager
 def writing(file: Path, mode: str = "w") -> Iterator[IO[Any]]:
   """Opens a file under another name, which becomes `file` when all is on the disk.

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from dcjax.common import quantities
 from dcjax.common.activity import logger, make_bar, working
 from dcjax.common.errors import UserError
-from dcjax.common.files import readable_size
 from dcjax.data.originals.catalogue import File
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _check_room(staging: Path, file: File) -> None:
   free = shutil.disk_usage(staging).free
   if free < left:
     raise OSError(
-      None, f"{readable_size(left)} are needed on the disk, {readable_size(free)} are free"
+      None, f"{quantities.size(left)} are needed on the disk, {quantities.size(free)} are free"
     )
 
 
@@ -132,7 +132,7 @@ def _fetch_one(file: File, staging: Path, mirror: str) -> None:
   for number, url in enumerate(addresses, 1):
     grown = _Growing(_partial(staging, file), file.size)
     try:
-      with working(f"downloading {url} ({readable_size(file.size)}) into {staging.parent}"):
+      with working(f"downloading {url} ({quantities.size(file.size)}) into {staging.parent}"):
         pooch.retrieve(url, file.hash, fname=file.name, path=staging, downloader=grown)
       return
     except (requests.HTTPError, ValueError):  # it is not there, or something else is
@@ -167,7 +167,7 @@ class _Growing:
         # Without a byte there is no network; otherwise the connection was cut.
         if not self._done() or attempt == 4:
           raise
-        logger.info("the connection was cut at %s; going on", readable_size(self._done()))
+        logger.info("the connection was cut at %s; going on", quantities.size(self._done()))
     os.replace(self._partial, output_file)
 
   def _done(self) -> int:
@@ -207,7 +207,7 @@ def _cannot(
   """Says why a data set cannot be had, and how it can be had all the same."""
   names = ", ".join(file.name for file in files)
   base = mirror or files[0].url.rpartition("/")[0]
-  size = readable_size(sum(file.size for file in files))
+  size = quantities.size(sum(file.size for file in files))
   return UserError(
     f"dataset.name: {name} cannot be downloaded ({_reason(error)}); put {names} "
     f"({size}, from {base}) into {folder}, or give a folder with "
