@@ -33,7 +33,7 @@ class Training:
       checks=1,
     )
     dataset = jax_parts.dataset(setting)
-    self._evaluate = evaluation.evaluator(self._network, settings, strategy, dataset)
+    self._evaluate = evaluation.Evaluator(self._network, settings, strategy, dataset)
     self._params = self._network.init(jax.random.key(problem.SEED))
     jax.block_until_ready((self._images, self._labels, self._params, dataset))
 

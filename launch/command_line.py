@@ -69,12 +69,12 @@ def parse(
   return values
 
 
-def preset_flags(arguments: list[str], *, workdir: str, default: str = "") -> flags.FlagValues:
+def preset_flags(arguments: list[str], *, workdir: str = "", default: str = "") -> flags.FlagValues:
   """The flags `--config` and `--workdir`, for a command to add its own to.
 
   Args:
     arguments: the command's name and what follows it.
-    workdir: what is made in the folder.
+    workdir: what is made in the folder; empty: the command has none.
     default: what `--help` calls the preset that is taken when none is given.
   """
   values = flags.FlagValues()
@@ -87,8 +87,9 @@ def preset_flags(arguments: list[str], *, workdir: str, default: str = "") -> fl
     flag_values=values,
     sys_argv=arguments,
   )
-  meaning = f"Folder of the {workdir}, made if need be."
-  flags.DEFINE_string("workdir", None, meaning, flag_values=values)
+  if workdir:
+    meaning = f"Folder of the {workdir}, made if need be."
+    flags.DEFINE_string("workdir", None, meaning, flag_values=values)
   return values
 
 

@@ -35,6 +35,8 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
       Shows the progress of runs: iterations, speed, accuracies. W may be a folder of runs.
   dcjax doctor [--json --data_dir FOLDER ...]
       Says what this machine has: versions, devices, datasets, speed, and what looks wrong.
+  dcjax plan --config configs/X.py [--device h100 --devices 8 ...]
+      Says whether a run fits in memory, and what it takes, here or on a GPU that is not here.
   dcjax plot KIND --workdirs W[,W2 ...] --output FILE
       Draws runs as PNG and PDF: grid, strip, loss, gradients, ipc, stages, matching or consistency.
   dcjax report W [W2 ...] --output report.html
@@ -70,6 +72,7 @@ COMMANDS = (
   "export",
   "status",
   "doctor",
+  "plan",
   "plot",
   "report",
   "table",

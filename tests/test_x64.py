@@ -82,7 +82,7 @@ def test_evaluation(dataset, name):
   settings = evaluation.EvaluationSettings("dc", 2, name, 1, 1, cutmix=0.5)
   layout = experiment.strategy(tiny(), dataset)
   images, labels = jnp.zeros((10, *dataset.image_shape), jnp.float32), dataset.labels[:10]
-  evaluate = evaluation.evaluator(network, settings, layout, dataset)
+  evaluate = evaluation.Evaluator(network, settings, layout, dataset)
   accuracies = shapes(lambda *args: list(evaluate(*args)), images, labels, key())
   assert [each.dtype for each in accuracies] == [jnp.float32]
 

@@ -17,7 +17,7 @@ from dcjax.common.json_files import read_json
 from dcjax.devices import compilation, processes
 from dcjax.figures import accuracies
 from dcjax.figures.accuracies import Summary
-from dcjax.run import experiment, initial, weights_and_biases
+from dcjax.run import experiment, initial, plan, weights_and_biases
 from dcjax.run.checkpoint import Checkpoints
 from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
@@ -180,6 +180,7 @@ class Run:
       if self.iteration < self.total:
         self.progress.say("compiling", force=True)
         self.watch.add("compile", self.loop.compile(self.state, self.iteration))
+        plan.warn_if_too_large(self.dataset, self.state, self.loop)
       self._iterate()
       summary = self._summarise()
       return summary

@@ -240,7 +240,7 @@ class Selection:
       self.dataset, test_images=images[held], test_labels=labels[held]
     )
     settings = self.settings._replace(networks=count, checks=1)
-    evaluate = evaluation.evaluator(self.network, settings, self.layout, ranked_by)
+    evaluate = evaluation.Evaluator(self.network, settings, self.layout, ranked_by)
     subsets = _Subsets(images, indices.reshape(count, -1))
     subset_labels = jnp.repeat(jnp.arange(classes, dtype=jnp.int32), ipc)
     accuracies = self._ranked(count)

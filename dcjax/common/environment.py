@@ -2,6 +2,8 @@
 
 import os
 import platform
+import resource
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ import jax
 
 from dcjax.common.errors import UserError
 from dcjax.common.version import __version__
+
+_MAXRSS = 1 if sys.platform == "darwin" else 1024  # bytes in its unit
 
 
 def hardware() -> dict[str, Any]:
@@ -48,6 +52,13 @@ def memory() -> int | None:
     return limit
   known = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
   return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else None
+
+
+def peak_memory() -> int:
+  """The most bytes of the device's memory that were in use; of a CPU, that this process has had."""
+  if peak := (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use"):
+    return peak
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS
 
 
 def processor() -> str:

@@ -27,7 +27,7 @@ CLASS, BATCH = "class", "batch"
 
 def mesh(strategy: Strategy) -> Mesh:
   """The devices of a strategy; several processes have one mesh."""
-  devices = np.array(jax.devices()[: strategy.devices])
+  devices = np.array((strategy.described or jax.devices())[: strategy.devices])
   return Mesh(devices.reshape(strategy.mesh), (CLASS, BATCH))
 
 
@@ -101,7 +101,7 @@ def spread(strategy: Strategy, dataset: Dataset) -> Dataset:
     The dataset without its test split; `images` is a `Spread`, the rest is on every device.
   """
   if strategy.devices == 1:
-    return dataset
+    return put(dataset, replicated(strategy)) if strategy.described else dataset
   images, shards = np.asarray(dataset.images), strategy.mesh[0]
   first_classes = np.arange(shards + 1) * _share(strategy, dataset.num_classes)
   bounds = np.asarray(dataset.offsets)[np.minimum(first_classes, dataset.num_classes)]
@@ -112,7 +112,10 @@ def spread(strategy: Strategy, dataset: Dataset) -> Dataset:
     return np.resize(images[start : start + longest], (longest, *images.shape[1:]))
 
   shape = (shards * longest, *images.shape[1:])
-  placed = jax.make_array_from_callback(shape, NamedSharding(mesh(strategy), P(CLASS)), rows)
+  by_class = NamedSharding(mesh(strategy), P(CLASS))
+  placed: Any = jax.ShapeDtypeStruct(shape, images.dtype, sharding=by_class)
+  if not strategy.described:
+    placed = jax.make_array_from_callback(shape, by_class, rows)
   rest = replace(
     dataset,
     images=dataset.images[:0],
@@ -127,17 +130,29 @@ def put(tree: Any, shardings: Any) -> Any:
   """Lays arrays out; where there are several processes, all must have the same ones.
 
   Args:
-    tree: arrays.
+    tree: arrays, or their shapes.
     shardings: one for all, or a tree of them.
+
+  Returns:
+    The arrays. Of devices that are only described, what would be there: shapes, and their places.
   """
-  if not processes.several():
+  if not processes.several() and _can_be_put(tree, shardings):
     return jax.device_put(tree, shardings)
   if isinstance(shardings, NamedSharding):
     shardings = jax.tree.map(lambda _: shardings, tree)
   return jax.tree.map(_put_one, tree, shardings)
 
 
-def _put_one(array: Any, layout: NamedSharding) -> jax.Array:
+def _can_be_put(tree: Any, shardings: Any) -> bool:
+  """Whether all are arrays, and for devices that are there."""
+  leaves, layouts = jax.tree.leaves(tree), jax.tree.leaves(shardings)[:1]
+  there = all(layout.mesh.devices.flat[0] in jax.devices() for layout in layouts)
+  return there and not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+
+
+def _put_one(array: Any, layout: NamedSharding) -> Any:
+  if not _can_be_put(array, layout):
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=layout)
   if isinstance(array, jax.Array) and array.sharding == layout:
     return array
   content = np.asarray(array)

@@ -30,6 +30,8 @@ class Strategy(NamedTuple):
     synthetic_block: how many synthetic images of a class go through a network together when what
       is matched is differentiated; 0 for all of them. What a block computes is computed again in
       the backward pass, in place of being kept.
+    described: the devices, where they are not this process's own, see `target`; then nothing can
+      run, and programs are compiled alone.
   """
 
   convolution: str = "patches"
@@ -39,6 +41,7 @@ class Strategy(NamedTuple):
   network_block: int = 1
   mesh: tuple[int, int] = (1, 1)
   synthetic_block: int = 0
+  described: tuple[jax.Device, ...] = ()
 
   @property
   def devices(self) -> int:
@@ -70,13 +73,20 @@ DEFAULTS = {
 }
 
 
-def choose(backend: str, num_classes: int, side: int, **overrides: Any) -> Strategy:
+def choose(
+  backend: str,
+  num_classes: int,
+  side: int,
+  described: tuple[jax.Device, ...] = (),
+  **overrides: Any,
+) -> Strategy:
   """The strategy for a backend, with whatever the config sets by hand.
 
   Args:
     backend: 'cpu', 'gpu' or 'tpu', as `jax.default_backend()` says.
     num_classes: classes of the dataset.
     side: height of its images in pixels.
+    described: devices that are not this process's own.
     **overrides: fields of `Strategy`; None leaves the default. `mesh` is a text such as '4x2', by
       default all devices there are, as many along `class` as there are classes at most.
 
@@ -84,11 +94,12 @@ def choose(backend: str, num_classes: int, side: int, **overrides: Any) -> Strat
     UserError: for a value that no strategy has.
   """
   given = {field: value for field, value in overrides.items() if value is not None}
-  mesh = _mesh(given.pop("mesh", None), num_classes)
+  available = len(described) or jax.device_count()
+  mesh = _mesh(given.pop("mesh", None), num_classes, available)
   strategy = DEFAULTS.get(backend, DEFAULTS["gpu"])
   if side >= LARGE_SIDE:
     strategy = strategy._replace(image_block=strategy.image_block // 2)
-  strategy = strategy._replace(mesh=mesh, **given)
+  strategy = strategy._replace(mesh=mesh, described=described, **given)
   check_name("compute.class_map", strategy.class_map, CLASS_MAPS)
   least = {"image_block": 0, "first_block": 0, "synthetic_block": 0, "network_block": 1}
   for field, value in least.items():
@@ -96,9 +107,8 @@ def choose(backend: str, num_classes: int, side: int, **overrides: Any) -> Strat
   return strategy
 
 
-def _mesh(text: str | None, num_classes: int) -> tuple[int, int]:
+def _mesh(text: str | None, num_classes: int, available: int) -> tuple[int, int]:
   """Devices along `class` and `batch`, by hand or automatically."""
-  available = jax.device_count()
   if text is None:
     classes = min(available, num_classes)
     return classes, available // classes

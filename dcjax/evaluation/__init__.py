@@ -10,6 +10,7 @@ import numpy as np
 
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
+from dcjax.devices.sharding import put, replicated
 from dcjax.devices.strategy import Strategy, choose
 from dcjax.evaluation import attacks
 from dcjax.evaluation.settings import LOSSES, EvaluationSettings, check_settings
@@ -25,7 +26,6 @@ __all__ = [
   "batches",
   "check_settings",
   "confusion_of",
-  "evaluator",
   "make_trainer",
   "summarise",
   "targets",
@@ -34,74 +34,109 @@ __all__ = [
 
 TEST_BLOCK = 256  # most test images that go through a network together
 
-Evaluator = Callable[..., Iterator[Any]]
 
+class Evaluator:
+  """What all evaluations of a run share; one program serves each shape of a set."""
 
-def evaluator(
-  network: Network,
-  settings: EvaluationSettings,
-  strategy: Strategy,
-  dataset: Dataset,
-  teacher: Network | None = None,
-  *,
-  confusion: bool = False,
-) -> Evaluator:
-  """Binds what all evaluations of a run share; compiles once for each shape of a set.
+  def __init__(
+    self,
+    network: Network,
+    settings: EvaluationSettings,
+    strategy: Strategy,
+    dataset: Dataset,
+    teacher: Network | None = None,
+    *,
+    confusion: bool = False,
+  ):
+    """Binds it; nothing is computed yet.
 
-  Args:
-    network: what is trained, from scratch each time.
-    settings: how.
-    strategy: how many networks and images go together.
-    dataset: whose test split is used.
-    teacher: the network that labels each batch; None: labels are the set's own.
-    confusion: whether pairs are yielded: the accuracies, and for each of these networks how many
-      test images of each class it takes for which, after the last epoch, int32
-      `[n, classes, classes]`.
+    Args:
+      network: what is trained, from scratch each time.
+      settings: how.
+      strategy: how many networks and images go together.
+      dataset: whose test split is used.
+      teacher: the network that labels each batch; None: labels are the set's own.
+      confusion: whether pairs are yielded: the accuracies, and for each of these networks how many
+        test images of each class it takes for which, after the last epoch, int32
+        `[n, classes, classes]`.
+    """
+    self._settings, self._strategy, self._dataset = settings, strategy, dataset
+    self._confusion = confusion
+    self.together = min(strategy.network_block, settings.networks)  # networks
 
-  Returns:
-    `evaluate(images, labels, key, own_sets=False, first=0, taught=())` for images `[N, H, W, C]`,
-    float32 normalised or uint8 of the dataset, and labels int32 `[N]`, or soft ones `[N, classes]`.
-    With `own_sets` each network has a set of its own: images `[networks, N, H, W, C]`. From network
-    `first` on, it yields test accuracies `[n, checks]` of the n networks trained together, perhaps
-    not computed yet, until all are done; behind them those under attacks, if there are any.
-    `taught` are the teacher's parameters and its statistics of batch norm. Network i is drawn and
-    trained from `fold_in(key, i)`.
-  """
-  vmapped = min(strategy.network_block, settings.networks)
+    def train_and_test(dataset, images, labels, keys, taught, stops):
+      teach = training.no_teacher if teacher is None else teaching(teacher, settings, *taught)
+      one = partial(
+        _train_and_test, network=network, settings=settings, strategy=strategy, teach=teach
+      )
+      if self.together == 1:
+        # Under `vmap` every branch of an augmentation would be taken.
+        found = one(dataset, images, labels, keys[0], stops)
+        return jax.tree.map(lambda leaf: leaf[None], found)
+      axes = None, 0 if images.ndim == 5 else None, None, 0, None
+      return jax.vmap(one, axes)(dataset, images, labels, keys, stops)
 
-  @jax.jit
-  def train_and_test(dataset, images, labels, keys, taught):
-    teach = training.no_teacher if teacher is None else teaching(teacher, settings, *taught)
-    one = partial(
-      _train_and_test, network=network, settings=settings, strategy=strategy, teach=teach
-    )
-    if vmapped == 1:
-      # Under `vmap` every branch of an augmentation would be taken.
-      found = one(dataset, images, labels, keys[0])
-      return jax.tree.map(lambda leaf: leaf[None], found)
-    axes = None, 0 if images.ndim == 5 else None, None, 0
-    return jax.vmap(one, axes)(dataset, images, labels, keys)
+    self._program = jax.jit(train_and_test)
 
-  def evaluate(
-    images: Array,
-    labels: Array,
+  def __call__(
+    self,
+    images: Any,
+    labels: Any,
     key: Key,
     own_sets: bool = False,
     first: int = 0,
     taught: tuple[Params, ...] = (),
   ) -> Iterator[Any]:
-    for start in range(first, settings.networks, vmapped):
+    """Trains and tests network after network, as many together as the strategy says.
+
+    Args:
+      images: `[N, H, W, C]`, float32 normalised or uint8 of the dataset; with `own_sets`, one for
+        each network, `[networks, N, H, W, C]`.
+      labels: int32 `[N]`, or soft ones `[N, classes]`.
+      key: network i is drawn and trained from `fold_in(key, i)`.
+      own_sets: whether each network has a set of its own.
+      first: the network to begin with.
+      taught: the teacher's parameters and its statistics of batch norm.
+
+    Yields:
+      Test accuracies `[n, checks]` of the n networks trained together, perhaps not computed yet;
+      behind them those under attacks, if there are any.
+    """
+    networks, together = self._settings.networks, self.together
+    for start in range(first, networks, together):
       # A last block that is not full trains copies and drops them, rather than compile again.
-      numbers = np.minimum(np.arange(start, start + vmapped), settings.networks - 1)
+      numbers = np.minimum(np.arange(start, start + together), networks - 1)
       keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
       # What is one network's own looks like what is for all, so that the same program serves both.
-      sets = images[numbers if vmapped > 1 else start] if own_sets else images
-      tested = train_and_test(dataset, sets, labels, keys, taught)
-      left = settings.networks - start
-      accuracies, counts = (part[:left] for part in tested)
-      yield (accuracies, counts) if confusion else accuracies
+      sets = images[numbers if together > 1 else start] if own_sets else images
+      tested = self._program(self._dataset, sets, labels, keys, taught, self._stops())
+      accuracies, counts = (part[: networks - start] for part in tested)
+      yield (accuracies, counts) if self._confusion else accuracies
 
-  return evaluate
+  def bound(
+    self, images: Any, labels: Any, key: Key, taught: Any = ()
+  ) -> tuple[jax.stages.Compiled, tuple[Any, ...]]:
+    """The program that trains the first networks, for the devices of the strategy.
+
+    Args:
+      images: as above, of one set.
+      labels: as above.
+      key: as above.
+      taught: as above.
+
+    Returns:
+      The program, and its arguments but the last: the epochs between which networks are tested,
+      int32 `[checks + 1]`.
+    """
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(self.together))
+    one = replicated(self._strategy._replace(mesh=(1, 1)))
+    arguments = put((self._dataset, images, labels, keys, taught), one)
+    return self._program.lower(*arguments, self._stops()).compile(), arguments
+
+  def _stops(self) -> np.ndarray:
+    """Epochs between which networks are tested, int32 `[checks + 1]`."""
+    stops = np.linspace(0, self._settings.epochs, self._settings.checks + 1)
+    return np.round(stops).astype(np.int32)
 
 
 def teaching(
@@ -121,6 +156,7 @@ def _train_and_test(
   images: Array,
   labels: Array,
   key: Key,
+  stops: Array,
   *,
   network: Network,
   settings: EvaluationSettings,
@@ -132,7 +168,6 @@ def _train_and_test(
   trainer = make_trainer(
     network, settings, strategy, images, labels, key=key, decode=decode, teach=teach
   )
-  stops = jnp.round(jnp.linspace(0, settings.epochs, settings.checks + 1)).astype(jnp.int32)
   block = strategy.blocks(TEST_BLOCK)
   real, classes = dataset.test_labels, dataset.num_classes
 

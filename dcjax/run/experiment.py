@@ -17,11 +17,12 @@ from dcjax.common.types import Array, Key
 from dcjax.common.version import __version__
 from dcjax.data import Dataset
 from dcjax.devices.strategy import Strategy, choose
+from dcjax.devices.target import Target
 from dcjax.methods import Method
 from dcjax.methods.setup import decoder, network
 from dcjax.nn import architectures
 from dcjax.run.teacher import Teacher
-from dcjax.run.teacher_file import FromFile
+from dcjax.run.teacher_file import FromFile, untaught
 from dcjax.sets.formation import Formation, Stored
 from dcjax.sets.synthetic import SyntheticSet
 
@@ -46,10 +47,12 @@ class Keys(NamedTuple):
     return cls(*jax.random.split(jax.random.key(seed), len(cls._fields)))
 
 
-def strategy(config: ConfigDict, dataset: Dataset) -> Strategy:
-  """How the work is laid out here, with what `config.compute` sets by hand."""
-  overrides = {field: config.compute[field] for field in Strategy._fields}
-  return choose(jax.default_backend(), dataset.num_classes, dataset.image_shape[0], **overrides)
+def strategy(config: ConfigDict, dataset: Dataset, target: Target | None = None) -> Strategy:
+  """How the work is laid out here, or on other devices, with what `config.compute` sets by hand."""
+  backend, described = (target.backend, target.devices) if target else (jax.default_backend(), ())
+  overrides = {name: config.compute[name] for name in Strategy._fields if name in config.compute}
+  classes, side = dataset.num_classes, dataset.image_shape[0]
+  return choose(backend, classes, side, described, **overrides)
 
 
 def memory(config: ConfigDict) -> data.Memory:
@@ -107,7 +110,7 @@ class Evaluation:
       )
     names = architectures.names(config.evaluation.architectures, config.network)
     self._evaluators = {
-      name: evaluation.evaluator(
+      name: evaluation.Evaluator(
         evaluation_network(config, dataset, layout, name), self._settings, layout, dataset,
         self._teacher.network if self._teacher else None,
         confusion=True,
@@ -119,6 +122,19 @@ class Evaluation:
     """The pairs (set, network) to evaluate, the synthetic set first."""
     sets = [SYNTHETIC, RANDOM] + [WHOLE] * self._config.evaluation.whole
     return [(name, architecture) for name in sets for architecture in self._evaluators]
+
+  def bound(
+    self, architecture: str, examples: Examples
+  ) -> tuple[jax.stages.Compiled, tuple[Any, ...]]:
+    """What evaluates sets of a shape with an architecture, compiled: see `Evaluator.bound`.
+
+    A teacher is one that has learned nothing.
+    """
+    taught: Any = ()
+    if (teacher := self._teacher) is not None:
+      shapes = jax.eval_shape(lambda: untaught(teacher.network, self._dataset)[:2])
+      taught = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    return self._evaluators[architecture].bound(*examples, self._keys.evaluation, taught)
 
   def run(
     self,
@@ -139,7 +155,7 @@ class Evaluation:
       How many networks are done, and the record of `summary.json` so far.
     """
     name, architecture = task
-    evaluate = self._evaluators[architecture]
+    evaluate: Callable[..., Iterator[Any]] = self._evaluators[architecture]
     dataset, key = self._dataset, self._keys.evaluation
     if self._teacher:
       evaluate = partial(evaluate, taught=self._teacher.trained(wait))

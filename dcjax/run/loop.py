@@ -26,34 +26,40 @@ class Loop:
   """
 
   waited: float | None = None  # seconds, for images, which are all on the devices here
+  waiting = 0  # bytes of images on the devices before they are needed, likewise
 
   def __init__(
     self, method: Method, dataset: Dataset, key: Key, layout: Strategy, chunk: int | None = None
   ):
     """Places the data; compiles nothing yet. `chunk` iterations make one, if it is given."""
     self._method, self._layout, self._chunk = method, layout, chunk
-    self._dataset = sharding.spread(layout, dataset)
+    self.dataset = sharding.spread(layout, dataset)
     self._key = put_key(layout, key)
     self.seconds_per_iteration = CHUNK_SECONDS  # of the last chunk; until then, a guess
 
     self._update = partial(run_steps, method.iteration)
-    self._compiled: Any = None
+    self.programs: list[jax.stages.Compiled] = []  # of the iterations
 
   def start(self, key: Key, wait: Callable[[Any], Any] = jax.block_until_ready) -> Any:
     """The initial state; `wait` returns arrays once they are computed."""
-    key = put_key(self._layout, key)
-    shapes = jax.eval_shape(self._method.init, key, self._dataset)
+    arguments = put_key(self._layout, key), self.dataset
+    return wait(self.start_programs(key)[0](*arguments))
+
+  def start_programs(self, key: Key) -> list[jax.stages.Compiled]:
+    """What makes the initial state, of a key and the dataset."""
+    arguments = put_key(self._layout, key), self.dataset
+    shapes = jax.eval_shape(self._method.init, *arguments)
     shardings = sharding.state_shardings(self._layout, shapes)
-    return wait(jax.jit(self._method.init, out_shardings=shardings)(key, self._dataset))
+    return [jax.jit(self._method.init, out_shardings=shardings).lower(*arguments).compile()]
 
   def abstract(self, key: Key) -> Any:
     """The shapes and the layout of a state."""
-    return abstract_state(self._method, self._layout, key, self._dataset)
+    return abstract_state(self._method, self._layout, key, self.dataset)
 
   def compile(self, state: Any, start: int) -> float:
     """Compiles for states of this shape, after `start` iterations; returns the seconds it took."""
     began = time.monotonic()
-    arguments = (self._place(state), self._dataset, self._key)
+    arguments = (self._place(state), self.dataset, self._key)
     metrics = jax.eval_shape(self._update, *arguments, start)[1]
 
     def iterations(state, dataset, key, start, stop):
@@ -67,7 +73,7 @@ class Loop:
 
     shardings = sharding.state_shardings(self._layout, state), sharding.replicated(self._layout)
     program = jax.jit(iterations, out_shardings=shardings)
-    self._compiled = program.lower(*arguments, *_bounds(0, 0)).compile()
+    self.programs = [program.lower(*arguments, *_bounds(0, 0)).compile()]
     return time.monotonic() - began
 
   def run(
@@ -84,12 +90,12 @@ class Loop:
     Returns:
       The new state, the iterations done, and the metrics, `[iterations of this chunk]` each.
     """
-    if self._compiled is None:
+    if not self.programs:
       self.compile(state, start)
     stop = min(limit, start + self._length())
     began = time.monotonic()
-    arguments = (self._place(state), self._dataset, self._key, *_bounds(start, stop))
-    state, buffers = wait(self._compiled(*arguments))
+    arguments = (self._place(state), self.dataset, self._key, *_bounds(start, stop))
+    state, buffers = wait(self.programs[0](*arguments))
     # Agreed on, since it decides how long the next chunk is.
     self.seconds_per_iteration = processes.highest((time.monotonic() - began) / (stop - start))
     metrics = {name: np.asarray(buffer)[: stop - start] for name, buffer in buffers.items()}
@@ -119,6 +125,8 @@ def abstract_state(method: Method, layout: Strategy, key: Key, dataset: Dataset)
 
 def put_key(layout: Strategy, key: Key) -> Key:
   """A key on all devices."""
+  if layout.described:
+    return sharding.put(key, sharding.replicated(layout))
   data = sharding.put(jax.random.key_data(key), sharding.replicated(layout))
   return jax.random.wrap_key_data(data)
 

@@ -67,7 +67,7 @@ class StreamingLoop:
       test_images=dataset.test_images[:0],
       test_labels=dataset.test_labels[:0],
     )
-    self._dataset = sharding.put(self._sizes, sharding.replicated(layout))
+    self.dataset = sharding.put(self._sizes, sharding.replicated(layout))
     self._key, self._placed_key = key, put_key(layout, key)
     self._programs: dict[Step, Any] = {}
     self._planners: dict[Step, Any] = {}
@@ -100,10 +100,32 @@ class StreamingLoop:
     self._read_from(start)
     for step in self._method.iteration:
       if step.times:
-        drawn = sharding.put(self._black(step), sharding.replicated(self._layout))
-        arguments = self._place(state), drawn, self._dataset, self._placed_key, *_numbers(0, 0)
-        self._programs[step] = self._program(step, arguments).lower(*arguments).compile()
+        self._programs[step] = self._compiled(step, self._place(state), self._placed_key)
     return time.monotonic() - began
+
+  @property
+  def waiting(self) -> int:
+    """Bytes of the images that are on a device before they are needed, and while they are used."""
+    steps = filter(lambda step: step.times, self._method.iteration)
+    return (READY + 1) * max(self._black(step).images.nbytes for step in steps)
+
+  @property
+  def programs(self) -> list[jax.stages.Compiled]:
+    """Those of the iterations, one for each step, once they are compiled."""
+    return [self._programs[step] for step in self._method.iteration if step in self._programs]
+
+  def start_programs(self, key: Key) -> list[jax.stages.Compiled]:
+    """What makes the initial state, one for each step."""
+    state, key, programs = None, put_key(self._layout, key), []
+    for step in filter(lambda step: step.times, self._method.start):
+      programs.append(self._compiled(step, state, key))
+      state = programs[-1].out_info[0]
+    return programs
+
+  def _compiled(self, step: Step, state: Any, key: Key) -> jax.stages.Compiled:
+    drawn = sharding.put(self._black(step), sharding.replicated(self._layout))
+    arguments = state, drawn, self.dataset, key, *_numbers(0, 0)
+    return self._program(step, arguments).lower(*arguments).compile()
 
   def run(
     self, state: Any, start: int, limit: int, wait: Callable[[Any], Any] = jax.block_until_ready
@@ -140,7 +162,7 @@ class StreamingLoop:
     began = time.monotonic()
     drawn = feed.next(wait)
     self.waited += time.monotonic() - began
-    arguments = state, drawn, self._dataset, key, *_numbers(run.iteration, run.number)
+    arguments = state, drawn, self.dataset, key, *_numbers(run.iteration, run.number)
     if run.step not in self._programs:
       self._programs[run.step] = self._program(run.step, arguments)
     return cast(tuple[Any, dict[str, Array]], wait(self._programs[run.step](*arguments)))

@@ -120,7 +120,7 @@ class FromFile:
       if not _agree(about[name], here):
         raise self._fail(f"has seen images of another {name.replace('_', ' ')}")
     self.network = build(about["network"])
-    template = jax.eval_shape(lambda: _template(self.network, dataset))
+    template = jax.eval_shape(lambda: untaught(self.network, dataset))
     arrays = [archive.read(name) for name in sorted(archive.headers) if name != "metadata"]
     leaves, tree = jax.tree.flatten(template)
     if [(a.shape, a.dtype) for a in arrays] != [(leaf.shape, leaf.dtype) for leaf in leaves]:
@@ -141,7 +141,8 @@ class FromFile:
     return described(about["network"], about["epochs"], about["accuracy"], self._taught)
 
 
-def _template(network: Network, dataset: Dataset) -> Taught:
+def untaught(network: Network, dataset: Dataset) -> Taught:
+  """What a teacher is before it has learned anything."""
   params = network.init(jax.random.key(0))
   images = jnp.zeros((2, *dataset.image_shape), jnp.float32)
   stats = network.statistics(params, images) if network.batch_norm else {}

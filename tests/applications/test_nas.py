@@ -128,7 +128,7 @@ def test_accuracies_are_those_of_an_evaluation(finished, dataset, condensed):
   folder, summary = finished
   config = driver.resolve_search(small(dataset))
   search = driver.Search(config, data.load(config.dataset), {}, folder)
-  evaluate = evaluation.evaluator(
+  evaluate = evaluation.Evaluator(
     search.trainings.networks[NAME], search.sources.settings, Strategy("winograd"),
     search.sources.split.train,
   )  # fmt: skip

@@ -354,7 +354,7 @@ def test_optimal_random_is_the_best_on_images_held_out(configure, arrays, tmp_pa
 
     return evaluate
 
-  monkeypatch.setattr(evaluation, "evaluator", evaluator)
+  monkeypatch.setattr(evaluation, "Evaluator", evaluator)
   config = configure("optimal_random", ipc=2, selection__candidates=4, evaluation__networks=0)
   select(config, tmp_path)
   synthetic = SyntheticSet.load(tmp_path / "synthetic.npz")
@@ -390,7 +390,7 @@ def test_subsets_are_ranked_by_networks_trained_on_them(configure, tmp_path, blo
   )
   accuracies = selection._accuracies(jnp.asarray(places), jax.block_until_ready)
   held = np.flatnonzero(selection.held)
-  alone = evaluation.evaluator(
+  alone = evaluation.Evaluator(
     selection.network,
     selection.settings._replace(networks=4, checks=1),
     Strategy(),

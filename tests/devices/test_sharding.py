@@ -136,5 +136,5 @@ def test_a_run_finds_the_same_on_every_mesh(dataset, on_one_device, mesh):
   by_class = mesh[0] in (1, 3)  # which divide three classes evenly
   expected_spec = PartitionSpec("class") if by_class else PartitionSpec()
   assert state.stored.images.sharding.spec == expected_spec
-  gathered = re.findall(r"= u8\[.*all-gather", loop._compiled.as_text())
+  gathered = re.findall(r"= u8\[.*all-gather", loop.programs[0].as_text())
   assert not gathered

@@ -15,10 +15,10 @@ from dcjax.data import digits
 from dcjax.devices.strategy import Strategy
 from dcjax.evaluation import (
   EvaluationSettings,
+  Evaluator,
   accuracy,
   check_settings,
   confusion_of,
-  evaluator,
   summarise,
 )
 from dcjax.evaluation.protocols import PROTOCOLS, Kind, same_steps
@@ -66,12 +66,12 @@ def all_of(evaluate, *args, **options):
 
 @pytest.fixture(scope="module")
 def one_by_one(dataset):
-  return evaluator(LINEAR, SETTINGS, Strategy(network_block=1), dataset)
+  return Evaluator(LINEAR, SETTINGS, Strategy(network_block=1), dataset)
 
 
 @pytest.fixture(scope="module")
 def three_together(dataset):
-  return evaluator(LINEAR, SETTINGS, Strategy(network_block=3), dataset)
+  return Evaluator(LINEAR, SETTINGS, Strategy(network_block=3), dataset)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_networks_trained_together_are_those_trained_alone(three_together, sets,
 
 def test_a_block_larger_than_all_networks_yields_each_once(dataset, sets, expected):
   settings = SETTINGS._replace(networks=2)
-  evaluate = evaluator(LINEAR, settings, Strategy(network_block=20), dataset)
+  evaluate = Evaluator(LINEAR, settings, Strategy(network_block=20), dataset)
   (block,) = evaluate(sets[0][0], sets[1], KEY)
   assert_same_accuracies(np.asarray(block), expected[:2])
 
@@ -126,7 +126,7 @@ def test_one_program_serves_a_set_for_all_and_sets_of_their_own(dataset, sets):
   chex.clear_trace_counter()
   network = LINEAR._replace(init=chex.assert_max_traces(LINEAR.init, n=1))
   settings = SETTINGS._replace(epochs=1, networks=2, checks=1)
-  evaluate = evaluator(network, settings, Strategy(network_block=1), dataset)
+  evaluate = Evaluator(network, settings, Strategy(network_block=1), dataset)
   all_of(evaluate, sets[0][0], sets[1], KEY)
   all_of(evaluate, *sets, KEY, own_sets=True)
 
@@ -141,7 +141,7 @@ def test_stored_pixels_are_normalised_on_the_way(one_by_one, dataset):
 
 @pytest.mark.parametrize("block", [1, 3])
 def test_what_is_taken_for_what_adds_up_to_the_last_accuracy(dataset, sets, expected, block):
-  evaluate = evaluator(LINEAR, SETTINGS, Strategy(network_block=block), dataset, confusion=True)
+  evaluate = Evaluator(LINEAR, SETTINGS, Strategy(network_block=block), dataset, confusion=True)
   blocks = list(evaluate(sets[0][0], sets[1], KEY))
   accuracies = np.concatenate([found for found, _ in blocks])
   counts = np.concatenate([counts for _, counts in blocks])
@@ -160,7 +160,7 @@ def test_true_classes_are_rows():
 
 def test_more_checks_do_not_change_the_last(dataset, sets, expected):
   settings = SETTINGS._replace(checks=1, networks=1)
-  evaluate = evaluator(LINEAR, settings, Strategy(), dataset)
+  evaluate = Evaluator(LINEAR, settings, Strategy(), dataset)
   assert_same_accuracies(all_of(evaluate, sets[0][0], sets[1], KEY), expected[:1, -1:])
 
 
@@ -200,7 +200,7 @@ def test_batch_norm_is_tested_with_statistics_of_the_set(dataset, sets):
   settings = SETTINGS._replace(networks=1, epochs=30, checks=1)
   layouts = (Strategy(image_block=0), Strategy(image_block=7))
   accuracies = [
-    all_of(evaluator(phi, settings, layout, dataset), sets[0][0], sets[1], KEY)
+    all_of(Evaluator(phi, settings, layout, dataset), sets[0][0], sets[1], KEY)
     for layout in layouts
   ]
   assert accuracies[0].min() > 0.3
@@ -377,13 +377,13 @@ def test_as_many_steps_as_on_the_stored_images(epochs, stored, decoded, expected
 
 def test_augmentation_reaches_the_training(dataset, sets, expected):
   settings = SETTINGS._replace(augmentation="dc", networks=1)
-  augmented = all_of(evaluator(LINEAR, settings, Strategy(), dataset), sets[0][0], sets[1], KEY)
+  augmented = all_of(Evaluator(LINEAR, settings, Strategy(), dataset), sets[0][0], sets[1], KEY)
   assert augmented.shape == (1, 3) and not np.allclose(augmented, expected[:1], atol=0.02)
 
 
 def test_cutmix_reaches_the_training(dataset, sets, expected):
   settings = SETTINGS._replace(cutmix=1.0, networks=1)
-  mixed = all_of(evaluator(LINEAR, settings, Strategy(), dataset), sets[0][0], sets[1], KEY)
+  mixed = all_of(Evaluator(LINEAR, settings, Strategy(), dataset), sets[0][0], sets[1], KEY)
   assert mixed.shape == (1, 3) and not np.allclose(mixed, expected[:1], atol=0.02)
   assert mixed[:, -1].min() > 0.3
 

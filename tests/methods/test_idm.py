@@ -294,7 +294,7 @@ def test_an_iteration_copies_no_queue(dataset):
     state = jit(method.init)(jax.random.key(0), dataset)
     loop.compile(state, 0)
     held = sum(leaf.size * 4 for leaf in jax.tree.leaves(state.queue.slots))
-    return np.array([loop._compiled.memory_analysis().temp_size_in_bytes, held])
+    return np.array([loop.programs[0].memory_analysis().temp_size_in_bytes, held])
 
   temporary, held = memory(64) - memory(4)
   assert temporary < 0.1 * held

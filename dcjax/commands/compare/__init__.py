@@ -300,7 +300,7 @@ class Comparison:
     dataset = self._held if held_out else self._dataset
     assert dataset is not None  # as something is held out
     teacher = self._teacher.network if labels == SOFT and self._teacher else None
-    return evaluation.evaluator(self._network, settings, self._layout, dataset, teacher)
+    return evaluation.Evaluator(self._network, settings, self._layout, dataset, teacher)
 
 
 def _check_in_memory(options: Options, dataset: Dataset) -> None:

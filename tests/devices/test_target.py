@@ -1,0 +1,104 @@
+"""Devices that are described: what is known of them, and what they are compiled for."""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.experimental import topologies
+
+from dcjax.common.errors import UserError
+from dcjax.devices import target
+from dcjax.devices.target import DESCRIBED, described, here
+
+plugin = pytest.mark.skipif(
+  importlib.util.find_spec("jax_plugins.xla_cuda12") is None
+  if importlib.util.find_spec("jax_plugins")
+  else True,
+  reason="the CUDA plugin of jax is not installed",
+)
+
+
+class Topology:
+  """Stands in for what the plugin makes of a description."""
+
+  devices = jax.devices()[:2]
+
+
+@pytest.fixture
+def without_plugin(monkeypatch):
+  """Reads descriptions, and asks no plugin."""
+  monkeypatch.setattr(topologies, "get_topology_desc", lambda *given, **more: Topology)
+
+
+def test_what_is_here_is_this_process_own():
+  found = here()
+  assert found.is_here and found.backend == "cpu" and found.memory > 0
+  assert found.peak is None  # no peak rate is known of a CPU
+
+
+@pytest.mark.parametrize(
+  ("device", "products", "bandwidth"),
+  [("h100", 495e12, 3.35e12), ("a100", 156e12, 1.555e12), ("t4", 8.1e12, 0.32e12)],
+)
+def test_peak_rates_are_those_of_the_data_sheets(without_plugin, device, products, bandwidth):
+  found = described(device)
+  assert not found.is_here and found.backend == "gpu"
+  # The clock of a description may be above that of the data sheet: a bound stays a bound.
+  assert 0.99 * products <= found.peak.products <= 1.1 * products
+  assert found.peak.bandwidth == pytest.approx(bandwidth, rel=0.01)
+  assert found.peak.half_products >= 2 * found.peak.products
+
+
+def test_jax_takes_a_share_of_the_memory(without_plugin, monkeypatch):
+  monkeypatch.delenv(target.SHARE, raising=False)
+  usual = described("t4").memory
+  monkeypatch.setenv(target.SHARE, "0.9")
+  assert described("t4").memory == pytest.approx(usual * 0.9 / 0.75, rel=1e-6)
+  monkeypatch.setenv(target.SHARE, "most")
+  with pytest.raises(UserError, match=f"{target.SHARE}: most is no share"):
+    described("t4")
+
+
+def test_a_file_describes_a_gpu(without_plugin, tmp_path):
+  text = target._text("t4").replace("core_count: 40", "core_count: 80")
+  file = tmp_path / "mine.txtpb"
+  file.write_text(text)
+  assert described(str(file)).peak.products == 2 * described("t4").peak.products
+  file.write_text(text.replace("memory_bandwidth", "bandwidth"))
+  with pytest.raises(UserError, match="--device: the description of the GPU has no memory_bandwid"):
+    described(str(file))
+
+
+def test_an_unknown_device_is_one_line():
+  with pytest.raises(UserError, match="--device: no 'h200'; give cpu, h100, a100, t4, or a file"):
+    described("h200")
+
+
+def test_without_the_plugin_a_line_says_how_to_get_it(monkeypatch):
+  def missing(*given, **more):
+    raise NotImplementedError("topology not implemented for cuda")
+
+  monkeypatch.setattr(topologies, "get_topology_desc", missing)
+  with pytest.raises(UserError, match=r"--device: .* pip install 'dcjax\[cuda12\]'"):
+    described("h100")
+
+
+@plugin
+@pytest.mark.parametrize("device", DESCRIBED)
+def test_programs_are_compiled_for_it(device):
+  found = described(device, 2)
+  assert len(found.devices) == 2
+  mesh = jax.sharding.Mesh(found.devices[:1], ("one",))
+  place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  matrix = jax.ShapeDtypeStruct((64, 64), jnp.float32, sharding=place)
+  text = jax.jit(lambda x: jnp.sin(x @ x)).lower(matrix).compile().as_text()
+  assert "HloModule" in text
+
+
+@plugin
+def test_a_description_of_nothing_is_one_line(tmp_path):
+  file = tmp_path / "mine.txtpb"
+  file.write_text("platform_name: 3")
+  with pytest.raises(UserError, match=r"--device: .*mine\.txtpb describes no GPU"):
+    described(str(file))
