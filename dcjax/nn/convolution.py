@@ -280,7 +280,7 @@ def _ungrouped_kernel_gradient(images: Array, cotangent: Array, size: int, paddi
 
 
 def _one_by_one(
-  function: Convolve | KernelGradient, batched: list[bool], *arguments: Array
+  function: Callable[[Array, Array], Array], batched: list[bool], *arguments: Array
 ) -> Array:
   """The results of a function of two arrays, of which some have a leading axis to go along."""
 
