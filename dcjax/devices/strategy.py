@@ -63,8 +63,8 @@ def _even(images: int, block: int) -> int:
 
 
 # A CPU's caches hold the activations of a few images, of the first layer's of fewer, and a class
-# fills its cores. On a GPU, classes or networks together would be grouped convolutions, or slices
-# that are copied from and to what they share. On a TPU one launch over everything is to win; at
+# fills its cores. On a GPU, classes or networks together need grouped convolutions, or copies of
+# each one's part for convolutions of its own. On a TPU one launch over everything is to win; at
 # evaluation 20 networks is what the papers train.
 DEFAULTS = {
   "cpu": Strategy(convolution="winograd", first_block=8),
