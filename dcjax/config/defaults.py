@@ -155,7 +155,8 @@ def _evaluation(protocol: str) -> ConfigDict:
 def _compute() -> ConfigDict:
   """How work lies on the machine; `dcjax.devices.strategy` chooses by the backend."""
   fields = ConfigDict()
-  fields.convolution = placeholder(str)  # 'patches', 'winograd' or 'lax'; None: by the backend
+  # 'patches', 'winograd', 'ungrouped' or 'lax'; None: by the backend
+  fields.convolution = placeholder(str)
   # Classes one after another, 'scan', or together, 'vmap'; None: by the backend
   fields.class_map = placeholder(str)
   # Images with activations alive together; 0: all; None: by the backend

@@ -4,7 +4,9 @@ Gradient matching differentiates a gradient, which `lax.conv_general_dilated` do
 CPU its second derivative, and its kernel gradient inside a loop, run more than ten times slower
 than their arithmetic needs, and under `vmap` over kernels it becomes a grouped convolution.
 `patches_conv` and `winograd_conv` are made of products of matrices, whatever the order of the
-derivative, with or without `vmap`. A network takes one of them by its name in `CONVOLUTIONS`.
+derivative, with or without `vmap`. `ungrouped_conv` is XLA's own, which a GPU has kernels for, and
+under `vmap` a loop where it would be grouped. A network takes one of them by its name in
+`CONVOLUTIONS`.
 """
 
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from functools import partial, reduce
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import custom_vmap
 
 from dcjax.common.types import Array
 
@@ -238,15 +241,68 @@ def _winograd_kernel_gradient(images: Array, cotangent: Array, size: int, paddin
   return jnp.einsum("ai,bj,abco->ijco", g, g, products.reshape(4, 4, *products.shape[1:]))
 
 
-# Both take and return what `lax_conv` does, and differentiate in reverse to any order.
+# --- XLA's own, never grouped --------------------------------------------------------------
+
+
+def _ungrouped_convolve(images: Array, kernel: Array, padding: int) -> Array:
+  """Under `vmap` one convolution over all images; a loop if each batch has its own kernel."""
+
+  @custom_vmap
+  def convolve(images, kernel):
+    return lax_conv(images, kernel, padding)
+
+  @convolve.def_vmap
+  def _batches(count, batched, images, kernel):
+    if batched[1]:
+      return _one_by_one(convolve, batched, images, kernel), True
+    outputs = convolve(images.reshape(-1, *images.shape[2:]), kernel)
+    return outputs.reshape(count, -1, *outputs.shape[1:]), True
+
+  return convolve(images, kernel)
+
+
+def _ungrouped_kernel_gradient(images: Array, cotangent: Array, size: int, padding: int) -> Array:
+  """XLA's own gradient to a kernel; under `vmap` a loop."""
+
+  @custom_vmap
+  def gradient(images, cotangent):
+    shape = size, size, images.shape[-1], cotangent.shape[-1]
+    kernel = jax.ShapeDtypeStruct(shape, images.dtype)
+    transposed = jax.linear_transpose(lambda kernel: lax_conv(images, kernel, padding), kernel)
+    return transposed(cotangent)[0]
+
+  @gradient.def_vmap
+  def _batches(count, batched, images, cotangent):
+    del count
+    return _one_by_one(gradient, batched, images, cotangent), True
+
+  return gradient(images, cotangent)
+
+
+def _one_by_one(
+  function: Callable[[Array, Array], Array], batched: list[bool], *arguments: Array
+) -> Array:
+  """The results of a function of two arrays, of which some have a leading axis to go along."""
+
+  def one(each):
+    given = iter(each)
+    return function(*(next(given) if has else x for has, x in zip(batched, arguments, strict=True)))
+
+  return lax.map(one, [x for has, x in zip(batched, arguments, strict=True) if has])
+
+
+# All take and return what `lax_conv` does, and differentiate in reverse to any order.
 patches_conv = _twice_differentiable(_patches_convolve, _patches_kernel_gradient)
 # 3x3 kernels between many channels only; else patches. The fastest on a CPU.
 winograd_conv = _twice_differentiable(_winograd_convolve, _winograd_kernel_gradient)
+# For a GPU.
+ungrouped_conv = _twice_differentiable(_ungrouped_convolve, _ungrouped_kernel_gradient)
 
 CONVOLUTIONS: dict[str, Convolve] = {
   "patches": patches_conv,
   "winograd": winograd_conv,
   "lax": lax_conv,
+  "ungrouped": ungrouped_conv,
 }
 
 

@@ -281,6 +281,7 @@ def test_match_compares_the_gradients_of_mean_losses(start, dataset, distance, b
     ("patches", Strategy(class_map="vmap", image_block=0)),
     ("patches", Strategy(class_map="scan", image_block=4, mesh=(4, 1))),
     ("lax", Strategy(class_map="vmap", image_block=5, mesh=(2, 1))),
+    ("ungrouped", Strategy(class_map="vmap", image_block=5, mesh=(2, 1))),
   ],
 )
 def test_every_layout_gives_the_same_update(update, start, dataset, convolution, layout):

@@ -17,6 +17,7 @@ from dcjax.nn.convolution import (
   halving,
   lax_conv,
   patches_conv,
+  ungrouped_conv,
   winograd_conv,
 )
 
@@ -66,7 +67,11 @@ ALL = [(1, 0), (1, 2), (3, 0), (3, 1), (3, 3), (5, 0), (5, 2), (5, 4)]
 
 @pytest.mark.parametrize(
   ("convolution", "channels", "size", "padding"),
-  [(patches_conv, NARROW - 1, *each) for each in ALL]
+  [
+    (convolution, NARROW - 1, *each)
+    for convolution in (patches_conv, ungrouped_conv)
+    for each in ALL
+  ]
   # Other sizes than 3 are left to the above, of narrow images only one of the two gradients is.
   + [(winograd_conv, NARROW - 1, *each) for each in ((3, 0), (3, 1), (3, 3), (5, 2))]
   + [(winograd_conv, NARROW, *each) for each in ((3, 0), (3, 1), (3, 3))],
@@ -105,16 +110,58 @@ def test_to_few_channels_nothing_is_made_of_the_many(convolution):
   assert largest == BATCH * 10 * 10 * 27  # the products with each place of the kernel, padded
 
 
-@pytest.mark.parametrize("convolution", [patches_conv, winograd_conv])
-def test_under_vmap_over_kernels_equal_lax_one_by_one(convolution):
-  images = jnp.float32(random(BATCH, HEIGHT, WIDTH, NARROW))
-  kernels = jnp.float32(0.3 * random(3, 3, 3, NARROW, FILTERS, seed=1))
-  weights = jnp.float32(random(BATCH, HEIGHT, WIDTH, FILTERS, seed=2))
+IMAGES, KERNELS, BOTH = (0, None, 0), (None, 0, None), (0, 0, 0)
+
+
+@pytest.mark.parametrize("convolution", [patches_conv, winograd_conv, ungrouped_conv])
+@pytest.mark.parametrize("axes", [(IMAGES,), (KERNELS,), (BOTH,), (KERNELS, IMAGES)])
+def test_under_vmap_equal_lax_one_by_one(convolution, axes):
+  """Also nested: classes, who share the kernel, inside of networks."""
   ours = functools.partial(all_orders, convolution=convolution, padding=1)
-  batched = jax.vmap(ours, in_axes=(None, 0, None))(images, kernels, weights)
-  for i, kernel in enumerate(kernels):
-    alone = all_orders(images, kernel, weights, convolution=lax_conv, padding=1)
-    assert_trees_close(jax.tree.map(lambda x, i=i: x[i], batched), alone, 1e-4)
+  one_by_one = functools.partial(all_orders, convolution=lax_conv, padding=1)
+  shapes = ((BATCH, 5, 4, NARROW), (3, 3, NARROW, FILTERS), (BATCH, 5, 4, FILTERS))
+  arrays = [jnp.float32(0.3 * random(*shape, seed=n)) for n, shape in enumerate(shapes)]
+  for each in reversed(axes):
+    ours = jax.vmap(ours, each)
+    one_by_one = mapped(one_by_one, each)
+    arrays = [
+      x if axis is None else jnp.stack([x, 0.5 * x, -x])
+      for x, axis in zip(arrays, each, strict=True)
+    ]
+  assert_trees_close(ours(*arrays), one_by_one(*arrays), 1e-4)
+
+
+def mapped(function, axes):
+  """What `vmap` gives, in a loop."""
+
+  def call(*arrays):
+    count = next(len(x) for x, axis in zip(arrays, axes, strict=True) if axis is not None)
+    given = [
+      [x if axis is None else x[i] for x, axis in zip(arrays, axes, strict=True)]
+      for i in range(count)
+    ]
+    return jax.tree.map(lambda *each: jnp.stack(each), *(function(*each) for each in given))
+
+  return call
+
+
+@pytest.mark.parametrize(("convolution", "grouped"), [(lax_conv, True), (ungrouped_conv, False)])
+def test_classes_with_one_kernel_make_no_grouped_convolution(convolution, grouped):
+  def second(images, kernel, weights):
+    return jax.grad(lambda images: penalty(convolution, images, kernel, weights, 1)[0])(images)
+
+  arrays = jnp.ones((4, 2, 6, 6, NARROW)), jnp.ones((3, 3, NARROW, 8)), jnp.ones((4, 2, 6, 6, 8))
+  text = jax.jit(jax.vmap(second, IMAGES)).lower(*arrays).as_text()
+  counts = set(map(int, re.findall(r"group_count = (\d+)", text)))
+  assert counts == ({1, 4} if grouped else {1})
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_ungrouped_keeps_the_type(dtype):
+  images, kernel = jnp.ones((3, 2, 4, 4, 2), dtype), jnp.ones((3, 3, 2, 5), dtype)
+  second = jax.vmap(lambda *each: all_orders(*each, convolution=ungrouped_conv, padding=1), BOTH)
+  found = second(images, jnp.stack([kernel] * 3), jnp.ones((3, 2, 4, 4, 5), dtype))
+  assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(dtype)}
 
 
 @pytest.mark.parametrize(("size", "padding"), [(1, 0), (3, 0), (3, 1), (4, 1), (7, 3)])

@@ -187,7 +187,7 @@ def test_the_first_block_under_batch_norm_stays_whole():
   np.testing.assert_allclose(*(each.apply(params, images)[0] for each in (whole, split)), atol=1e-5)
 
 
-@pytest.mark.parametrize("convolution", ["patches", "winograd", "lax"])
+@pytest.mark.parametrize("convolution", ["patches", "winograd", "lax", "ungrouped"])
 def test_bfloat16_is_what_products_are_made_in(convolution):
   network = nn.create(
     "convnet", (8, 8, 3), 3, width=4, depth=1, convolution=convolution, precision="bfloat16"
