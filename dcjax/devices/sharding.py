@@ -183,6 +183,16 @@ def replicated(strategy: Strategy) -> NamedSharding:
   return NamedSharding(mesh(strategy), P())
 
 
+def whole(strategy: Strategy, tree: Any) -> Any:
+  """Arrays in full on every device, gathered once; inside jit.
+
+  A loop that takes some of their rows at each step would gather these each time.
+  """
+  if strategy.devices == 1:
+    return tree
+  return jax.lax.with_sharding_constraint(tree, replicated(strategy))
+
+
 def map_classes(strategy: Strategy, function: Callable[[Any, Any], Any], shared: Any, each: Any):
   """Applies `function(shared, item)` to every class, on as many devices as the strategy says.
 

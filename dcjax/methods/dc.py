@@ -31,6 +31,7 @@ from dcjax import data
 from dcjax.common.errors import UserError, check_least, check_name
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset, base_name
+from dcjax.devices.sharding import whole
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import Method, State, Step, image_optimizer, initialiser, step_images
 from dcjax.methods.definition import (
@@ -223,7 +224,8 @@ def _train(
     optimizer = training.with_averages(optimizer, network.statistics)
     state = state, before.averages
   # All classes in one set, in batches of at most 256 (DSA, hyper-parameters).
-  images, labels = data.as_batch(formation.decode_classes(stored, dataset.whitening))
+  decoded = formation.decode_classes(whole(strategy, stored), dataset.whitening)
+  images, labels = data.as_batch(decoded)
   batch = min(BATCH_SYNTHETIC, len(labels))
   batching = training.Batching(batch, strategy.blocks(batch), augment=augmentations.network)
   params, state = training.epochs(

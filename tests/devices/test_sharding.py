@@ -10,11 +10,12 @@ from jax.sharding import PartitionSpec
 
 from dcjax import data, nn
 from dcjax.data import Dataset
+from dcjax.devices.program import Program
 from dcjax.devices.sharding import map_classes, share_batch, spread, sum_batch
 from dcjax.devices.strategy import CLASS_MAPS, Strategy
-from dcjax.methods import dm
+from dcjax.methods import dc, dm
 from dcjax.methods.setup import Setup
-from dcjax.run.loop import Loop
+from dcjax.run.loop import Loop, put_key
 
 MESHES = [(2, 1), (4, 1), (2, 2), (1, 4)]
 
@@ -138,3 +139,34 @@ def test_a_run_finds_the_same_on_every_mesh(dataset, on_one_device, mesh):
   assert state.stored.images.sharding.spec == expected_spec
   gathered = re.findall(r"= u8\[.*all-gather", loop.programs[0].as_text())
   assert not gathered
+
+
+@pytest.mark.parametrize("devices", [3, 4])  # even and uneven shares of the classes
+def test_networks_are_trained_without_a_word_between_devices(devices):
+  labels = np.repeat(np.arange(6), 4)
+  images = np.random.default_rng(1).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
+  six = data.from_arrays(images, labels, images[:3], labels[:3], name="noise")
+  layout = Strategy(mesh=(devices, 1))
+  network = nn.create("convnet", six.image_shape, 6, depth=1, width=4)
+
+  def collectives(epochs):
+    settings = dc.DCSettings(ipc=2, inner_loop=3, network_epochs=epochs, batch_real=4)
+    loop = Loop(dc.dc(Setup(network, layout), settings), six, jax.random.key(0), layout)
+    loop.compile(loop.abstract(jax.random.key(0)), 0)
+    return Program(loop.programs[0].as_text()).work()[1]
+
+  few, many = collectives(1), collectives(5)
+  assert many.products > few.products
+  assert many.collectives == few.collectives > 0
+  assert many.collective_bytes == few.collective_bytes
+
+
+def test_arrays_on_devices_that_are_described_are_shapes(dataset, monkeypatch):
+  here = jax.devices()
+  monkeypatch.setattr(jax, "devices", lambda: here[2:])  # the first two are those of a description
+  layout = Strategy(mesh=(2, 1), described=tuple(here[:2]))
+  placed = spread(layout, dataset)
+  assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(placed))
+  assert placed.images.rows.sharding.shard_shape(placed.images.rows.shape) == (7, 8, 8, 3)
+  key = put_key(layout, jax.random.key(0))
+  assert isinstance(key, jax.ShapeDtypeStruct) and key.dtype == jax.random.key(0).dtype

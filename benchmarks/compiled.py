@@ -1,0 +1,122 @@
+"""What XLA makes of an iteration for GPUs that are not here: see `README.md` here.
+
+python -m benchmarks.compiled [--only dc:cifar10,ipc=10 ...] [--out FILE.md]
+
+Nothing runs, and nothing is timed but the compilation. It needs the extra `cuda12`, and no GPU.
+"""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from benchmarks import report
+from dcjax.commands.plan import plan
+from dcjax.common.quantities import amount, size
+from dcjax.common.version import __version__
+
+CIFAR = (
+  "dc:cifar10,ipc=10",
+  "dsa:cifar10,ipc=10",
+  "dm:cifar10,ipc=10",
+  "idm:cifar10,ipc=10",
+  "idc:cifar10,ipc=10",
+)
+LARGE = (
+  "dsa:cifar100,ipc=10",
+  "dm:cifar100,ipc=50",
+  "idm:cifar100,ipc=50",
+  "dm:tiny_imagenet,ipc=50",
+)
+IMAGENET = ("imagenet:idc10,ipc=10", "imagenet:idm10,ipc=10")
+# What `dcjax.devices.strategy` chooses, and others
+DEFAULT = "the default"
+CHOICES: dict[str, dict[str, Any]] = {
+  DEFAULT: {},
+  "ungrouped, all classes together": {"compute.class_map": "vmap"},
+  "lax, all classes together": {"compute.convolution": "lax", "compute.class_map": "vmap"},
+  "patches, all classes together": {"compute.convolution": "patches", "compute.class_map": "vmap"},
+}
+# Presets, devices, how many, and choices
+CASES = (
+  (CIFAR, "h100", 1, CHOICES),
+  (CIFAR, "h100", 8, [DEFAULT]),
+  (CIFAR + LARGE, "t4", 1, [DEFAULT]),
+  (IMAGENET, "a100", 1, [DEFAULT]),
+)
+HEAD = (
+  "preset", "device", "choice", "s to compile", "temporaries", "all of a device", "kernels",
+  "grouped", "read and written", "collectives", "s at least",
+)  # fmt: skip
+
+ONLY = flags.DEFINE_multi_string("only", None, "Presets; by default all.")
+OUT = flags.DEFINE_string("out", None, "File for the table, as Markdown.")
+
+
+def rows() -> list[tuple[str, ...]]:
+  """A row for each preset, device and choice; they are logged as they are found."""
+  found = []
+  for presets, device, count, choices in CASES:
+    for preset in presets:
+      for choice in choices:
+        if not ONLY.value or preset in ONLY.value:
+          found.append(_row(preset, device, count, choice))
+          print(report.markdown(HEAD, found[-1:]).splitlines()[-1], flush=True)
+  return found
+
+
+def _row(preset: str, device: str, count: int, choice: str) -> tuple[str, ...]:
+  config = _config(preset)
+  config.update_from_flattened_dict(CHOICES[choice])
+  config.evaluation.networks = 0
+  found = plan(config, device, count)
+  part = found["parts"]["iteration"]
+  least, most = part["work"]["least"], part["work"]["most"]
+  between = size(most["collective_bytes"])
+  return (
+    f"`{preset}`",
+    f"{count} x {device}" if count > 1 else device,
+    choice,
+    f"{part['seconds']:.0f}",
+    size(part["temporaries"]),
+    size(part["bytes"]) + ("" if found["fits"] else " (too much)"),
+    _range(amount(least["kernels"]), amount(most["kernels"])),
+    amount(most["grouped"]),
+    _range(size(least["bytes"]), size(most["bytes"])),
+    f"{amount(most['collectives'])}, {between}" if most["collectives"] else "-",
+    f"{found['bound']['seconds']:.2g}",
+  )
+
+
+def _config(preset: str) -> ConfigDict:
+  name, _, argument = preset.partition(":")
+  return importlib.import_module(f"dcjax.configs.{name}").get_config(argument)
+
+
+def _range(low: str, high: str) -> str:
+  return low if low == high else f"{low} to {high}"
+
+
+def main(argv: list[str]) -> None:
+  """Compiles, prints the table and writes the file."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unknown argument: {argv[1]}")
+  jax.config.update("jax_platforms", "cpu")
+  table = report.markdown(HEAD, rows())
+  text = (
+    "# Compiled for GPUs, and not run\n\n"
+    f"`python -m benchmarks.compiled`, dcjax {__version__}, jax {jax.__version__}; no GPU was "
+    "there, and no kernel was chosen by timing it. Figures are of one iteration, on one device of "
+    "several; a range is where conditions, such as which augmentation is drawn, decide. `grouped` "
+    "are convolutions of several groups, `s at least` the bound that follows from arithmetic and "
+    "from traffic beyond the cache at the device's peak rates: no time.\n\n"
+  )
+  if OUT.value:
+    Path(OUT.value).write_text(f"{text}{table}\n")
+
+
+if __name__ == "__main__":
+  app.run(main)
