@@ -126,9 +126,13 @@ def _work(report: dict[str, Any]) -> Iterator[str]:
     )
   if bound := report["bound"]:
     yield (
-      f"It takes {bound['seconds']:.3g} s or more, for its {bound['by']} at the device's peak "
+      f"It takes {_short(bound['seconds'])} or more, for its {bound['by']} at the device's peak "
       "rate: a bound, and no estimate."
     )
+
+
+def _short(seconds: float) -> str:
+  return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
 def _times(report: dict[str, Any]) -> Iterator[str]:

@@ -132,7 +132,8 @@ def _bound(part: Part, target: Target) -> dict[str, Any] | None:
   if (peak := target.peak) is None:
     return None
   least = part.work[0]
-  arithmetic = least.products / peak.products + least.half_products / peak.half_products
+  rounded = least.products - least.exact - least.half
+  arithmetic = least.exact / peak.exact + rounded / peak.rounded + least.half / peak.half
   memory = least.beyond / peak.bandwidth
   by = "arithmetic" if arithmetic >= memory else "memory"
   return {"seconds": max(arithmetic, memory), "by": by, "arithmetic": arithmetic, "memory": memory}

@@ -115,7 +115,8 @@ def _network() -> ConfigDict:
   # How weights begin: 'torch' (what published numbers rest on), 'kaiming', 'fan_out' (IDC's
   # ResNets, authors' code), or 'lecun' (FRePo, authors' code)
   fields.init = "torch"
-  # 'float32', or 'bfloat16' for images and activations; evaluations are in float32
+  # 'float32'; 'tf32' for what convolutions multiply, as PyTorch has it on newer GPUs by default; or
+  # 'bfloat16' for images and activations. Evaluations are in float32
   fields.precision = "float32"
   return fields
 

@@ -40,6 +40,7 @@ _CALLED = re.compile(
   r"(?:calls|to_apply|body|condition|branch_computations|true_computation|false_computation)="
   r"(%?[\w.\-]+|\{[^}]*\})"
 )
+_EXACT = re.compile(r'operand_precision(?:=\{highest|":\["HIGHEST)')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
@@ -72,8 +73,9 @@ class Work(NamedTuple):
   kernels: float = 0  # launched
   bytes: float = 0  # read and written by them
   beyond: float = 0  # the same, of each array only what a cache of the given size cannot hold
-  products: float = 0  # additions and multiplications of products and convolutions, in 32 bits
-  half_products: float = 0  # likewise in 16 bits
+  products: float = 0  # additions and multiplications of products and convolutions
+  exact: float = 0  # of these, of numbers of 32 bits that no device may round
+  half: float = 0  # of numbers of 16 bits
   grouped: float = 0  # convolutions of several groups
   collectives: float = 0
   collective_bytes: float = 0  # that they make, on each device
@@ -163,9 +165,14 @@ class Program:
     count, groups = _products(each, known)
     if not count:
       return Work()
-    if _BYTES[known[each.operands[0]].shapes[0].kind] == 2:
-      return Work(half_products=count, grouped=groups > 1)
-    return Work(products=count, grouped=groups > 1)
+    is_half = _BYTES[known[each.operands[0]].shapes[0].kind] == 2
+    is_exact = not is_half and _EXACT.search(each.rest)
+    return Work(
+      products=count,
+      exact=count if is_exact else 0,
+      half=count if is_half else 0,
+      grouped=groups > 1,
+    )
 
 
 def _parse(name: str, text: str, is_root: bool) -> Instruction:

@@ -33,14 +33,16 @@ class Peak(NamedTuple):
   """What a device can do at most.
 
   Attributes:
-    products: additions and multiplications in a second, in 32 bits.
-    half_products: likewise in 16 bits.
+    exact: additions and multiplications in a second, of numbers of 32 bits.
+    rounded: likewise of numbers that are rounded to TF32 first.
+    half: likewise of numbers of 16 bits.
     bandwidth: bytes to and from its memory in a second.
     cache: bytes that it keeps beside its memory.
   """
 
-  products: float
-  half_products: float
+  exact: float
+  rounded: float
+  half: float
   bandwidth: float
   cache: int
 
@@ -116,8 +118,9 @@ def described(device: str, count: int = 1) -> Target:
     devices=tuple(topology.devices),
     memory=int(_number(text, "device_memory_size") * _share()),
     peak=Peak(
-      products=rate * (tensor or plain),
-      half_products=rate * (tensor * _HALF if tensor else max(plain, _HALF_ALONE)),
+      exact=rate * plain,
+      rounded=rate * (tensor or plain),
+      half=rate * (tensor * _HALF if tensor else max(plain, _HALF_ALONE)),
       bandwidth=_number(text, "memory_bandwidth"),
       cache=int(_number(text, "l2_cache_size")),
     ),

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 from dcjax.common.errors import UserError, check_name
 from dcjax.common.registry import NETWORKS
 from dcjax.nn import layers
-from dcjax.nn.convolution import CONVOLUTIONS
+from dcjax.nn.convolution import CONVOLUTIONS, TF32, exactly
 from dcjax.nn.definition import Definition, Network, find, of_module
 
 __all__ = ["Definition", "Network", "create"]
 
 # What a network computes in: bfloat16 has the range of float32 and 8 bits of its 24
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 def create(
@@ -55,8 +55,10 @@ def create(
     growth: filters that a layer of DenseNet121 adds; None: 32, and 12 for those images.
     first_block: images that go through the first block together (ConvNet only), more where there
       are over `convnet.PARTS` times as many; 0 for all, as batch norm needs them whatever is said.
-    precision: one of `PRECISIONS`, in which images and activations are; parameters, moments of
-      norms, logits, features and gradients to the parameters are in float32 with either.
+    precision: one of `PRECISIONS`. 'bfloat16': images and activations are; parameters, moments of
+      norms, logits, features and gradients to the parameters are in float32 with each. 'tf32':
+      convolutions round what they multiply to 10 bits of mantissa, as those of PyTorch do by
+      default on GPUs since NVIDIA's Ampere; on other devices it is imitated.
 
   Returns:
     The network.
@@ -80,7 +82,7 @@ def create(
     activation=activation,
     pooling=pooling,
     init=init,
-    convolution=convolution,
+    convolution=convolution + TF32 * (precision == "tf32"),
     filters=filters,
     growth=growth,
     first_block=first_block,
@@ -93,7 +95,13 @@ def create(
     from dcjax.nn import users  # which needs all of flax
 
     network = users.network(name, definition, given, image_shape, num_classes)
-  return _in_bfloat16(network) if precision == "bfloat16" else network
+  exact = network._replace(
+    apply=exactly(network.apply),
+    statistics=exactly(network.statistics),
+    train=network.train and exactly(network.train),
+    blocks=network.blocks and exactly(network.blocks),
+  )
+  return _in_bfloat16(exact) if precision == "bfloat16" else exact
 
 
 def _check_side(name: str, least: int, image_shape: tuple[int, int, int]) -> None:

@@ -10,7 +10,8 @@ under `vmap` a loop where it would be grouped. A network takes one of them by it
 """
 
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import partial, reduce, wraps
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,41 @@ from jax.custom_batching import custom_vmap
 
 from dcjax.common.types import Array
 
+T = TypeVar("T")
+_TF32_BITS = 8, 10  # of exponent and mantissa
 Convolve = Callable[[Array, Array, int], Array]
 KernelGradient = Callable[[Array, Array, int, int], Array]
 
 
+def _lax_convolve(images: Array, kernel: Array, padding: int) -> Array:
+  return lax.conv_general_dilated(
+    images, kernel, (1, 1), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+
+
+def exactly(function: Callable[..., T]) -> Callable[..., T]:
+  """The function with products of what it is given, where a GPU or a TPU would round that first."""
+
+  @wraps(function)
+  def exact(*arguments: Any, **more: Any) -> T:
+    with jax.default_matmul_precision("highest"):
+      return function(*arguments, **more)
+
+  return exact
+
+
+def _in_tf32(function: Callable[..., Array]) -> Callable[..., Array]:
+  """A function of two arrays on their rounded numbers, whose products tensor cores may make."""
+
+  @wraps(function)
+  def rounded(images: Array, other: Array, *numbers: int) -> Array:
+    with jax.default_matmul_precision("tensorfloat32"):
+      return function(*(lax.reduce_precision(x, *_TF32_BITS) for x in (images, other)), *numbers)
+
+  return rounded
+
+
+@exactly
 def lax_conv(images: Array, kernel: Array, padding: int) -> Array:
   """A convolution of stride 1 by XLA's own operation, with XLA's gradients.
 
@@ -34,9 +66,7 @@ def lax_conv(images: Array, kernel: Array, padding: int) -> Array:
   Returns:
     `[N, H + 2 padding - size + 1, W + 2 padding - size + 1, O]`.
   """
-  return lax.conv_general_dilated(
-    images, kernel, (1, 1), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-  )
+  return _lax_convolve(images, kernel, padding)
 
 
 def _twice_differentiable(convolve: Convolve, kernel_gradient: KernelGradient) -> Convolve:
@@ -249,7 +279,7 @@ def _ungrouped_convolve(images: Array, kernel: Array, padding: int) -> Array:
 
   @custom_vmap
   def convolve(images, kernel):
-    return lax_conv(images, kernel, padding)
+    return _lax_convolve(images, kernel, padding)
 
   @convolve.def_vmap
   def _batches(count, batched, images, kernel):
@@ -268,7 +298,7 @@ def _ungrouped_kernel_gradient(images: Array, cotangent: Array, size: int, paddi
   def gradient(images, cotangent):
     shape = size, size, images.shape[-1], cotangent.shape[-1]
     kernel = jax.ShapeDtypeStruct(shape, images.dtype)
-    transposed = jax.linear_transpose(lambda kernel: lax_conv(images, kernel, padding), kernel)
+    transposed = jax.linear_transpose(lambda kernel: _lax_convolve(images, kernel, padding), kernel)
     return transposed(cotangent)[0]
 
   @gradient.def_vmap
@@ -291,18 +321,31 @@ def _one_by_one(
   return lax.map(one, [x for has, x in zip(batched, arguments, strict=True) if has])
 
 
+_PIECES = {
+  "patches": (_patches_convolve, _patches_kernel_gradient),
+  "winograd": (_winograd_convolve, _winograd_kernel_gradient),
+  "ungrouped": (_ungrouped_convolve, _ungrouped_kernel_gradient),
+}
+_EXACT = {n: _twice_differentiable(exactly(f), exactly(g)) for n, (f, g) in _PIECES.items()}
 # All take and return what `lax_conv` does, and differentiate in reverse to any order.
-patches_conv = _twice_differentiable(_patches_convolve, _patches_kernel_gradient)
-# 3x3 kernels between many channels only; else patches. The fastest on a CPU.
-winograd_conv = _twice_differentiable(_winograd_convolve, _winograd_kernel_gradient)
-# For a GPU.
-ungrouped_conv = _twice_differentiable(_ungrouped_convolve, _ungrouped_kernel_gradient)
+patches_conv = _EXACT["patches"]
+winograd_conv = _EXACT["winograd"]  # for 3x3 kernels between many channels; else patches
+ungrouped_conv = _EXACT["ungrouped"]
 
+# By the names of configs: 'winograd' is the fastest on a CPU, 'ungrouped' is for GPUs.
 CONVOLUTIONS: dict[str, Convolve] = {
   "patches": patches_conv,
   "winograd": winograd_conv,
-  "lax": lax_conv,
   "ungrouped": ungrouped_conv,
+  "lax": lax_conv,
+}
+TF32 = "_tf32"  # what the names end with of those whose products are of numbers in TF32
+EVERY: dict[str, Convolve] = CONVOLUTIONS | {
+  **{
+    name + TF32: _twice_differentiable(_in_tf32(convolve), _in_tf32(gradient))
+    for name, (convolve, gradient) in _PIECES.items()
+  },
+  "lax" + TF32: _in_tf32(_lax_convolve),
 }
 
 

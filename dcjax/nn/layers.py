@@ -11,7 +11,7 @@ from jax import lax
 
 from dcjax.common.errors import UserError, check_least, check_most
 from dcjax.common.types import Array, Params
-from dcjax.nn.convolution import CONVOLUTIONS, depthwise_conv, halving, windows
+from dcjax.nn.convolution import EVERY, depthwise_conv, halving, windows
 
 EPSILON = 1e-5  # added to the variance in every norm, as PyTorch does
 MOMENTUM = 0.1  # of the running averages of batch norm, as PyTorch's
@@ -94,7 +94,7 @@ class Convolution(nn.Module):
     kernel_init, bias_init = _initialisers(self.initializer, *fans)
     shape = (self.size, self.size, channels, self.filters)
     kernel = self.param("kernel", kernel_init, shape, jnp.float32)
-    convolve = CONVOLUTIONS[self.convolution]
+    convolve = EVERY[self.convolution]
     if self.stride == 2:
       convolve = partial(halving, convolve)
     outputs = convolve(images, kernel, self.padding)

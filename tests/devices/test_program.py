@@ -53,7 +53,16 @@ def test_a_condition_has_a_least_and_a_most():
 
 def test_products_of_16_bits_count_apart():
   text = compiled(lambda x: x @ x, MATRIX).as_text().replace("f32[", "bf16[")
-  assert Program(text).work()[0].half_products == PRODUCT
+  found = Program(text).work()[0]
+  assert found.products == found.half == PRODUCT and not found.exact
+
+
+def test_products_that_may_not_be_rounded_count_apart():
+  def function(x):
+    return x @ jnp.matmul(x, x, precision=jax.lax.Precision.HIGHEST)
+
+  found = work_of(function, MATRIX)[0]
+  assert (found.products, found.exact) == (2 * PRODUCT, PRODUCT)
 
 
 @pytest.mark.parametrize("gradient", [False, True])

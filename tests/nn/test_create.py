@@ -220,6 +220,51 @@ def test_bfloat16_gives_float32_near_that_of_float32():
     assert 1e-4 < error < 0.05
 
 
+@pytest.mark.parametrize("convolution", ["patches", "winograd", "lax", "ungrouped"])
+@pytest.mark.parametrize("name", ["convnet", "mlp"])
+def test_float32_is_exact_in_gradients_of_any_order(convolution, name):
+  """Where nothing is said, GPUs and TPUs round what they multiply."""
+  network = nn.create(name, (8, 8, 8), 3, width=8, depth=1, convolution=convolution)
+
+  def loss(images, params):
+    return (network.apply(params, images)[0] ** 2).sum()
+
+  def of_gradient(images, params):
+    gradient = jax.grad(loss, argnums=1)(images, params)
+    return sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient))
+
+  params = jax.eval_shape(network.init, jax.random.key(0))
+  program = str(jax.make_jaxpr(jax.grad(of_gradient))(jnp.zeros((64, 8, 8, 8)), params))
+  products = re.findall(r"(?:dot_general|conv_general_dilated)\[(.*?)\]\s", program, re.DOTALL)
+  assert len(products) > 3
+  assert all("HIGHEST" in product for product in products)
+
+
+@pytest.mark.parametrize("convolution", ["patches", "winograd", "lax", "ungrouped"])
+def test_tf32_rounds_what_convolutions_multiply(convolution):
+  exact, rounded = (
+    nn.create("convnet", (8, 8, 8), 3, width=8, depth=1, convolution=convolution, precision=kind)
+    for kind in ("float32", "tf32")
+  )
+  params = exact.init(jax.random.key(0))
+  images = jax.random.normal(jax.random.key(1), (64, 8, 8, 8))
+
+  def of_gradient(images, network):
+    gradient = jax.grad(lambda params: (network.apply(params, images)[0] ** 2).sum())(params)
+    return sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient))
+
+  for function in (lambda x, n: n.apply(params, x)[0], of_gradient, jax.grad(of_gradient)):
+    one, other = function(images, exact), function(images, rounded)
+    assert 1e-6 < jnp.linalg.norm(one - other) / jnp.linalg.norm(one) < 0.05
+
+  def short(tree):  # numbers that TF32 has
+    return jax.tree.map(lambda leaf: jax.lax.reduce_precision(leaf, 8, 10), tree)
+
+  params, images = short(params), short(images)
+  if convolution != "winograd":  # which multiplies sums of them
+    np.testing.assert_array_equal(exact.apply(params, images)[0], rounded.apply(params, images)[0])
+
+
 def test_init_draws_other_parameters_for_another_key():
   init = jax.jit(nn.create("mlp", (4, 4, 1), 3).init)
   first, again, other = (
