@@ -1,5 +1,6 @@
 """The driver of `dcjax plan`: will a run fit, and how fast can it be."""
 
+import importlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -100,6 +101,7 @@ def _target(device: str | None, devices: int | None) -> Target:
       f"--device {' or '.join(target_lib.DESCRIBED)}"
     )
   environment.check_backend()
+  importlib.import_module("dcjax.commands.condense")  # for the memory that a run's modules take
   return target_lib.here()
 
 

@@ -1,5 +1,6 @@
 """What a run will take, from its compiled programs: memory, work, and where it can run, time."""
 
+import dataclasses
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from dcjax.run.streaming import StreamingLoop
 
 START, ITERATION = "start", "iteration"
 _REPEATS = 2  # of a training that is timed
+_FEW = 8  # test images
 
 
 class Part(NamedTuple):
@@ -183,29 +185,40 @@ class Plan:
       architecture: of `architectures`.
       seconds: about, in which epochs are run.
     """
-    program, arguments = self.evaluation.bound(architecture, self._examples())
-    fields = self.config.evaluation
-
-    def once(epochs: int) -> float:
-      stops = np.zeros(fields.checks + 1, np.int32)
-      stops[-1] = epochs
-      began = time.monotonic()
-      jax.block_until_ready(program(*arguments, stops))
-      return time.monotonic() - began
-
+    fields, examples = self.config.evaluation, self._examples()
     with working(f"timing the evaluation on {architecture}"):
-      short = [once(1) for _ in range(_REPEATS)]
-      few = min(fields.epochs, 2 + int(seconds / _REPEATS / min(short)))
-      long = [once(few) for _ in range(_REPEATS)]
+      program, arguments = self.evaluation.bound(architecture, examples)
+      tested = [_run(program, arguments, 1, fields.checks) for _ in range(_REPEATS)]
+      # Epochs alone, with next to no tests, for these may take most of the time
+      few = dataclasses.replace(
+        self.dataset,
+        test_images=self.dataset.test_images[:_FEW],
+        test_labels=self.dataset.test_labels[:_FEW],
+      )
+      of_few = Evaluation(self.config, few, self.layout, self.keys)
+      program, arguments = of_few.bound(architecture, examples)
+      short = min(_run(program, arguments, 1, fields.checks) for _ in range(_REPEATS))
+      epochs = min(fields.epochs, 2 + int(seconds / _REPEATS / short))
+      long = [_run(program, arguments, epochs, fields.checks) for _ in range(_REPEATS)]
     blocks = -(-fields.networks // min(fields.networks, self.layout.network_block))
 
-    def all_of(short: float, long: float) -> float:
-      epoch = max(0.0, (long - short) / max(1, few - 1))
-      return blocks * (short + epoch * (fields.epochs - 1))
+    def all_of(tested: float, long: float) -> float:
+      epoch = max(0.0, (long - short) / max(1, epochs - 1))
+      return blocks * (tested + epoch * (fields.epochs - 1))
 
-    mean = all_of(float(np.mean(short)), float(np.mean(long)))
-    others = all_of(max(short), min(long)), all_of(min(short), max(long))
-    return Seconds(mean, min(mean, *others), max(mean, *others))
+    low, high = all_of(min(tested), min(long)), all_of(max(tested), max(long))
+    return Seconds((low + high) / 2, low, high)
+
+
+def _run(
+  program: jax.stages.Compiled, arguments: tuple[Any, ...], epochs: int, checks: int
+) -> float:
+  """The seconds in which networks are trained for some epochs, and tested as often as they are."""
+  stops = np.zeros(checks + 1, np.int32)
+  stops[-1] = epochs
+  began = time.monotonic()
+  jax.block_until_ready(program(*arguments, stops))
+  return time.monotonic() - began
 
 
 def warn_if_too_large(dataset: Dataset, state: Any, loop: Loop | StreamingLoop) -> None:
