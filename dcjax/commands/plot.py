@@ -91,13 +91,13 @@ def write(
 
 def _files(output: PathLike) -> list[Path]:
   """The files to write, which must not be there yet."""
-  path = expand("output", output)
+  path = expand("--output", output)
   if not path.name:
-    raise UserError(f"output: {path} is no name of a file; give one")
+    raise UserError(f"--output: {path} is no name of a file; give one")
   base = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
   files = [base.with_name(f"{base.name}{suffix}") for suffix in SUFFIXES]
   for file in files:
-    check_new("output", file)
+    check_new("--output", file)
   return files
 
 

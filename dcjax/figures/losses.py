@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dcjax.figures.pictures import LOG_RANGE
-from dcjax.figures.style import COLOURS, DPI, GREYS, MARKERS, STYLE, Drawing
+from dcjax.figures.style import COLOURS, DPI, GREYS, LOG_RANGE, MARKERS, STYLE, Drawing
 
 SMOOTHED = 50  # parts of a run that the mean line averages over
 

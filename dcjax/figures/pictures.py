@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from dcjax.figures.style import COLOURS, DPI, GREYS, MARKERS, STYLE, Drawing
+from dcjax.figures.style import COLOURS, DPI, GREYS, LOG_RANGE, MARKERS, STYLE, Drawing
 from dcjax.sets import sheet as screen
 from dcjax.sets.sheet import GAP, MOST_TILES, mosaic
 from dcjax.sets.synthetic import SyntheticSet
@@ -22,7 +22,6 @@ PAGE = (1400, 1000)  # pixels that the images of a sheet take up, where their nu
 TILE = (64, 140)  # least and greatest side of an image in a sheet, in pixels
 MOST_COLUMNS = 10  # images beside each other in one panel of a sheet
 BINS = 20
-LOG_RANGE = 30  # from this ratio of the largest to the least norm on, the axis is logarithmic
 
 
 class Panel(NamedTuple):

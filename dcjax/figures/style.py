@@ -30,6 +30,7 @@ DPI = 200
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREYS = ("#000000", "#7F7F7F")
 MARKERS = "osD^vPX"
+LOG_RANGE = 30  # from this ratio of the largest to the least value on, an axis is logarithmic
 
 
 class Drawing(Figure):

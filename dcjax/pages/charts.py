@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from dcjax.figures.curves import method_name
-from dcjax.figures.pictures import LOG_RANGE
-from dcjax.figures.style import COLOURS
+from dcjax.figures.style import COLOURS, LOG_RANGE
 from dcjax.pages.gather import Run, confusion, percent
 from dcjax.run.experiment import RANDOM, SYNTHETIC, WHOLE
 

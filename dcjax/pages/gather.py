@@ -19,11 +19,11 @@ from dcjax.config import flatten
 from dcjax.figures import accuracies
 from dcjax.figures.curves import method_name
 from dcjax.pages import repeat
+from dcjax.run.readers import MOST_CLASSES
 from dcjax.tables import published
 from dcjax.tables.published import Published
 
 LONGEST = 300  # characters of a value that are shown
-MOST_CLASSES = 200  # of a confusion
 
 Record = dict[str, Any]  # an evaluation, as `readers.EVALUATION` checks it
 Paper = Callable[[str, str], Published | None]  # by set and network

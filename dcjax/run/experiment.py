@@ -21,6 +21,7 @@ from dcjax.devices.target import Target
 from dcjax.methods import Method
 from dcjax.methods.setup import decoder, network
 from dcjax.nn import architectures
+from dcjax.run.readers import MOST_CLASSES
 from dcjax.run.teacher import Teacher
 from dcjax.run.teacher_file import FromFile, untaught
 from dcjax.sets.formation import Formation, Stored
@@ -28,7 +29,6 @@ from dcjax.sets.synthetic import SyntheticSet
 
 # The sets that networks are trained on, as `summary.json` names them.
 SYNTHETIC, RANDOM, WHOLE = "synthetic", "random", "whole"
-MOST_CLASSES = 200  # whose confusion a record keeps: 90 kB of text
 # Normalised images `[N, H, W, C]`, and labels as `SyntheticSet.flat` returns them
 Examples = tuple[Array | np.ndarray, Array | np.ndarray]
 

@@ -22,6 +22,7 @@ from dcjax.common.json_files import (
 )
 
 # What `dcjax status` tells of any run.
+MOST_CLASSES = 200  # whose confusion a record keeps: 90 kB of text
 CONFIG = holds(
   {
     "method": is_text,
