@@ -2,7 +2,8 @@
 
 python -m benchmarks.compiled [--only dc:cifar10,ipc=10 ...] [--out FILE.md]
 
-Nothing runs, and nothing is timed but the compilation. It needs the extra `cuda12`, and no GPU.
+`compiled.md` has what it printed. Nothing runs, and nothing is timed. It needs the extra `cuda12`,
+and no GPU.
 """
 
 import importlib
@@ -16,7 +17,6 @@ from ml_collections import ConfigDict
 from benchmarks import report
 from dcjax.commands.plan import plan
 from dcjax.common.quantities import amount, size
-from dcjax.common.version import __version__
 
 CIFAR = (
   "dc:cifar10,ipc=10",
@@ -48,8 +48,8 @@ CASES = (
   (IMAGENET, "a100", 1, [DEFAULT]),
 )
 HEAD = (
-  "preset", "device", "choice", "s to compile", "temporaries", "all of a device", "kernels",
-  "grouped", "read and written", "collectives", "s at least",
+  "preset", "device", "choice", "temporaries", "all of a device", "kernels", "grouped",
+  "read and written", "collectives", "s at least",
 )  # fmt: skip
 
 ONLY = flags.DEFINE_multi_string("only", None, "Presets; by default all.")
@@ -80,7 +80,6 @@ def _row(preset: str, device: str, count: int, choice: str) -> tuple[str, ...]:
     f"`{preset}`",
     f"{count} x {device}" if count > 1 else device,
     choice,
-    f"{part['seconds']:.0f}",
     size(part["temporaries"]),
     size(part["bytes"]) + ("" if found["fits"] else " (too much)"),
     _range(amount(least["kernels"]), amount(most["kernels"])),
@@ -106,16 +105,8 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unknown argument: {argv[1]}")
   jax.config.update("jax_platforms", "cpu")
   table = report.markdown(HEAD, rows())
-  text = (
-    "# Compiled for GPUs, and not run\n\n"
-    f"`python -m benchmarks.compiled`, dcjax {__version__}, jax {jax.__version__}; no GPU was "
-    "there, and no kernel was chosen by timing it. Figures are of one iteration, on one device of "
-    "several; a range is where conditions, such as which augmentation is drawn, decide. `grouped` "
-    "are convolutions of several groups, `s at least` the bound that follows from arithmetic and "
-    "from traffic beyond the cache at the device's peak rates: no time.\n\n"
-  )
   if OUT.value:
-    Path(OUT.value).write_text(f"{text}{table}\n")
+    Path(OUT.value).write_text(f"{table}\n")
 
 
 if __name__ == "__main__":
