@@ -6,20 +6,25 @@ import os
 import resource
 import sys
 import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
+NONE: Mapping[str, str] = MappingProxyType({})
 _UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 
 
 class Process:
   """Runs the class `Worker` of a module in a fresh process."""
 
-  def __init__(self, module: str, *arguments: Any):
-    """Starts the process and makes `Worker(*arguments)` in it."""
+  def __init__(self, module: str, *arguments: Any, environment: Mapping[str, str] = NONE):
+    """Starts the process, with some more environment, and makes `Worker(*arguments)` in it."""
     context = multiprocessing.get_context("spawn")
     self._pipe, other = context.Pipe()
     self._process = context.Process(target=_serve, args=(other, module, arguments), daemon=True)
-    self._process.start()
+    with _environment(environment):
+      self._process.start()
     other.close()
     self._receive()
 
@@ -52,6 +57,18 @@ class Process:
     if error:
       raise RuntimeError(f"in a worker:\n{error}")
     return result
+
+
+@contextmanager
+def _environment(more: Mapping[str, str]) -> Iterator[None]:
+  """While entered, processes that begin have these variables, too."""
+  before = dict(os.environ)
+  os.environ.update(more)
+  try:
+    yield
+  finally:
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def _serve(pipe: Any, module: str, arguments: tuple[Any, ...]) -> None:

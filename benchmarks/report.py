@@ -20,6 +20,7 @@ SHORT = flags.DEFINE_bool("short", False, "Ratios and seconds of `run` alone.")
 
 FRAMEWORKS = ("dcjax", "torch")
 COMPILED = "torch.compile"
+_TWO = 2  # ways of PyTorch that are told apart without a table of the best
 
 HEADER = (
   "problem",
@@ -38,6 +39,7 @@ COMPILED_HEADER = (
   "s compile",
   "peak MiB (data + compile + step)",
 )
+BEST_HEADER = ("problem", "fastest PyTorch", "PyTorch / dcjax (min..max)", "medians of all")
 SCALING_HEADER = (
   "step",
   "along",
@@ -87,6 +89,9 @@ def table(results: dict[str, Any]) -> str:
   compiled = [_compiled_cells(row) for row in results["rows"] if row.get("ratios_compiled")]
   if compiled:
     found += f"\n\n{markdown(COMPILED_HEADER, compiled)}"
+  best = [_best_cells(row) for row in results["rows"] if len(row.get("ratios_of", ())) > _TWO]
+  if best:
+    found += f"\n\n{markdown(BEST_HEADER, best)}"
   return f"{found}\n\n{_measured_with(results)}"
 
 
@@ -156,6 +161,18 @@ def _compiled_cells(row: dict[str, Any]) -> tuple[str, ...]:
     f"{row['median_seconds'][COMPILED]:.3g}",
     f"{row['prepare_seconds'][COMPILED]:.1f}",
     _memory(row["memory"][COMPILED]),
+  )
+
+
+def _best_cells(row: dict[str, Any]) -> tuple[str, ...]:
+  medians = {name: statistics.median(ratios) for name, ratios in row["ratios_of"].items()}
+  fastest = min(medians, key=lambda name: medians[name])
+  names = {"torch": "eager"}
+  return (
+    row["label"],
+    names.get(fastest, fastest),
+    _spread(row["ratios_of"][fastest]),
+    ", ".join(f"{names.get(name, name)} {value:.2f}" for name, value in medians.items()),
   )
 
 

@@ -29,7 +29,7 @@ class Worker:
 
   def __init__(self, setting: Setting, block: int, compiled: bool = False):
     """Makes the data; the memory in use then is the baseline."""
-    self._compiled = compiled
+    self._compiled, self._exact = compiled, setting.precision != "tf32"
     self._on_gpu = torch.cuda.is_available()
     self._device = torch.device("cuda" if self._on_gpu else "cpu")
     torch.manual_seed(problem.SEED)
@@ -52,12 +52,12 @@ class Worker:
     return self._step.numbers(params)
 
   def prepare(self) -> float:
-    """Takes a step, in the precision that JAX has by default; two if it is compiled.
+    """Takes a step, in the precision of dcjax's side; two if it is compiled.
 
     Returns:
       What the first took longer than the second, in seconds: compilation.
     """
-    _set_precision(exact=False)
+    _set_precision(self._exact)
     first = self.step()
     return max(first - self.step(), 0.0) if self._compiled else 0.0
 
@@ -114,6 +114,6 @@ class Worker:
 
 
 def _set_precision(exact: bool) -> None:
-  """On a GPU, full float32 to compare numbers; TF32, as JAX has it by default, to time."""
+  """On a GPU, float32 proper, or TF32."""
   torch.backends.cuda.matmul.allow_tf32 = not exact
   torch.backends.cudnn.allow_tf32 = not exact

@@ -1,6 +1,7 @@
 """The benchmarks' arithmetic and tables; nothing is timed."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import budget, jax_parts, problem, profile, report, streaming
+from benchmarks.process import Process
 from dcjax.commands.condense import condense
 from tests.runs import tiny
 
@@ -65,6 +67,36 @@ def test_compiled_pytorch_has_a_table_of_its_own():
   eager, beside, measured_with = report.table(results).split("\n\n")
   assert len(eager.splitlines()) == 4 and measured_with.startswith("a processor")
   assert beside.splitlines()[2:] == ["| DM | 1.50 (1.00..3.00) | 2 | 40.0 | 6 (1 + 2 + 3) |"]
+
+
+def test_the_fastest_pytorch_has_a_table_of_its_own():
+  ways = {
+    "torch": [2.0, 2.5, 3.0], report.COMPILED: [1.5, 1.6, 1.7], "blocks of 16": [1.2, 1.4, 1.9],
+  }  # fmt: skip
+  results = {
+    "hardware": HARDWARE,
+    "arguments": {"rounds": 3, "torch_block": 0},
+    "rows": [ROW, ROW | {"label": "DM", "ratios_of": ways}],
+  }
+  _, best, _ = report.table(results).split("\n\n")
+  assert best.splitlines()[2:] == [
+    "| DM | blocks of 16 | 1.40 (1.20..1.90) | eager 2.50, torch.compile 1.60, blocks of 16 1.40 |"
+  ]
+
+
+def test_a_process_may_have_an_environment_of_its_own():
+  worker = Process("tests.test_benchmarks", environment={"DCJAX_TOLD": "yes"})
+  try:
+    assert worker.call("told") == "yes" and "DCJAX_TOLD" not in os.environ
+  finally:
+    worker.close()
+
+
+class Worker:
+  """What a process of the benchmarks runs."""
+
+  def told(self):
+    return os.environ.get("DCJAX_TOLD")
 
 
 def test_a_profile_sums_operations_by_kind():
