@@ -331,6 +331,8 @@ def test_ctrl_c_before_a_run_begins_is_one_line(tmp_path, seconds):
   )  # fmt: skip
   process.stdout.readline()
   time.sleep(seconds + 0.05)  # until `main` has begun
+  if process.poll() is not None:
+    pytest.skip("the machine is so busy that the run was over before the signal")
   process.send_signal(signal.SIGINT)
   printed, said = process.communicate()
   last = said.splitlines()[-1]
