@@ -14,7 +14,7 @@ import jax
 from jax.experimental import topologies
 
 from dcjax.common import environment
-from dcjax.common.errors import UserError
+from dcjax.common.errors import UserError, check_positive
 from dcjax.common.files import expand
 
 OWN = "cpu"
@@ -23,7 +23,7 @@ DESCRIBED = ("h100", "a100", "t4")  # files of `descriptions/`
 # compute capability (NVIDIA's data sheets of A100, RTX 3090 and 4090, H100 and B200, without
 # sparsity); what is not here has none. In 16 bits tensor cores do twice as many.
 _TENSOR_CORES = {(8, 0): 512, (8, 6): 128, (8, 9): 128, (9, 0): 1024, (10, 0): 2048}
-SHARE, _USUAL_SHARE = "XLA_PYTHON_CLIENT_MEM_FRACTION", 0.75
+SHARE, _USUAL_SHARE = "XLA_PYTHON_CLIENT_MEM_FRACTION", "0.75"
 _HALF = 2
 _BY_LIBRARY = "--xla_gpu_enable_triton_gemm=false"
 _HALF_ALONE = 512  # of tensor cores that know 16 bits alone, as a T4's
@@ -129,10 +129,7 @@ def described(device: str, count: int = 1) -> Target:
 
 def _share() -> float:
   """Of a GPU's memory, what jax takes."""
-  try:
-    return float(os.environ.get(SHARE, _USUAL_SHARE))
-  except ValueError:
-    raise UserError(f"{SHARE}: {os.environ[SHARE]} is no share; give 0.9, say") from None
+  return _positive(SHARE, os.environ.get(SHARE, _USUAL_SHARE))
 
 
 def _text(device: str) -> str:
@@ -148,10 +145,20 @@ def _text(device: str) -> str:
 
 
 def _number(text: str, field: str) -> float:
-  """The value of a field of a description, the first of its name."""
-  if found := re.search(rf"\b{field}: *([\d.]+)", text):
-    return float(found[1])
-  raise UserError(f"--device: the description of the GPU has no {field}; add it")
+  """The value of a field of a description, the first of its name, which is above 0."""
+  found = re.search(rf"\b{field}: *([^\s}}]+)", text)
+  if not found:
+    raise UserError(f"--device: the description of the GPU has no {field}; add it")
+  return _positive(f"--device: {field} of the description", found[1])
+
+
+def _positive(field: str, text: str) -> float:
+  try:
+    value = float(text)
+  except ValueError:
+    raise UserError(f"{field}: '{text}' is no number; give a positive one") from None
+  check_positive(field, value)
+  return value
 
 
 def _minor(text: str) -> int:

@@ -1,6 +1,7 @@
 """Devices that are described: what is known of them, and what they are compiled for."""
 
 import importlib.util
+import re
 
 import jax
 import jax.numpy as jnp
@@ -60,9 +61,13 @@ def test_jax_takes_a_share_of_the_memory(without_plugin, monkeypatch):
   usual = described("t4").memory
   monkeypatch.setenv(target.SHARE, "0.9")
   assert described("t4").memory == pytest.approx(usual * 0.9 / 0.75, rel=1e-6)
-  monkeypatch.setenv(target.SHARE, "most")
-  with pytest.raises(UserError, match=f"{target.SHARE}: most is no share"):
-    described("t4")
+  for wrong, message in (
+    ("most", "'most' is no number"),
+    ("0", "0.0 is not a finite number above"),
+  ):
+    monkeypatch.setenv(target.SHARE, wrong)
+    with pytest.raises(UserError, match=f"{target.SHARE}: {message}"):
+      described("t4")
 
 
 def test_a_file_describes_a_gpu(without_plugin, tmp_path):
@@ -73,6 +78,24 @@ def test_a_file_describes_a_gpu(without_plugin, tmp_path):
   file.write_text(text.replace("memory_bandwidth", "bandwidth"))
   with pytest.raises(UserError, match="--device: the description of the GPU has no memory_bandwid"):
     described(str(file))
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "nan", "inf", "1.2.3", "much"])
+@pytest.mark.parametrize(
+  "field", ["core_count", "clock_rate_ghz", "memory_bandwidth", "l2_cache_size", "major"]
+)
+def test_a_number_that_cannot_be_is_one_line(without_plugin, tmp_path, field, wrong):
+  file = tmp_path / "mine.txtpb"
+  file.write_text(re.sub(rf"\b{field}: [\d.]+", f"{field}: {wrong}", target._text("t4")))
+  with pytest.raises(UserError, match=f"--device: {field} of the description: .*positive"):
+    described(str(file))
+
+
+def test_numbers_may_have_an_exponent(without_plugin, tmp_path):
+  file = tmp_path / "mine.txtpb"
+  text = target._text("t4")
+  file.write_text(text.replace("memory_bandwidth: 320064000000", "memory_bandwidth: 3.20064e11"))
+  assert described(str(file)).peak.bandwidth == described("t4").peak.bandwidth
 
 
 def test_an_unknown_device_is_one_line():
