@@ -6,15 +6,14 @@ python -m benchmarks.compiled [--only dc:cifar10,ipc=10 ...] [--out FILE.md]
 and no GPU.
 """
 
-import importlib
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import app, flags
-from ml_collections import ConfigDict
 
 from benchmarks import report
+from benchmarks.compiling import config_of
 from dcjax.commands.plan import plan
 from dcjax.common.quantities import amount, size
 
@@ -69,7 +68,7 @@ def rows() -> list[tuple[str, ...]]:
 
 
 def _row(preset: str, device: str, count: int, choice: str) -> tuple[str, ...]:
-  config = _config(preset)
+  config = config_of(preset)
   config.update_from_flattened_dict(CHOICES[choice])
   config.evaluation.networks = 0
   found = plan(config, device, count)
@@ -88,11 +87,6 @@ def _row(preset: str, device: str, count: int, choice: str) -> tuple[str, ...]:
     f"{amount(most['collectives'])}, {between}" if most["collectives"] else "-",
     f"{found['bound']['seconds']:.2g}",
   )
-
-
-def _config(preset: str) -> ConfigDict:
-  name, _, argument = preset.partition(":")
-  return importlib.import_module(f"dcjax.configs.{name}").get_config(argument)
 
 
 def _range(low: str, high: str) -> str:

@@ -7,6 +7,7 @@ import importlib
 
 import jax
 from absl import app, flags
+from ml_collections import ConfigDict
 
 from benchmarks import report
 from dcjax import config as config_lib
@@ -30,11 +31,15 @@ ALL = (
 PRESETS = flags.DEFINE_multi_string("presets", list(ALL), "File of `configs/` and its argument.")
 
 
+def config_of(preset: str) -> ConfigDict:
+  """The config of a preset, by its file and argument."""
+  name, _, argument = preset.partition(":")
+  return importlib.import_module(f"dcjax.configs.{name}").get_config(argument)
+
+
 def seconds(preset: str) -> float:
   """What the iterations of a preset take to compile."""
-  name, _, argument = preset.partition(":")
-  config = importlib.import_module(f"configs.{name}").get_config(argument)
-  config = config_lib.resolve(config)
+  config = config_lib.resolve(config_of(preset))
   size = stand_in.size_of(config.dataset)
   assert size is not None
   dataset = stand_in.stand_in(config.dataset, size, IN_MEMORY, filled=False)
