@@ -21,10 +21,9 @@ from dcjax.run import experiment, initial, plan, weights_and_biases
 from dcjax.run.checkpoint import Checkpoints
 from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
-from dcjax.run.loop import Loop
 from dcjax.run.progress import Progress, Stopwatch, logger, working
 from dcjax.run.readers import SUMMARY
-from dcjax.run.streaming import StreamingLoop
+from dcjax.run.streaming import loop_for
 from dcjax.run.workdir import Metrics, Workdir, held, write_json
 from dcjax.sets import labels, sheet
 from dcjax.sets.synthetic import SyntheticSet
@@ -143,11 +142,7 @@ class Run:
     definition = config_lib.definition(config.method)
     loss = labels.training({"label_kind": definition.label_kind})  # also of real images beside it
     self.evaluation = Evaluation(config, dataset, layout, self.keys, loss)
-    self.loop: Loop | StreamingLoop
-    if isinstance(dataset.images, data.OnDisk):
-      self.loop = StreamingLoop(self.method, dataset, self.keys.loop, layout, config.iterations)
-    else:
-      self.loop = Loop(self.method, dataset, self.keys.loop, layout, config.compute.chunk)
+    self.loop = loop_for(config, self.method, dataset, self.keys.loop, layout)
     self.iteration, self.total = 0, config.iterations
     self.seconds = seconds
     self.watch = Stopwatch()
@@ -180,7 +175,7 @@ class Run:
       if self.iteration < self.total:
         self.progress.say("compiling", force=True)
         self.watch.add("compile", self.loop.compile(self.state, self.iteration))
-        plan.warn_if_too_large(self.dataset, self.state, self.loop)
+        plan.warn_if_too_large(self.dataset, self.layout, self.state, self.loop)
       self._iterate()
       summary = self._summarise()
       return summary

@@ -13,15 +13,16 @@ from ml_collections import ConfigDict
 
 from dcjax.common import environment, quantities
 from dcjax.common.types import Array
-from dcjax.data import Dataset, OnDisk
+from dcjax.data import Dataset
 from dcjax.devices.program import Program, Work
+from dcjax.devices.strategy import Strategy
 from dcjax.devices.target import Target
 from dcjax.methods.setup import decoder
 from dcjax.run import experiment
 from dcjax.run.experiment import Evaluation, Keys
 from dcjax.run.loop import Loop
 from dcjax.run.progress import logger, working
-from dcjax.run.streaming import StreamingLoop
+from dcjax.run.streaming import StreamingLoop, loop_for
 
 START, ITERATION = "start", "iteration"
 _REPEATS = 2  # of a training that is timed
@@ -79,13 +80,9 @@ class Plan:
     self.keys = Keys.from_seed(config.seed)
     self.layout = experiment.strategy(config, dataset, target)
     self.method = experiment.method(config, dataset, self.layout)
-    arguments = self.method, dataset, self.keys.loop, self.layout
-    self.loop: Loop | StreamingLoop
-    if isinstance(dataset.images, OnDisk):
-      self.loop = StreamingLoop(*arguments, config.iterations)
-    else:
-      self.loop = Loop(*arguments, config.compute.chunk)
+    self.loop = loop_for(config, self.method, dataset, self.keys.loop, self.layout)
     self.evaluation = Evaluation(config, dataset, self.layout, self.keys)
+    self._bound: dict[str, tuple[jax.stages.Compiled, tuple[Any, ...]]] = {}  # by architecture
     self.architectures: list[str] = []  # of the evaluation
     if config.evaluation.networks:
       self.architectures = list(dict.fromkeys(name for _, name in self.evaluation.tasks()))
@@ -111,13 +108,12 @@ class Plan:
     state = held(self.loop.abstract(self.keys.init))
     with working(f"compiling the evaluation on {architecture}"):
       began = time.monotonic()
-      program, arguments = self.evaluation.bound(architecture, self._examples())
+      bound = self.evaluation.bound(architecture, self._examples())
+      program, arguments = self._bound[architecture] = bound
       return self._part(began, state + held(arguments[1:]), [program])
 
   def _part(self, began: float, state: int, programs: list[jax.stages.Compiled]) -> Part:
-    data = held(self.dataset) + self.loop.waiting
-    if self.layout.devices > 1:  # beside all of it on the first device, its share
-      data += held(self.loop.dataset)
+    data = _data(self.dataset, self.layout, self.loop)
     results, temporaries = max(map(made, programs), key=sum)
     seconds = time.monotonic() - began
     least, most = Work(), Work()
@@ -182,12 +178,12 @@ class Plan:
     """The time in which all networks of one architecture are trained on one set and tested.
 
     Args:
-      architecture: of `architectures`.
+      architecture: of `architectures`, for which `trained` has compiled.
       seconds: about, in which epochs are run.
     """
     fields, examples = self.config.evaluation, self._examples()
     with working(f"timing the evaluation on {architecture}"):
-      program, arguments = self.evaluation.bound(architecture, examples)
+      program, arguments = self._bound[architecture]
       tested = [_run(program, arguments, 1, fields.checks) for _ in range(_REPEATS)]
       # Epochs alone, with next to no tests, for these may take most of the time
       few = dataclasses.replace(
@@ -221,11 +217,18 @@ def _run(
   return time.monotonic() - began
 
 
-def warn_if_too_large(dataset: Dataset, state: Any, loop: Loop | StreamingLoop) -> None:
+def _data(dataset: Dataset, layout: Strategy, loop: Loop | StreamingLoop) -> int:
+  """Bytes of images and labels on the device that holds most: all of them, and its share."""
+  return held(dataset) + loop.waiting + (held(loop.dataset) if layout.devices > 1 else 0)
+
+
+def warn_if_too_large(
+  dataset: Dataset, layout: Strategy, state: Any, loop: Loop | StreamingLoop
+) -> None:
   """Logs a warning if the iterations of a run, once compiled, take more memory than there is."""
   memory = environment.memory()
   largest = max(sum(made(program)) for program in loop.programs)
-  taken = held(dataset) + loop.waiting + held(state) + largest
+  taken = _data(dataset, layout, loop) + held(state) + largest
   if memory is not None and taken > memory:
     logger.warning(
       "an iteration takes %s of memory, and there are %s: it may end without a word; dcjax plan "

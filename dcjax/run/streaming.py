@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from dcjax.common.errors import UserError
 from dcjax.common.types import Array, Key
@@ -20,7 +21,7 @@ from dcjax.data.stream import Stream
 from dcjax.devices import processes, sharding
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import Method, Step, unknown
-from dcjax.run.loop import CHUNK_SECONDS, abstract_state, put_key
+from dcjax.run.loop import CHUNK_SECONDS, Loop, abstract_state, put_key
 
 PLANNED = 32  # runs of steps whose draws are computed together
 READY = 2  # draws that are on the device, or on the way, before they are needed
@@ -224,6 +225,15 @@ class StreamingLoop:
 
   def _place(self, state: Any) -> Any:
     return sharding.put(state, sharding.state_shardings(self._layout, state))
+
+
+def loop_for(
+  config: ConfigDict, method: Method, dataset: Dataset, key: Key, layout: Strategy
+) -> Loop | StreamingLoop:
+  """What runs the iterations of a config, with all images in memory or those on disk."""
+  if isinstance(dataset.images, OnDisk):
+    return StreamingLoop(method, dataset, key, layout, config.iterations)
+  return Loop(method, dataset, key, layout, config.compute.chunk)
 
 
 class _Feed:
