@@ -25,6 +25,7 @@ _COLLECTIVES = (
   "collective-permute",
   "collective-broadcast",
 )
+_WITH_OPERANDS = ("all-gather-start", "collective-permute-start")  # before what they make
 # What moves nothing, or is counted where it began
 _FREE = {
   *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier"),
@@ -131,8 +132,10 @@ class Program:
     kind = each.kind.removesuffix("-start")
     if kind not in _COLLECTIVES:
       return work
-    made = each.shapes[-1].bytes if each.kind != kind else sum(s.bytes for s in each.shapes)
-    return work._replace(collectives=1, collective_bytes=made)
+    made = each.shapes
+    if each.kind in _WITH_OPERANDS:
+      made = made[len(each.operands) : 2 * len(each.operands)]
+    return work._replace(collectives=1, collective_bytes=sum(shape.bytes for shape in made))
 
   # --- Bytes ---------------------------------------------------------------------------------
 

@@ -121,3 +121,22 @@ def test_collectives_and_their_bytes():
   shared = jax.shard_map(total, mesh=mesh, in_specs=P("batch"), out_specs=P())
   found = work_of(shared, jnp.ones((4, SIDE)))[0]
   assert (found.collectives, found.collective_bytes) == (1, 4 * SIDE)
+
+
+@pytest.mark.parametrize(
+  ("kind", "shapes", "made"),
+  [
+    ("all-gather-start", "((f32[2,8], f32[2,4]), (f32[8,8], f32[8,4]))", 4 * (8 * 8 + 8 * 4)),
+    ("collective-permute-start", "(f32[2,8], f32[2,4], f32[2,8], f32[2,4], u32[], u32[])", 96),
+    ("all-reduce-start", "(f32[2,8], f32[2,4])", 96),
+    ("all-to-all", "(f32[2,8], f32[2,4])", 96),
+  ],
+)
+def test_a_collective_of_several_arrays_makes_all_of_them(kind, shapes, made):
+  text = f"""ENTRY %main (a: f32[2,8], b: f32[2,4]) -> f32[] {{
+  %a = f32[2,8]{{1,0}} parameter(0)
+  %b = f32[2,4]{{1,0}} parameter(1)
+  ROOT %made = {shapes} {kind}(%a, %b), channel_id=1
+}}"""
+  found = Program(text).work()[0]
+  assert (found.collectives, found.collective_bytes) == (1, made)
