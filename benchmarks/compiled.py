@@ -35,6 +35,7 @@ IMAGENET = ("imagenet:idc10,ipc=10", "imagenet:idm10,ipc=10")
 DEFAULT = "the default"
 CHOICES: dict[str, dict[str, Any]] = {
   DEFAULT: {},
+  "ungrouped, one class after another": {"compute.class_map": "scan"},
   "ungrouped, all classes together": {"compute.class_map": "vmap"},
   "lax, all classes together": {"compute.convolution": "lax", "compute.class_map": "vmap"},
   "patches, all classes together": {"compute.convolution": "patches", "compute.class_map": "vmap"},

@@ -158,7 +158,8 @@ def _compute() -> ConfigDict:
   fields = ConfigDict()
   # 'patches', 'winograd', 'ungrouped' or 'lax'; None: by the backend
   fields.convolution = placeholder(str)
-  # Classes one after another, 'scan', or together, 'vmap'; None: by the backend
+  # Classes one after another, 'scan', or together, 'vmap'; None: by the backend, the method and the
+  # memory
   fields.class_map = placeholder(str)
   # Images with activations alive together; 0: all; None: by the backend
   fields.image_block = placeholder(int)

@@ -40,6 +40,8 @@ class Definition(NamedTuple):
     label_kind: of the labels that it learns, if any; an entry of `sets.labels.KINDS`.
     per_class: whether `batch_real` counts the images of each class, and not of all together.
     unit: `unit(config)`, whether its sets store pixels in [0, 1] and not normalised ones.
+    together: `together(config, dataset, layout)`, about how many bytes of a device an iteration
+      takes with all classes together, where that is the better layout on a GPU; None: it is not.
     settings: a NamedTuple of hyper-parameters, whose comments say what its fields mean.
     earlier: `earlier(fields)`, what newer fields of it were in a run of an earlier version, whose
       config lacks them, where the default is another now; both by their dotted names.
@@ -53,6 +55,7 @@ class Definition(NamedTuple):
   label_kind: str = "hard"
   per_class: bool = True
   unit: Callable[[ConfigDict], bool] = lambda config: False
+  together: Callable[[ConfigDict, Dataset, Strategy], int] | None = None
   settings: type | None = None
   earlier: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda fields: {}
 

@@ -39,7 +39,7 @@ from dcjax.methods.definition import (
   condensation,
   from_fields,
 )
-from dcjax.methods.feature_matching import EMBEDDINGS, FeatureMatching
+from dcjax.methods.feature_matching import EMBEDDINGS, FeatureMatching, bytes_together
 from dcjax.methods.setup import Setup, setup
 from dcjax.methods.trained_networks import TrainedSettings
 from dcjax.sets.formation import Stored
@@ -158,5 +158,6 @@ DM = Definition(
   build=_build,
   resolve=_resolve,
   protocol="dm",
+  together=bytes_together,
   settings=DMSettings,
 )

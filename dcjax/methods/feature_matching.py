@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
-from dcjax import data
+from dcjax import data, nn
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
 from dcjax.devices.sharding import gather_batch, map_classes, share_batch
+from dcjax.devices.strategy import Strategy
 from dcjax.methods.feature_distances import FEATURE_DISTANCES, last_block, weighted_blocks
-from dcjax.methods.setup import Setup
+from dcjax.methods.setup import Setup, setup
 from dcjax.nn.training import in_blocks
 from dcjax.sets.formation import Stored, over_classes
 
@@ -226,6 +228,18 @@ class FeatureMatching(NamedTuple):
 
     gradients, losses = jax.grad(total, has_aux=True)(stored)
     return losses, gradients
+
+
+def bytes_together(config: ConfigDict, dataset: Dataset, layout: Strategy) -> int:
+  """About how many bytes of a device the activations of all classes take at once.
+
+  Of a real image it is the largest alone, of a synthetic one what its gradient needs: some four
+  times as much, in a network that halves the side again and again.
+  """
+  bound, (classes, batch) = setup(config, dataset, layout), layout.mesh
+  images = -(-config.batch_real // batch) + 4 * bound.formation.decoded(config.ipc)
+  largest = nn.largest_activation(bound.network, dataset.image_shape)
+  return -(-dataset.num_classes // classes) * images * largest
 
 
 def _along(pull: tuple[Array, Array], features: Array) -> Array:

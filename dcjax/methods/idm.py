@@ -51,7 +51,7 @@ from dcjax.methods.definition import (
   condensation,
   from_fields,
 )
-from dcjax.methods.feature_matching import FeatureMatching
+from dcjax.methods.feature_matching import FeatureMatching, bytes_together
 from dcjax.methods.idm_queue import (
   ACCURACIES,
   SCHEDULES,
@@ -308,5 +308,6 @@ IDM = Definition(
   resolve=_resolve,
   smoke=SMOKE | {"queue.size": 3, "queue.interval": 1, "queue.steps": 1, "queue.batch": 8},
   protocol="idm",
+  together=bytes_together,
   settings=IDMSettings,
 )

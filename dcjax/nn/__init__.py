@@ -7,9 +7,9 @@ from dcjax.common.errors import UserError, check_name
 from dcjax.common.registry import NETWORKS
 from dcjax.nn import layers
 from dcjax.nn.convolution import CONVOLUTIONS, TF32, exactly
-from dcjax.nn.definition import Definition, Network, find, of_module
+from dcjax.nn.definition import Definition, Network, find, largest_activation, of_module
 
-__all__ = ["Definition", "Network", "create"]
+__all__ = ["Definition", "Network", "create", "largest_activation"]
 
 # What a network computes in: bfloat16 has the range of float32 and 8 bits of its 24
 PRECISIONS = ("float32", "tf32", "bfloat16")

@@ -1,13 +1,14 @@
 """A network as its file defines it, and as pure functions of its parameters."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as linen
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Jaxpr, jaxprs_in_params
 
 from dcjax.common.errors import UserError
 from dcjax.common.registry import NETWORKS
@@ -50,6 +51,24 @@ class Network(NamedTuple):
   batch_norm: bool
   train: Callable[[Params, Array, Key], tuple[Array, Array]] | None = None
   blocks: Callable[[Params, Array], tuple[Array, list[Array]]] | None = None
+
+
+def largest_activation(network: Network, image_shape: tuple[int, int, int]) -> int:
+  """Bytes of the largest array that one image `[H, W, C]` becomes on its way through a network."""
+  images = 256  # so many that what comes of the parameters alone is small beside it
+  params = jax.eval_shape(network.init, jax.random.key(0))
+  batch = jax.ShapeDtypeStruct((images, *image_shape), jnp.float32)
+  return max(_made(jax.make_jaxpr(network.apply)(params, batch).jaxpr)) // images
+
+
+def _made(jaxpr: Jaxpr) -> Iterator[int]:
+  """Bytes of each array that a program makes, those of the programs in it among them."""
+  for equation in jaxpr.eqns:
+    for made in equation.outvars:
+      if isinstance(made.aval, jax.core.ShapedArray):
+        yield made.aval.size * made.aval.dtype.itemsize
+    for inner in jaxprs_in_params(equation.params):
+      yield from _made(inner)
 
 
 def _anything(**keywords: Any) -> None:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from dcjax import augment, data, evaluation, nn
 from dcjax import config as config_lib
+from dcjax.common import environment
 from dcjax.common.errors import UserError
 from dcjax.common.types import Array, Key
 from dcjax.common.version import __version__
@@ -29,6 +30,8 @@ from dcjax.sets.synthetic import SyntheticSet
 
 # The sets that networks are trained on, as `summary.json` names them.
 SYNTHETIC, RANDOM, WHOLE = "synthetic", "random", "whole"
+# Of a GPU's memory, the share that activations of all classes together may take by default.
+MOST_TOGETHER = 1 / 3
 # Normalised images `[N, H, W, C]`, and labels as `SyntheticSet.flat` returns them
 Examples = tuple[Array | np.ndarray, Array | np.ndarray]
 
@@ -52,7 +55,14 @@ def strategy(config: ConfigDict, dataset: Dataset, target: Target | None = None)
   backend, described = (target.backend, target.devices) if target else (jax.default_backend(), ())
   overrides = {name: config.compute[name] for name in Strategy._fields if name in config.compute}
   classes, side = dataset.num_classes, dataset.image_shape[0]
-  return choose(backend, classes, side, described, **overrides)
+  layout = choose(backend, classes, side, described, **overrides)
+  together = config_lib.definition(config.method).together
+  if backend != "gpu" or together is None or overrides["class_map"] is not None:
+    return layout
+  memory = (target.memory if target else environment.memory()) or 0
+  if together(config, dataset, layout) > memory * MOST_TOGETHER:
+    return layout
+  return layout._replace(class_map="vmap")
 
 
 def memory(config: ConfigDict) -> data.Memory:
