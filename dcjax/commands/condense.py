@@ -130,7 +130,7 @@ class Run:
     """
     self.config, self.dataset, self.folder, self.path = config, dataset, folder, folder.path
     self.keys = Keys.from_seed(config.seed)
-    self.layout = layout = experiment.strategy(config, dataset)
+    self.layout = layout = experiment.condensing(config, dataset)
     self.saved = initial.find(config, self.path)
     self.initial = None if self.saved is None else initial.stored(self.saved, config, dataset)
     drawn = config.copy_and_resolve_references()

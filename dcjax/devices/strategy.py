@@ -68,8 +68,8 @@ def _even(images: int, block: int) -> int:
 # A CPU's caches hold the activations of a few images, of the first layer's of fewer, and a class
 # fills its cores. On a GPU, classes or networks together need grouped convolutions, or copies of
 # each one's part for convolutions of its own; where features alone are matched, they need memory
-# only, and `run.experiment.strategy` puts classes together where there is some. On a TPU one launch
-# over everything is to win; at evaluation 20 networks is what the papers train.
+# only, and `run.experiment.condensing` puts classes together where there is some. On a TPU one
+# launch over everything is to win; at evaluation 20 networks is what the papers train.
 DEFAULTS = {
   "cpu": Strategy(convolution="winograd", first_block=8),
   "gpu": Strategy(convolution="ungrouped", image_block=0),

@@ -55,9 +55,15 @@ def strategy(config: ConfigDict, dataset: Dataset, target: Target | None = None)
   backend, described = (target.backend, target.devices) if target else (jax.default_backend(), ())
   overrides = {name: config.compute[name] for name in Strategy._fields if name in config.compute}
   classes, side = dataset.num_classes, dataset.image_shape[0]
-  layout = choose(backend, classes, side, described, **overrides)
+  return choose(backend, classes, side, described, **overrides)
+
+
+def condensing(config: ConfigDict, dataset: Dataset, target: Target | None = None) -> Strategy:
+  """As `strategy`, for a config that condenses: all classes together where a GPU has the memory."""
+  layout = strategy(config, dataset, target)
+  backend = target.backend if target else jax.default_backend()
   together = config_lib.definition(config.method).together
-  if backend != "gpu" or together is None or overrides["class_map"] is not None:
+  if backend != "gpu" or together is None or config.compute.class_map is not None:
     return layout
   memory = (target.memory if target else environment.memory()) or 0
   if together(config, dataset, layout) > memory * MOST_TOGETHER:

@@ -78,7 +78,7 @@ class Plan:
     """
     self.config, self.dataset, self.target = config, dataset, target
     self.keys = Keys.from_seed(config.seed)
-    self.layout = experiment.strategy(config, dataset, target)
+    self.layout = experiment.condensing(config, dataset, target)
     self.method = experiment.method(config, dataset, self.layout)
     self.loop = loop_for(config, self.method, dataset, self.keys.loop, self.layout)
     self.evaluation = Evaluation(config, dataset, self.layout, self.keys)

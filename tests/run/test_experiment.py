@@ -20,7 +20,7 @@ def digits():
 
 def class_map(method, digits, memory, backend="gpu", **changes):
   config = config_lib.resolve(tiny(method, batch_real=8, ipc=2, **changes))
-  return experiment.strategy(config, digits, Target("none", backend, (), memory)).class_map
+  return experiment.condensing(config, digits, Target("none", backend, (), memory)).class_map
 
 
 @pytest.mark.parametrize(("memory", "expected"), [(3, "vmap"), (2.9, "scan"), (0, "scan")])
