@@ -43,7 +43,7 @@ def seconds(preset: str) -> float:
   size = stand_in.size_of(config.dataset)
   assert size is not None
   dataset = stand_in.stand_in(config.dataset, size, IN_MEMORY, filled=False)
-  layout, keys = experiment.strategy(config, dataset), Keys.from_seed(0)
+  layout, keys = experiment.condensing(config, dataset), Keys.from_seed(0)
   method = experiment.method(config, dataset, layout)
   loop = Loop(method, dataset, keys.loop, layout)
   return loop.compile(loop.abstract(keys.init), 0)

@@ -69,6 +69,7 @@ NO_RATE = Definition(
 )
 NO_FIELDS = Definition(lambda: 1 / 0, build=None)
 NUMBER = Definition(lambda: 5, build=None)
+NO_ESTIMATE = Definition(lambda: {}, build=None, together=lambda *given: 1 / 0)
 """
 
 
@@ -87,6 +88,14 @@ def test_a_method_that_is_none_is_one_line(tmp_path, name, problem):
   with pytest.raises(UserError, match=problem) as caught:
     dcjax.config.resolve(dcjax.config.default(f"{file}:{name}"))
   assert str(caught.value).startswith(f"method: {file}:{name}") and "\n" not in str(caught.value)
+
+
+def test_an_estimate_of_memory_that_fails_is_one_line(tmp_path):
+  file = tmp_path / "wrong.py"
+  file.write_text(WRONG)
+  method = dcjax.config.definition(f"{file}:NO_ESTIMATE")
+  with pytest.raises(UserError, match="line 18, fails with ZeroDivisionError"):
+    method.together(None, None, None)
 
 
 def test_a_set_of_a_method_that_is_not_here_is_no_selection():

@@ -78,8 +78,13 @@ def of_user(name: str, found: Any) -> Definition:
 
   build = found.build and guarded("method", name, found.build)
   resolve, unit = (guarded("method", name, each) for each in (found.resolve, found.unit))
+  together = found.together and guarded("method", name, found.together)
   return found._replace(
-    fields=guarded("method", name, fields), build=build, resolve=resolve, unit=unit
+    fields=guarded("method", name, fields),
+    build=build,
+    resolve=resolve,
+    unit=unit,
+    together=together,
   )
 
 

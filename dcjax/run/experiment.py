@@ -12,13 +12,13 @@ from ml_collections import ConfigDict
 
 from dcjax import augment, data, evaluation, nn
 from dcjax import config as config_lib
-from dcjax.common import environment
 from dcjax.common.errors import UserError
 from dcjax.common.types import Array, Key
 from dcjax.common.version import __version__
 from dcjax.data import Dataset
+from dcjax.devices import processes
 from dcjax.devices.strategy import Strategy, choose
-from dcjax.devices.target import Target
+from dcjax.devices.target import Target, here
 from dcjax.methods import Method
 from dcjax.methods.setup import decoder, network
 from dcjax.nn import architectures
@@ -52,21 +52,21 @@ class Keys(NamedTuple):
 
 def strategy(config: ConfigDict, dataset: Dataset, target: Target | None = None) -> Strategy:
   """How the work is laid out here, or on other devices, with what `config.compute` sets by hand."""
-  backend, described = (target.backend, target.devices) if target else (jax.default_backend(), ())
+  target = target or here()
   overrides = {name: config.compute[name] for name in Strategy._fields if name in config.compute}
   classes, side = dataset.num_classes, dataset.image_shape[0]
-  return choose(backend, classes, side, described, **overrides)
+  return choose(target.backend, classes, side, target.devices, **overrides)
 
 
 def condensing(config: ConfigDict, dataset: Dataset, target: Target | None = None) -> Strategy:
   """As `strategy`, for a config that condenses: all classes together where a GPU has the memory."""
+  target = target or here()
   layout = strategy(config, dataset, target)
-  backend = target.backend if target else jax.default_backend()
   together = config_lib.definition(config.method).together
-  if backend != "gpu" or together is None or config.compute.class_map is not None:
+  if target.backend != "gpu" or together is None or config.compute.class_map is not None:
     return layout
-  memory = (target.memory if target else environment.memory()) or 0
-  if together(config, dataset, layout) > memory * MOST_TOGETHER:
+  too_much = together(config, dataset, layout) > (target.memory or 0) * MOST_TOGETHER
+  if processes.highest(too_much):  # all compile the same program, also where memories differ
     return layout
   return layout._replace(class_map="vmap")
 

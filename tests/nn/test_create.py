@@ -29,6 +29,16 @@ def count(params):
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
+@pytest.mark.parametrize("convolution", ["ungrouped", "lax", "winograd", "patches"])
+def test_the_largest_activation_is_that_of_an_image_and_not_of_kernels(convolution):
+  network = nn.create("convnet", (16, 16, 3), 10, width=32, depth=2, convolution=convolution)
+  found = nn.largest_activation(network, (16, 16, 3))
+  one = 16 * 16 * 32 * 4  # what the first layer gives, in bytes
+  if convolution == "patches":  # the second layer's are 8 x 8 of 9 x 32 numbers, the largest
+    one = 8 * 8 * 9 * 32 * 4
+  assert found == pytest.approx(one, rel=0.05)
+
+
 # --- Shapes and counts ---------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from dcjax import config as config_lib
 from dcjax import data
+from dcjax.devices import processes
 from dcjax.devices.target import Target
 from dcjax.run import experiment
 from tests.runs import tiny
@@ -53,3 +54,8 @@ def test_what_is_set_by_hand_stays_and_other_backends_have_their_own(digits):
 
 def test_memory_that_is_not_known_holds_one_class_at_a_time(digits):
   assert class_map("dm", digits, None) == "scan"
+
+
+def test_processes_of_unlike_memory_compile_the_same(digits, monkeypatch):
+  monkeypatch.setattr(processes, "highest", lambda number: 1.0)  # another has no room
+  assert class_map("dm", digits, 10**12) == "scan"
