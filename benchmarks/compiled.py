@@ -17,13 +17,9 @@ from benchmarks.compiling import config_of
 from dcjax.commands.plan import plan
 from dcjax.common.quantities import amount, size
 
-CIFAR = (
-  "dc:cifar10,ipc=10",
-  "dsa:cifar10,ipc=10",
-  "dm:cifar10,ipc=10",
-  "idm:cifar10,ipc=10",
-  "idc:cifar10,ipc=10",
-)
+GRADIENTS = ("dc:cifar10,ipc=10", "dsa:cifar10,ipc=10", "idc:cifar10,ipc=10")
+FEATURES = ("dm:cifar10,ipc=10", "idm:cifar10,ipc=10")
+CIFAR = GRADIENTS + FEATURES
 LARGE = (
   "dsa:cifar100,ipc=10",
   "dm:cifar100,ipc=50",
@@ -33,16 +29,22 @@ LARGE = (
 IMAGENET = ("imagenet:idc10,ipc=10", "imagenet:idm10,ipc=10")
 # What `dcjax.devices.strategy` chooses, and others
 DEFAULT = "the default"
-CHOICES: dict[str, dict[str, Any]] = {
-  DEFAULT: {},
-  "ungrouped, one class after another": {"compute.class_map": "scan"},
-  "ungrouped, all classes together": {"compute.class_map": "vmap"},
+APART = "ungrouped, one class after another"  # the default of GRADIENTS
+TOGETHER = "ungrouped, all classes together"  # the default of FEATURES
+OTHERS: dict[str, dict[str, Any]] = {
   "lax, all classes together": {"compute.convolution": "lax", "compute.class_map": "vmap"},
   "patches, all classes together": {"compute.convolution": "patches", "compute.class_map": "vmap"},
 }
+CHOICES: dict[str, dict[str, Any]] = {
+  DEFAULT: {},
+  APART: {"compute.class_map": "scan"},
+  TOGETHER: {"compute.class_map": "vmap"},
+  **OTHERS,
+}
 # Presets, devices, how many, and choices
 CASES = (
-  (CIFAR, "h100", 1, CHOICES),
+  (GRADIENTS, "h100", 1, [DEFAULT, TOGETHER, *OTHERS]),
+  (FEATURES, "h100", 1, [DEFAULT, APART, *OTHERS]),
   (CIFAR, "h100", 8, [DEFAULT]),
   (CIFAR + LARGE, "t4", 1, [DEFAULT]),
   (IMAGENET, "a100", 1, [DEFAULT]),
