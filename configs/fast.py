@@ -1,4 +1,4 @@
-"""A good set within minutes on two CPU cores: IDM with an eighth of the work in an iteration.
+"""A good set within minutes on two CPU cores: IDM with a tenth of the work in an iteration.
 
 An iteration matches 64 real images of each class in place of 256, and trains one network 10 steps
 on 64 images in place of two on 256. These networks are ConvNets of 64 filters, the set is for the
