@@ -12,8 +12,9 @@ Random images with the same labels stand beside the set in the table. With hard 
 A teacher (`rded.teacher`, `rded.teacher_epochs`) is trained on all images first, which takes most
 of the time, and labels the batches as well (`evaluation.teacher`, `evaluation.teacher_epochs`; with
 the same values it is the same network, trained once). For photographs of 128 pixels and more,
-`--config.rded.factor=2`: an image is put together of four crops. Images that do not fit in memory
-are read from disk, the candidates of one class at a time.
+`--config.rded.factor=2`: an image is put together of four crops; and of 224 pixels
+`--config.dataset.test_resize=256`, by which test images lose their margins (authors' code). Images
+that do not fit in memory are read from disk, the candidates of one class at a time.
 """
 
 from ml_collections import ConfigDict

@@ -56,11 +56,17 @@ def _flags() -> flags.FlagValues:
   }
   number = {
     "factor": "Tiles along a side of a stored image: 2 of IDC, NCFM, DREAM and IDM.",
+    "side": "Height and width of images from folders, as dataset.side: 128 of MTT's from ImageNet.",
+    "test_resize": "Short side of test images from folders before their centre is cut out, as "
+    "dataset.test_resize: 256 of RDED's from ImageNet.",
     "experiment": "Which of the sets in a res_*.pt, counted from 0.",
     "check_epochs": "Of the network that checks the set, 100 by default; 0: no check.",
   }
   each = "The {} that pixels were normalised with, one a channel, with commas between."
-  lists = {name: each.format(name) for name in ("mean", "std")}
+  lists = {name: each.format(name) for name in ("mean", "std")} | {
+    "classes": "Of the dataset, in the order in which the file counts them, or a .txt that has one "
+    "a line."
+  }
   return command_line.optional(
     {flags.DEFINE_string: text, flags.DEFINE_integer: number, flags.DEFINE_list: lists}
   )

@@ -79,6 +79,9 @@ def _dataset() -> ConfigDict:
   fields.mirror = ""  # address of a folder on another host to download from; empty: the publishers'
   fields.cache_dir = ""  # where downloads and decoded images are kept; empty: ~/.cache/dcjax
   fields.side = 64  # height and width of images from a folder; of 'hf' where they differ in size
+  # Short side of a folder's test images before their centre of `side` is cut out; 0: `side`. The
+  # usual preparation of ImageNet is 256 of 224 (RDED and what follows it)
+  fields.test_resize = 0
   # Values of black and white, '0,4095' for 12 bits in files of 16; empty: 0 and 1 for floats, the
   # type's range for 8 and 16 bits
   fields.range = ()

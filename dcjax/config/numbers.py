@@ -32,6 +32,7 @@ SMALLER = {
   "queue.pretraining": _PASSES,
   "search.whole_epochs": _PASSES,
   "dataset.side": _SIDE,
+  "dataset.test_resize": _SIDE,
   "dataset.rgb_side": _SIDE,
   "compute.workers": 1000,  # processes
 }

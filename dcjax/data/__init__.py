@@ -72,6 +72,7 @@ def load(config: Any, memory: Memory = IN_MEMORY) -> Dataset:
       `cache_dir`: where downloads, decoded images and whitenings are kept (empty for the default);
       `side`: height and width that images of a folder are brought to, and those of "hf" that differ
         in size;
+      `test_resize`: what the short side of a folder's test images is brought to first (0: `side`);
       `range`: the values of black and white (empty: those of the images' type);
       `test_share`, `test_seed`: which images of a folder or of "hf" are for testing, if none are
         set apart;
@@ -120,6 +121,10 @@ def check_fields(config: Any) -> None:
   if as_range(config.range) and not source.ranged:
     raise UserError(
       f"dataset.range: dataset.name={config.name} says itself what its values mean; leave range out"
+    )
+  if config.test_resize and not source.resized:
+    raise UserError(
+      f"dataset.test_resize: of images in folders, but dataset.name={config.name}; leave it out"
     )
   for field in ("image_column", "label_column"):
     if config[field] and not source.columns:

@@ -32,6 +32,7 @@ def load(
   path: str | os.PathLike[str],
   *,
   side: int,
+  test_resize: int = 0,
   classes: Sequence[str] = (),
   limits: Range | None = None,
   split: Split = Split(),  # noqa: B008
@@ -51,6 +52,7 @@ def load(
       (`layout.find`). In place of `test/<class>/*` there may be `val/images/*` and
       `val/val_annotations.txt`, as in Tiny ImageNet.
     side: height and width of the images, at least 1.
+    test_resize: what the short side of test images is resized to in place of `side`; 0: `side`.
     classes: which classes to load, in the order of their labels; by default all
       folders in `train`, sorted by name.
     limits: the values of black and white; None: those of each image's type.
@@ -64,12 +66,17 @@ def load(
     (n01440764), mean and deviation are ImageNet's, otherwise they are measured.
 
   Raises:
-    UserError: a folder or a class missing, a class without images, `side` below 1, or too many
-      broken files (`class_folders.report_broken`).
+    UserError: a folder or a class missing, a class without images, `side` below 1, `test_resize`
+      below `side`, or too many broken files (`class_folders.report_broken`).
   """
   path = expand("dataset.data_dir", path)
   if side < 1:
     raise UserError(f"dataset.side: {side} is no image size; give 1 or more, such as 224")
+  if test_resize and test_resize < side:
+    raise UserError(
+      f"dataset.test_resize: {test_resize} is less than dataset.side={side}, which is cut out of "
+      f"it; give {side * 8 // 7}, or 0"
+    )
   found = layout.find(path)
   read = partial(pixels.read_image, side=side, limits=limits)
   names, (files, y_train), tested = _list(found, classes, split)
@@ -85,7 +92,8 @@ def load(
     mean, std = statistics.of_levels(levels)
   else:
     x_train, y_train = _decode_all(found.train, files, y_train, read, side)
-  x_test, y_test = _decode_all(found.test or found.train, *tested, read, side)
+  read_test = partial(read, resize=test_resize)
+  x_test, y_test = _decode_all(found.test or found.train, *tested, read_test, side)
   if all(_WORDNET_ID.fullmatch(name) for name in names):
     mean, std = statistics.usual("imagenet2012") or (None, None)
   try:
@@ -220,6 +228,7 @@ def _load(fields: Any, memory: Memory) -> Dataset:
   return load(
     required_path(fields, "the folder that holds train/ and test/"),
     side=fields.side,
+    test_resize=fields.test_resize,
     classes=fields.classes,
     limits=pixels.as_range(fields.range),
     split=Split(fields.test_share, fields.test_seed),
@@ -228,4 +237,4 @@ def _load(fields: Any, memory: Memory) -> Dataset:
   )
 
 
-SOURCE = Source(_load, ranged=True, classes=True, streams=True)
+SOURCE = Source(_load, ranged=True, resized=True, classes=True, streams=True)

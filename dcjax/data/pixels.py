@@ -78,7 +78,7 @@ def as_uint8(field: str, pixels: np.ndarray, limits: Range | None = None) -> np.
   return result
 
 
-def read_image(file: str | os.PathLike[str] | IO[bytes], *, side: int = 0,
+def read_image(file: str | os.PathLike[str] | IO[bytes], *, side: int = 0, resize: int = 0,
                limits: Range | None = None) -> np.ndarray:  # fmt: skip
   """Reads an image file, of several images the first, as uint8 `[H, W, 3]`.
 
@@ -89,6 +89,7 @@ def read_image(file: str | os.PathLike[str] | IO[bytes], *, side: int = 0,
     file: its path, or the open file.
     side: height and width. The short side is resized to it (bilinear, antialiased), and the centre
       is cut out. 0: the size of the image.
+    resize: what the short side is resized to in place of `side`, at least that; 0: `side`.
     limits: the values of black and white; None: those of the type.
 
   Raises:
@@ -99,7 +100,7 @@ def read_image(file: str | os.PathLike[str] | IO[bytes], *, side: int = 0,
     image.load()
     picture = _with_levels(f"dataset.data_dir: {_name(file)}", image, limits)
   if side:
-    picture = _square(picture, side)
+    picture = _square(picture, side, resize or side)
   levels = np.asarray(picture)
   if picture.mode == "F":
     grey = np.rint(levels).clip(0, 255).astype(np.uint8)
@@ -217,11 +218,11 @@ def _on_background(image: Image.Image) -> Image.Image:
   return canvas.convert("RGB")
 
 
-def _square(image: Image.Image, side: int) -> Image.Image:
-  """The centre of an image whose short side is brought to `side`."""
+def _square(image: Image.Image, side: int, resize: int) -> Image.Image:
+  """The centre, of `side`, of an image whose short side is brought to `resize`."""
   width, height = image.size
   short = min(width, height)
-  size = (side * width // short, side * height // short)
+  size = (resize * width // short, resize * height // short)
   resized = image.resize(size, Image.Resampling.BILINEAR)
   left, top = (size[0] - side) // 2, (size[1] - side) // 2
   return resized.crop((left, top, left + side, top + side))

@@ -19,6 +19,7 @@ class Source(NamedTuple):
   Attributes:
     load: `load(fields, memory) -> Dataset`, for the section `dataset` of a config.
     ranged: whether pixels may be of any type, so that `range` says what black and white are.
+    resized: whether test images may be larger than `side` at first, as `test_resize` says.
     columns: whether it has the columns that `image_column` and `label_column` name.
     classes: whether `load` takes `classes` alone; otherwise they are chosen from what it returns.
     streams: whether training images can stay on disk, as `memory` says.
@@ -27,6 +28,7 @@ class Source(NamedTuple):
 
   load: Callable[[Any, Memory], Dataset]
   ranged: bool = False
+  resized: bool = False
   columns: bool = False
   classes: bool = False
   streams: bool = False

@@ -4,7 +4,9 @@ import json
 import logging
 import os
 import pickle
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,8 @@ from dcjax.commands.exchange.adopt import adopt
 from dcjax.commands.exchange.importing import import_set
 from dcjax.commands.exchange.meaning import Meaning, settle
 from dcjax.commands.exchange.readers import Found
+from dcjax.config import presets
+from dcjax.config.datasets import class_names
 from dcjax.data import zca
 from dcjax.data.dataset import from_arrays
 from tests.runs import tiny
@@ -426,6 +430,47 @@ def test_an_imported_set_is_evaluated(toy, toy_file, tmp_path, capsys, caplog):
   assert ours["last_mean"] > 0.9 and ours["protocol"] == "dsa"
 
 
+def test_a_file_may_count_classes_in_an_order_of_its_own(tmp_path):
+  for split in ("train", "val"):  # class folders of one colour each, larger than the set's images
+    for name, value in (("n02086240", 30), ("n02093754", 120), ("n02096294", 220)):
+      (tmp_path / "images" / split / name).mkdir(parents=True)
+      for number in range(2):
+        pixels = np.full((12, 12, 3), value + number, np.uint8)
+        file = tmp_path / "images" / split / name / f"{number}.png"
+        Image.fromarray(pixels).save(file)
+  order = ["n02096294", "n02093754", "n02086240"]  # as MTT's ImageWoof begins
+  (tmp_path / "woof.txt").write_text("\n".join(f"{name}  # a dog" for name in order))
+  images = np.stack([np.full((8, 8, 3), value, np.uint8) for value in (221, 121, 31)])
+  np.savez(tmp_path / "other.npz", images=images, labels=np.arange(3))
+  synthetics, data_dir = [], str(tmp_path / "images")
+  for output, given in (("names", ",".join(order)), ("file", str(tmp_path / "woof.txt"))):
+    main.run([
+      "import", str(tmp_path / "other.npz"), "--dataset=folder", f"--data_dir={data_dir}",
+      f"--output={tmp_path / output}.npz", f"--classes={given}", "--side=8", "--check_epochs=0",
+    ])  # fmt: skip
+    synthetics.append(SyntheticSet.load(tmp_path / f"{output}.npz"))
+  for synthetic in synthetics:
+    assert synthetic.class_names() == order
+    brightness = synthetic.unit_pixels().mean((1, 2, 3, 4)) * 255
+    np.testing.assert_allclose(brightness, [221, 121, 31], atol=0.5)
+  (ours, _) = evaluate(
+    tmp_path / "names.npz",
+    data_dir=data_dir,
+    architectures=["mlp"],
+    networks=1,
+    epochs=60,
+  )
+  assert ours["last_mean"] == 1  # in the folders' order two of three would be wrong
+
+
+def test_the_lists_of_mtts_subsets_are_of_ten_classes_each():
+  folder = Path(presets.__file__).parents[2] / "configs"
+  for name in ("nette", "woof", "meow", "squawk", "fruit", "yellow"):
+    listed = class_names(str(folder / f"image{name}.txt"))
+    assert len(set(listed)) == 10 and all(re.fullmatch(r"n\d{8}", each) for each in listed)
+    assert (list(listed) == sorted(listed)) == (name == "nette")
+
+
 @pytest.mark.parametrize("as_parts", [False, True])
 def test_a_set_whitened_as_mtt_does_is_evaluated_as_our_own(
   toy, toy_file, tmp_path, caplog, as_parts
@@ -595,6 +640,7 @@ def test_the_command_exports(soft_set, tmp_path, capsys):
     (["a.pt", "--dataset=cifar10", "--output=a.npz", "--check_epochs=-1"], "--check_epochs: -1"),
     (["a.pt", "--dataset=cifar10", "--output=a.npz", "--check_epochs=99999"], "--check_epochs: 99"),
     (["a.pt", "--dataset=cifar10", "--output=a.npz", "--mean=a,b,c"], "--mean: a,b,c are not"),
+    (["a.npz", "--dataset=cifar10", "--output=a.npz", "--side=64"], "--side: images of cifar10"),
   ],
 )
 def test_mistakes_on_the_command_line(arguments, words, tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ HOSTILE = (0, -1, 2**31, 2**63, 10**400, -0.5, 1e30, math.nan, math.inf, -math.i
 # Fields and flags for which zero says something: nothing, never, all of them, or exactly that.
 ZERO = {
   "seed", "dataset.test_seed", "evaluate_every", "picture_every", "converged_after",
-  "formation.bound",
+  "formation.bound", "dataset.test_resize",
   "dataset.rgb_side", "evaluation.networks", "evaluation.cutmix", "compute.image_block",
   "compute.first_block", "compute.synthetic_block", "compute.memory_limit", "compute.workers",
   "trained.low", "training.steps", "training.weight_decay", "training.pretraining",

@@ -351,6 +351,7 @@ def test_every_source_is_checked(tmp_path):
     ({"test_share": float("nan")}, "dataset.test_share: nan is not a number"),
     ({"test_seed": -1}, "dataset.test_seed: -1 is not within"),
     ({"image_column": "img"}, "dataset.image_column: dataset.name=digits has no columns"),
+    ({"test_resize": 9}, "dataset.test_resize: of images in folders, but dataset.name=digits"),
     ({"name": "npz", "label_column": "y"}, "dataset.label_column: dataset.name=npz has no"),
   ],
 )

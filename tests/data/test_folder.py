@@ -299,6 +299,30 @@ def test_a_side_below_one(root, side):
   assert error_of(root, side=side).startswith(f"dataset.side: {side} ")
 
 
+@pytest.mark.parametrize("resize", [0, 8, 10])
+def test_test_images_may_be_larger_before_their_centre_is_cut_out(tmp_path, resize):
+  pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 3), np.uint8)
+  for split in ("train", "test"):
+    for name in ("ant", "bee"):
+      (tmp_path / split / name).mkdir(parents=True)
+      Image.fromarray(pixels).save(tmp_path / split / name / "0.png")
+  dataset = folder.load(tmp_path, side=8, test_resize=resize)
+
+  def centre(short):  # of an image of 24 x 16 pixels
+    high = short * 3 // 2
+    top, left = (high - 8) // 2, (short - 8) // 2
+    resized = Image.fromarray(pixels).resize((short, high), Image.Resampling.BILINEAR)
+    return np.asarray(resized)[top : top + 8, left : left + 8]
+
+  np.testing.assert_array_equal(dataset.test_images[1], centre(resize or 8))
+  np.testing.assert_array_equal(dataset.images[1], centre(8))
+
+
+def test_a_size_of_test_images_below_the_side(root):
+  message = error_of(root, side=7, test_resize=6)
+  assert "dataset.test_resize: 6 is less than dataset.side=7" in message and "give 8" in message
+
+
 def test_an_unknown_class(root):
   message = error_of(root, classes=("red", "gren"))
   assert message.startswith("dataset.classes: no class 'gren'")

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ def import_set(
   output: str,
   *,
   dataset: str,
+  classes: Sequence[str] = (),
+  side: int | None = None,
+  test_resize: int = 0,
   data_dir: str = "",
   cache_dir: str = "",
   experiment: int = 0,
@@ -57,6 +61,10 @@ def import_set(
     source: the file or folder, of one of `readers.LAYOUTS`.
     output: the `.npz` file to write, not there yet.
     dataset: that the set was made of: as in presets, or a `dataset.name`.
+    classes: of the dataset, in the order in which the file counts them, or a text file that names
+      them, as `dataset.classes`; by default all, in the dataset's own order.
+    side: height and width of a folder's images, as `dataset.side`.
+    test_resize: short side of a folder's test images at first, as `dataset.test_resize`.
     data_dir: where that is on this machine.
     cache_dir: where it is kept once it is decoded.
     experiment: which, of a file of several.
@@ -73,9 +81,19 @@ def import_set(
   """
   check_least("--check_epochs", check_epochs, 0)
   check_most("--check_epochs", check_epochs, SMALLER["evaluation.epochs"])
+  if side is not None and dataset in presets.DATASETS:
+    raise UserError(f"--side: images of {dataset} have one size; leave it out")
   file = _new(output)
   found = read(source, experiment)
-  config = _config(dataset, data_dir, cache_dir, _PROTOCOLS.get(found.layout, "dsa"))
+  where = {
+    "data_dir": data_dir,
+    "cache_dir": cache_dir,
+    "classes": tuple(classes),
+    "test_resize": test_resize,
+  }
+  if side is not None:
+    where["side"] = side
+  config = _config(dataset, where, _PROTOCOLS.get(found.layout, "dsa"))
   loaded = data.load(config.dataset)
   if dataset not in presets.DATASETS:
     config.network.depth = _depth(min(loaded.image_shape[:2]))
@@ -119,14 +137,20 @@ def _new(output: str) -> Path:
   return file
 
 
-def _config(dataset: str, data_dir: str, cache_dir: str, protocol: str) -> ConfigDict:
-  """A config of the dataset, as that of a selection of real images."""
+def _config(dataset: str, where: dict[str, Any], protocol: str) -> ConfigDict:
+  """A config of the dataset, as that of a selection of real images.
+
+  Args:
+    dataset: as in presets, or a `dataset.name`.
+    where: fields of `dataset` that say where it lies and which part of it is meant.
+    protocol: of the evaluation.
+  """
   config = config_lib.default("random")
   if dataset in presets.DATASETS:
     presets.take_dataset(config, dataset)
   else:
     config.dataset.name = dataset
-  config.dataset.update({"data_dir": data_dir, "cache_dir": cache_dir})
+  config.dataset.update(where)
   config.evaluation.protocol = protocol
   return config_lib.resolve(config)
 
