@@ -19,8 +19,10 @@ from dcjax.run.plan import ITERATION, START, Part, Plan
 from dcjax.run.progress import logger
 
 EVALUATION = "evaluation on "  # and an architecture
+_STREAMING = "compute.streaming"
 _LEAST_BLOCK, _LEAST_BATCH = 8, 16  # images
 _WORTH = 0.95  # of the memory before; what helps less is not proposed
+_MOST_DATA = 0.5  # of the memory; where data take more, training images should stay on disk
 
 
 def plan(
@@ -172,7 +174,8 @@ def _remedy(
   fields: dict[str, Any] = {}
   found = dict(parts)
   for name in parts:
-    for field, values in _lighter(name, Plan(config, dataset, target)):
+    much_data = parts[name].data > _MOST_DATA * memory
+    for field, values in _lighter(name, Plan(config, dataset, target), much_data):
       if found[name].bytes <= memory:
         break
       build = partial(_compile, config, dataset, target, name, fields, field)
@@ -209,15 +212,28 @@ def _compile(
   logger.info("looking for what fits: %s", " ".join(f"{k}={v}" for k, v in fields.items()))
   lighter = config.copy_and_resolve_references()
   lighter.update_from_flattened_dict(fields)
+  if _STREAMING in fields:
+    dataset, _ = _dataset(lighter, target)
   planned = Plan(lighter, dataset, target)
   if name.startswith(EVALUATION):
     return planned.trained(name.removeprefix(EVALUATION))
   return planned.start() if name == START else planned.iteration()
 
 
-def _lighter(part: str, planned: Plan) -> Iterator[tuple[str, list[Any]]]:
-  """Fields, and falling values, with which a part takes less; first what changes no numbers."""
+def _lighter(part: str, planned: Plan, much_data: bool) -> Iterator[tuple[str, list[Any]]]:
+  """Fields, and falling values, with which a part takes less; first what changes no numbers.
+
+  Args:
+    part: its name.
+    planned: the run that does not fit.
+    much_data: whether the data alone take much of the memory.
+  """
   layout, config = planned.layout, planned.config
+  if layout.real_images == "everywhere":
+    yield "compute.real_images", ["by_class"]
+  in_memory = not isinstance(planned.dataset.images, data.OnDisk)
+  if much_data and in_memory and data.can_stream(config.dataset):
+    yield _STREAMING, [True]
   if part.startswith(EVALUATION):
     fields = [("compute.network_block", layout.network_block, 1)]
   else:

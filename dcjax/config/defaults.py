@@ -172,6 +172,8 @@ def _compute() -> ConfigDict:
   # Synthetic images of a class that are differentiated together; 0: all; None: by the backend.
   # Lower it where memory ends
   fields.synthetic_block = placeholder(int)
+  # Real images on several devices, 'by_class' or 'everywhere'; None: by the backend and the memory
+  fields.real_images = placeholder(str)
   # Networks trained together at evaluation; None: by the backend
   fields.network_block = placeholder(int)
   # Devices along the axes class x batch, '4x2'; None: all, along class first

@@ -146,6 +146,12 @@ def find(name: str) -> Source:
   return found if name in DATASETS.own else of_user(name, found)
 
 
+def can_stream(config: Any) -> bool:
+  """Whether the training images of a dataset can stay on disk; for its fields see `load`."""
+  source = find(config.name)
+  return source.streams and not _changed(config, source)
+
+
 def _check_streams(config: Any, source: Source) -> None:
   """Raises `UserError` for a dataset whose images must be in memory."""
   if not source.streams:

@@ -91,17 +91,23 @@ class Spread:
 
 
 def spread(strategy: Strategy, dataset: Dataset) -> Dataset:
-  """The training split of a dataset with each class' images on the devices that match the class.
+  """The training split of a dataset as `strategy.real_images` says.
 
   Args:
     strategy: says over which devices.
     dataset: as it was loaded.
 
   Returns:
-    The dataset without its test split; `images` is a `Spread`, the rest is on every device.
+    The dataset, on several devices without its test split. By class, `images` is a `Spread`;
+    everything else is on every device.
   """
   if strategy.devices == 1:
     return put(dataset, replicated(strategy)) if strategy.described else dataset
+  dataset = replace(
+    dataset, test_images=dataset.test_images[:0], test_labels=dataset.test_labels[:0]
+  )
+  if strategy.real_images == "everywhere":
+    return put(dataset, replicated(strategy))
   images, shards = np.asarray(dataset.images), strategy.mesh[0]
   first_classes = np.arange(shards + 1) * _share(strategy, dataset.num_classes)
   bounds = np.asarray(dataset.offsets)[np.minimum(first_classes, dataset.num_classes)]
@@ -116,12 +122,7 @@ def spread(strategy: Strategy, dataset: Dataset) -> Dataset:
   placed: Any = jax.ShapeDtypeStruct(shape, images.dtype, sharding=by_class)
   if not strategy.described:
     placed = jax.make_array_from_callback(shape, by_class, rows)
-  rest = replace(
-    dataset,
-    images=dataset.images[:0],
-    test_images=dataset.test_images[:0],
-    test_labels=dataset.test_labels[:0],
-  )
+  rest = replace(dataset, images=dataset.images[:0])
   rest, bounds = put((rest, bounds.astype(np.int32)), replicated(strategy))
   return replace(rest, images=cast(Array, Spread(placed, bounds, len(images), mesh(strategy))))
 

@@ -13,6 +13,7 @@ import jax
 from dcjax.common.errors import UserError, check_least, check_name
 
 CLASS_MAPS = ("scan", "vmap")
+PLACES = ("by_class", "everywhere")
 LONGEST_CHUNK = 100  # iterations; the metrics of a chunk wait in a buffer of this length
 LARGE_SIDE = 65  # pixels; from here on half as many images go together, as memory is what counts
 
@@ -32,6 +33,8 @@ class Strategy(NamedTuple):
     synthetic_block: how many synthetic images of a class go through a network together when what
       is matched is differentiated; 0 for all of them. What a block computes is computed again in
       the backward pass, in place of being kept.
+    real_images: where they lie, in memory and on several devices: 'by_class', each class' on those
+      that match it, which give others what networks are trained on; or 'everywhere'.
     described: the devices, where they are not this process's own, see `target`; then nothing can
       run, and programs are compiled alone.
   """
@@ -43,6 +46,7 @@ class Strategy(NamedTuple):
   network_block: int = 1
   mesh: tuple[int, int] = (1, 1)
   synthetic_block: int = 0
+  real_images: str = "by_class"
   described: tuple[jax.Device, ...] = ()
 
   @property
@@ -68,8 +72,9 @@ def _even(images: int, block: int) -> int:
 # A CPU's caches hold the activations of a few images, of the first layer's of fewer, and a class
 # fills its cores. On a GPU, classes or networks together need grouped convolutions, or copies of
 # each one's part for convolutions of its own; where features alone are matched, they need memory
-# only, and `run.experiment.condensing` puts classes together where there is some. On a TPU one
-# launch over everything is to win; at evaluation 20 networks is what the papers train.
+# only, and `run.experiment.condensing` puts classes together where there is some, and copies real
+# images to all devices. On a TPU one launch over everything is to win; at evaluation 20 networks is
+# what the papers train.
 DEFAULTS = {
   "cpu": Strategy(convolution="winograd", first_block=8),
   "gpu": Strategy(convolution="ungrouped", image_block=0),
@@ -105,6 +110,7 @@ def choose(
     strategy = strategy._replace(image_block=strategy.image_block // 2)
   strategy = strategy._replace(mesh=mesh, described=described, **given)
   check_name("compute.class_map", strategy.class_map, CLASS_MAPS)
+  check_name("compute.real_images", strategy.real_images, PLACES)
   least = {"image_block": 0, "first_block": 0, "synthetic_block": 0, "network_block": 1}
   for field, value in least.items():
     check_least(f"compute.{field}", getattr(strategy, field), value)

@@ -1,5 +1,6 @@
 """Builds what a config describes: dataset, networks, method, evaluations."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -32,6 +33,7 @@ from dcjax.sets.synthetic import SyntheticSet
 SYNTHETIC, RANDOM, WHOLE = "synthetic", "random", "whole"
 # Of a GPU's memory, the share that activations of all classes together may take by default.
 MOST_TOGETHER = 1 / 3
+MOST_COPIED = 1 / 10  # likewise, that real images may take on each of several GPUs
 # Normalised images `[N, H, W, C]`, and labels as `SyntheticSet.flat` returns them
 Examples = tuple[Array | np.ndarray, Array | np.ndarray]
 
@@ -59,16 +61,28 @@ def strategy(config: ConfigDict, dataset: Dataset, target: Target | None = None)
 
 
 def condensing(config: ConfigDict, dataset: Dataset, target: Target | None = None) -> Strategy:
-  """As `strategy`, for a config that condenses: all classes together where a GPU has the memory."""
+  """As `strategy`, for a config that condenses, with what a GPU's memory allows.
+
+  That is all classes together, and of several GPUs all real images on each.
+  """
   target = target or here()
   layout = strategy(config, dataset, target)
-  together = config_lib.definition(config.method).together
-  if target.backend != "gpu" or together is None or config.compute.class_map is not None:
+  if target.backend != "gpu":
     return layout
-  too_much = together(config, dataset, layout) > (target.memory or 0) * MOST_TOGETHER
-  if processes.highest(too_much):  # all compile the same program, also where memories differ
-    return layout
-  return layout._replace(class_map="vmap")
+
+  def fits(taken: float, share: float) -> bool:
+    too_much = taken > (target.memory or 0) * share
+    return not processes.highest(too_much)  # all compile the same program, also if memories differ
+
+  by_hand, together = config.compute, config_lib.definition(config.method).together
+  if together is not None and by_hand.class_map is None:
+    fit = fits(together(config, dataset, layout), MOST_TOGETHER)
+    layout = layout._replace(class_map="vmap" if fit else layout.class_map)
+  in_memory = not isinstance(dataset.images, data.OnDisk)
+  if in_memory and layout.devices > 1 and by_hand.real_images is None:
+    fit = fits(math.prod(dataset.images.shape), MOST_COPIED)  # of a byte each
+    layout = layout._replace(real_images="everywhere" if fit else layout.real_images)
+  return layout
 
 
 def memory(config: ConfigDict) -> data.Memory:

@@ -129,6 +129,18 @@ def test_fields_are_found_with_which_it_fits(monkeypatch):
   assert "It does not fit: " in "\n".join(lines(small)) and flags in "\n".join(lines(small))
 
 
+def test_data_that_take_most_of_the_memory_stay_on_disk(monkeypatch):
+  preset = importlib.import_module("dcjax.configs.imagenet").get_config("idm10,ipc=1,smoke")
+  preset.compute.streaming, preset.compute.mesh = False, "1x1"
+  preset.evaluation.networks, preset.dataset.side, preset.iterations = 0, 16, 1
+  preset.network.depth = 2
+  monkeypatch.setattr(command, "_seconds", lambda *_: None)
+  size = command.plan(preset)["parts"]["iteration"]["bytes"]
+  with_memory(monkeypatch, size - 1000)
+  remedy = command.plan(preset)["remedy"]
+  assert remedy["fits"] and remedy["fields"] == {"compute.streaming": True}
+
+
 def test_where_nothing_helps_that_is_said(monkeypatch):
   with_memory(monkeypatch, 1000)
   found = command.plan(tiny(evaluation__networks=0), seconds=0.01)
@@ -237,4 +249,6 @@ def test_presets_of_the_papers_fit_and_have_no_grouped_convolutions(preset, devi
   for name, part in found["parts"].items():
     assert not part["work"]["most"]["grouped"], name
   assert found["bound"]["seconds"] > 0 and found["seconds"] is None
-  assert (found["parts"]["iteration"]["work"]["most"]["collectives"] > 0) == (devices > 1)
+  most = found["parts"]["iteration"]["work"]["most"]
+  assert (most["collectives"] > 0) == (devices > 1)
+  assert most["collective_bytes"] < 25e6  # synthetic images, gradients; no real images

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from dcjax import config as config_lib
 from dcjax import data, nn
 from dcjax.data import Dataset
 from dcjax.devices.program import Program
@@ -15,7 +16,9 @@ from dcjax.devices.sharding import map_classes, share_batch, spread, sum_batch
 from dcjax.devices.strategy import CLASS_MAPS, Strategy
 from dcjax.methods import dc, dm
 from dcjax.methods.setup import Setup
+from dcjax.run import experiment
 from dcjax.run.loop import Loop, put_key
+from tests.runs import tiny
 
 MESHES = [(2, 1), (4, 1), (2, 2), (1, 4)]
 
@@ -128,10 +131,13 @@ def on_one_device(dataset):
   return run(dataset, Strategy())
 
 
-@pytest.mark.parametrize("mesh", [(3, 1), (2, 2), (1, 4)])
-def test_a_run_finds_the_same_on_every_mesh(dataset, on_one_device, mesh):
+@pytest.mark.parametrize(
+  ("mesh", "place"),
+  [((3, 1), "by_class"), ((2, 2), "by_class"), ((1, 4), "by_class"), ((2, 2), "everywhere")],
+)
+def test_a_run_finds_the_same_on_every_mesh(dataset, on_one_device, mesh, place):
   _, expected, losses = on_one_device
-  loop, state, found = run(dataset, Strategy(mesh=mesh))
+  loop, state, found = run(dataset, Strategy(mesh=mesh, real_images=place))
   np.testing.assert_allclose(found, losses, rtol=1e-5)
   np.testing.assert_allclose(state.stored.images, expected.stored.images, atol=1e-5)
   by_class = mesh[0] in (1, 3)  # which divide three classes evenly
@@ -159,6 +165,24 @@ def test_networks_are_trained_without_a_word_between_devices(devices):
   assert many.products > few.products
   assert many.collectives == few.collectives > 0
   assert many.collective_bytes == few.collective_bytes
+
+
+@pytest.mark.parametrize("method", ["idc", "idm"])
+def test_images_that_are_everywhere_do_not_go_between_devices(method):
+  config = config_lib.resolve(tiny(method, compute__mesh="4x1"))
+  digits = data.load(config.dataset)
+
+  def found(place):
+    layout = Strategy(mesh=(4, 1), real_images=place)
+    loop = Loop(experiment.method(config, digits, layout), digits, jax.random.key(0), layout)
+    state = loop.start(jax.random.key(1))
+    text = loop.programs[0].as_text() if loop.compile(state, 0) else ""
+    between = re.findall(r"= s32\[\d+,8,8,1\]\S* all-reduce", text)
+    return len(between), loop.run(state, 0, 2)[0].stored.images
+
+  (some, images), (none, same) = found("by_class"), found("everywhere")
+  assert some > 0 and none == 0
+  np.testing.assert_allclose(same, images, atol=1e-5)
 
 
 def test_arrays_on_devices_that_are_described_are_shapes(dataset, monkeypatch):

@@ -1,5 +1,7 @@
 """How the work of a run is laid out: what follows from its method and from the device's memory."""
 
+from dataclasses import replace
+
 import pytest
 
 from dcjax import config as config_lib
@@ -19,9 +21,17 @@ def digits():
   return data.load(tiny().dataset)
 
 
-def class_map(method, digits, memory, backend="gpu", **changes):
+def layout(method, digits, memory, backend="gpu", **changes):
   config = config_lib.resolve(tiny(method, batch_real=8, ipc=2, **changes))
-  return experiment.condensing(config, digits, Target("none", backend, (), memory)).class_map
+  return experiment.condensing(config, digits, Target("none", backend, (), memory))
+
+
+def class_map(method, digits, memory, backend="gpu", **changes):
+  return layout(method, digits, memory, backend, **changes).class_map
+
+
+def places(digits, memory, mesh="4x1", backend="gpu", **changes):
+  return layout("idc", digits, memory, backend, compute__mesh=mesh, **changes).real_images
 
 
 @pytest.mark.parametrize(("memory", "expected"), [(3, "vmap"), (2.9, "scan"), (0, "scan")])
@@ -59,3 +69,18 @@ def test_memory_that_is_not_known_holds_one_class_at_a_time(digits):
 def test_processes_of_unlike_memory_compile_the_same(digits, monkeypatch):
   monkeypatch.setattr(processes, "highest", lambda number: 1.0)  # another has no room
   assert class_map("dm", digits, 10**12) == "scan"
+
+
+def test_real_images_are_everywhere_where_a_tenth_of_the_memory_holds_them(digits):
+  size = digits.images.nbytes
+  assert places(digits, 10 * size) == "everywhere"
+  assert places(digits, 10 * size - 10) == places(digits, None) == "by_class"
+  assert places(digits, 10 * size, mesh="1x1") == "by_class"  # on one device there is no choice
+  assert places(digits, 10 * size, backend="cpu") == "by_class"
+  assert places(digits, 10 * size, compute__real_images="by_class") == "by_class"
+  assert places(digits, 0, compute__real_images="everywhere") == "everywhere"
+
+
+def test_real_images_on_disk_stay_there(digits):
+  on_disk = replace(digits, images=data.OnDisk(digits.images, (8, 8, 1), data.IN_MEMORY))
+  assert places(on_disk, 10**12) == "by_class"
