@@ -237,4 +237,4 @@ def _load(fields: Any, memory: Memory) -> Dataset:
   )
 
 
-SOURCE = Source(_load, ranged=True, resized=True, classes=True, streams=True)
+SOURCE = Source(_load, ranged=True, sided=True, resized=True, classes=True, streams=True)

@@ -411,4 +411,4 @@ def _load(fields: Any, _: Memory) -> Dataset:
   )
 
 
-SOURCE = Source(_load, ranged=True, columns=True)
+SOURCE = Source(_load, ranged=True, sided=True, columns=True)

@@ -19,6 +19,7 @@ class Source(NamedTuple):
   Attributes:
     load: `load(fields, memory) -> Dataset`, for the section `dataset` of a config.
     ranged: whether pixels may be of any type, so that `range` says what black and white are.
+    sided: whether images are brought to `side`.
     resized: whether test images may be larger than `side` at first, as `test_resize` says.
     columns: whether it has the columns that `image_column` and `label_column` name.
     classes: whether `load` takes `classes` alone; otherwise they are chosen from what it returns.
@@ -28,6 +29,7 @@ class Source(NamedTuple):
 
   load: Callable[[Any, Memory], Dataset]
   ranged: bool = False
+  sided: bool = False
   resized: bool = False
   columns: bool = False
   classes: bool = False
@@ -108,7 +110,7 @@ def of_user(name: str, found: Any) -> Source:
       raise UserError(
         f"dataset.name: {name} is of type {type(found).__name__}; name a function load(fields)"
       )
-    source = Source(lambda fields, memory: found(fields), ranged=True)
+    source = Source(lambda fields, memory: found(fields), ranged=True, sided=True)
 
   def load(fields, memory):
     made, limits = source.load(fields, memory), as_range(fields.range)

@@ -74,14 +74,19 @@ def condensing(config: ConfigDict, dataset: Dataset, target: Target | None = Non
     too_much = taken > (target.memory or 0) * share
     return not processes.highest(too_much)  # all compile the same program, also if memories differ
 
-  by_hand, together = config.compute, config_lib.definition(config.method).together
-  if together is not None and by_hand.class_map is None:
-    fit = fits(together(config, dataset, layout), MOST_TOGETHER)
-    layout = layout._replace(class_map="vmap" if fit else layout.class_map)
-  in_memory = not isinstance(dataset.images, data.OnDisk)
-  if in_memory and layout.devices > 1 and by_hand.real_images is None:
-    fit = fits(math.prod(dataset.images.shape), MOST_COPIED)  # of a byte each
-    layout = layout._replace(real_images="everywhere" if fit else layout.real_images)
+  def all_together() -> bool:
+    together = config_lib.definition(config.method).together
+    return together is not None and fits(together(config, dataset, layout), MOST_TOGETHER)
+
+  def everywhere() -> bool:
+    in_memory = not isinstance(dataset.images, data.OnDisk)
+    numbers = math.prod(dataset.images.shape)  # of a byte each
+    return layout.devices > 1 and in_memory and fits(numbers, MOST_COPIED)
+
+  if config.compute.class_map is None and all_together():
+    layout = layout._replace(class_map="vmap")
+  if config.compute.real_images is None and everywhere():
+    layout = layout._replace(real_images="everywhere")
   return layout
 
 

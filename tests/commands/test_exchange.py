@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+import dcjax.configs
 import numpy as np
 import pytest
 from dcjax.launch import main
@@ -21,7 +22,6 @@ from dcjax.commands.exchange.adopt import adopt
 from dcjax.commands.exchange.importing import import_set
 from dcjax.commands.exchange.meaning import Meaning, settle
 from dcjax.commands.exchange.readers import Found
-from dcjax.config import presets
 from dcjax.config.datasets import class_names
 from dcjax.data import zca
 from dcjax.data.dataset import from_arrays
@@ -464,7 +464,7 @@ def test_a_file_may_count_classes_in_an_order_of_its_own(tmp_path):
 
 
 def test_the_lists_of_mtts_subsets_are_of_ten_classes_each():
-  folder = Path(presets.__file__).parents[2] / "configs"
+  folder = Path(dcjax.configs.__file__).parent
   for name in ("nette", "woof", "meow", "squawk", "fruit", "yellow"):
     listed = class_names(str(folder / f"image{name}.txt"))
     assert len(set(listed)) == 10 and all(re.fullmatch(r"n\d{8}", each) for each in listed)
@@ -640,7 +640,9 @@ def test_the_command_exports(soft_set, tmp_path, capsys):
     (["a.pt", "--dataset=cifar10", "--output=a.npz", "--check_epochs=-1"], "--check_epochs: -1"),
     (["a.pt", "--dataset=cifar10", "--output=a.npz", "--check_epochs=99999"], "--check_epochs: 99"),
     (["a.pt", "--dataset=cifar10", "--output=a.npz", "--mean=a,b,c"], "--mean: a,b,c are not"),
-    (["a.npz", "--dataset=cifar10", "--output=a.npz", "--side=64"], "--side: images of cifar10"),
+    (["a.npz", "--dataset=cifar10", "--output=a.npz", "--side=64"], "--side: of images in folders"),
+    (["a.npz", "--dataset=npz", "--output=a.npz", "--side=64"], "--side: of images in folders"),
+    (["a.npz", "--dataset=folder", "--output=a.npz", "--side=64"], "no file or folder a.npz"),
   ],
 )
 def test_mistakes_on_the_command_line(arguments, words, tmp_path, monkeypatch):

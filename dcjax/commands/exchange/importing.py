@@ -81,8 +81,10 @@ def import_set(
   """
   check_least("--check_epochs", check_epochs, 0)
   check_most("--check_epochs", check_epochs, SMALLER["evaluation.epochs"])
-  if side is not None and dataset in presets.DATASETS:
-    raise UserError(f"--side: images of {dataset} have one size; leave it out")
+  if side is not None and not data.find(dataset).sided:
+    raise UserError(
+      f"--side: of images in folders and of hf, but --dataset={dataset} has its own; leave it out"
+    )
   file = _new(output)
   found = read(source, experiment)
   where = {
