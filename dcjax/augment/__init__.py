@@ -2,8 +2,8 @@
 
 What DC trains networks with (`augment.affine`), and the transforms of DSA (`augment.transforms`),
 by which a batch of real and one of synthetic images are augmented alike. What IDC trains networks
-with on ImageNet (`augment.imagenet`), and RDED on images of tiles (`augment.tiles`). CutMix
-(`augment.cutmix`), which changes targets as well.
+with on ImageNet (`augment.imagenet`), RDED on images of tiles (`augment.tiles`), and FRePo
+(`augment.frepo`). CutMix (`augment.cutmix`), which changes targets as well.
 Images are `[N, H, W, C]`, normalised.
 """
 
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from dcjax.augment.affine import shift_or_noise, shift_scale_or_rotate
 from dcjax.augment.cutmix import cutmix
+from dcjax.augment.frepo import one_of_five, one_of_six
 from dcjax.augment.imagenet import crop_flip_jitter, crop_flip_jitter_light
 from dcjax.augment.tiles import shuffle_crop_flip
 from dcjax.augment.transforms import (
@@ -48,6 +49,8 @@ __all__ = [
   "cutmix",
   "names_in",
   "none",
+  "one_of_five",
+  "one_of_six",
   "shift_or_noise",
   "shift_scale_or_rotate",
   "shuffle_crop_flip",
@@ -71,6 +74,8 @@ NAMED = {
   "imagenet": crop_flip_jitter,
   "idc_imagenet": crop_flip_jitter_light,
   "rded": shuffle_crop_flip,
+  "frepo": one_of_six,
+  "frepo_unflipped": one_of_five,
 }
 
 

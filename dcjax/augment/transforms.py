@@ -250,7 +250,7 @@ def transform(
     The augmentation.
   """
   groups = [
-    _of_group([_find(field, name) for name in group.names], draw=group.draw or draw, shared=shared)
+    drawn([_find(field, name) for name in group.names], draw=group.draw or draw, shared=shared)
     for group in groups_in(strategy)
   ]
 
@@ -262,10 +262,10 @@ def transform(
   return groups[0] if len(groups) == 1 else in_turn
 
 
-def _of_group(
+def drawn(
   transforms: Sequence[Transform], *, draw: str, shared: bool
 ) -> Callable[[Key, Array], Array]:
-  """`transform` for one group."""
+  """Some transforms as one augmentation, `draw` and `shared` as in `transform`."""
 
   def draw_like(transform, key, images):
     def like(leaf):

@@ -134,8 +134,8 @@ def _evaluation(protocol: str) -> ConfigDict:
   # Where the network sees more images than are stored, fewer of the protocol's epochs, so that
   # training costs as many steps as on the stored images (IDC, Table 2); not with `epochs` given
   fields.same_steps = False
-  # 'none', 'dc', 'dc_batch_norm', 'imagenet', 'idc_imagenet', or transforms as in dsa.strategy;
-  # None: the protocol's
+  # 'none', 'dc', 'dc_batch_norm', 'imagenet', 'idc_imagenet', 'rded', 'frepo', 'frepo_unflipped',
+  # or transforms as in dsa.strategy; None: the protocol's
   fields.augmentation = placeholder(str)
   fields.cutmix = placeholder(float)  # its probability for each batch; None: the protocol's
   fields.batch = placeholder(int)  # images of a step; None: the protocol's

@@ -219,12 +219,18 @@ def _epochs_of_frepo(kind: Kind, augmentation: str) -> int:
   return max(1, FREPO_STEPS[nearest] // -(-images // FREPO_BATCH))
 
 
+def _augmentation_of_frepo(kind: Kind, cutmix: float) -> str:
+  del cutmix
+  mirrored = "flip" in kind.strategy and kind.dataset != "fashion_mnist"
+  return "frepo" if mirrored else "frepo_unflipped"
+
+
 # Of FRePo (Zhou et al., NeurIPS 2022); the loss is the squared error, as its labels ask.
 FREPO = ADAM._replace(
   learning_rate=3e-4,
   batch=FREPO_BATCH,
   epochs=_epochs_of_frepo,
-  augmentation=lambda kind, cutmix: kind.strategy,
+  augmentation=_augmentation_of_frepo,
   optimizer="adam_cosine",
 )
 # By the values of the config field `evaluation.protocol`; DM and IDM evaluate as DSA does.

@@ -270,6 +270,8 @@ def test_unknown_names_are_errors(name, message):
     "dc",
     "dc_batch_norm",
     "idc_imagenet",
+    "frepo",
+    "frepo_unflipped",
     "crop",
     augment.STRATEGY,
     "one:crop,sequence:flip",
