@@ -10,7 +10,7 @@ iteration (numbers of our own):
   3  train theta on S so many steps, which are constants then
   4  train it W more steps, each on images of S drawn anew and augmented
   5  loss: the cross-entropy of a batch of real images, augmented, at the last theta
-  6  shorten the gradient to at most twice the moving average of its norm
+  6  shorten the gradient of S (of Y, where S stays) to at most twice the average of its norm
   7  move S and Y by Adam; labels stay at least zero
 
 W steps out of W are backpropagation through all of a training; then nothing is truncated. Of the
@@ -22,6 +22,7 @@ training has its own images and its own step size, learned with them, and all of
 Label distillation (LD: Bohdal et al. 2020) is `learn=labels` of real images.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -129,16 +130,36 @@ class BPTTState(NamedTuple):
   rates: Array | None = None
 
 
-def bptt(setup: Setup, settings: BPTTSettings) -> Method:
+class Seen(NamedTuple):
+  """What the place of a window may depend on."""
+
+  number: Array  # int32, of the iteration, from zero
+  before: Array  # int32, steps before the last window
+  norm: Array  # float32, the moving average of the gradient's norm; below zero: none yet
+
+
+# `policy(key, window, seen)`, how many steps come before the next window, int32
+WindowPolicy = Callable[[Key, Window, Seen], Array]
+
+
+def anywhere(key: Key, window: Window, seen: Seen) -> Array:
+  """Any place is as likely as another (RaT-BPTT)."""
+  del seen
+  longest = window.steps - window.length
+  return jax.random.randint(key, (), window.least, longest + 1).astype(jnp.int32)
+
+
+def bptt(setup: Setup, settings: BPTTSettings, policy: WindowPolicy = anywhere) -> Method:
   """Truncated backpropagation through training.
 
   Args:
     setup: the network, drawn anew in every iteration; layout, augmentations and formation.
     settings: hyper-parameters, all of them numbers.
+    policy: where windows lie that move, as those of AT-BPTT do by the stage of the training.
 
   Returns:
     The method; its metrics are `loss`, the cross-entropy of the real batch, `accuracy` on it,
-    `before`, the steps before the window, and `norm`, that of the gradient.
+    `before`, the steps before the window, and `norm`, that of the gradient which is shortened.
   """
   network, strategy, augmentations, formation = setup
   inner, window = settings.inner, settings.window
@@ -160,15 +181,15 @@ def bptt(setup: Setup, settings: BPTTSettings) -> Method:
     before = jnp.int32(window.steps - window.length)
     return BPTTState(stored, labels, moments, before, jnp.float32(-1), rates), {}
 
-  def place(before: Array, dataset: Dataset, indices: Any, key: Key, number: Array):
+  def place(seen: Seen, dataset: Dataset, indices: Any, key: Key, number: Array):
     if not window.moving:
-      return before, {}
-    longest = window.steps - window.length
-    drawn = jax.random.randint(_keys(key)[0], (), window.least, longest + 1)
-    return drawn.astype(jnp.int32), {}  # 1
+      return seen, {}
+    return seen._replace(before=policy(_keys(key)[0], window, seen)), {}  # 1
 
   def view(state: BPTTState, key: Key):
-    return state.before, lambda before: state._replace(before=before)
+    counts = optax.tree.get_all_with_path(state.optimizer, "count")  # one of each that is learned
+    seen = Seen(counts[0][1], state.before, state.norm)
+    return seen, lambda seen: state._replace(before=seen.before)
 
   def draw(dataset: Dataset, key: Key, number: Array) -> Array:
     return data.any_indices(dataset, _keys(key)[1], n=settings.batch_real)
@@ -207,7 +228,9 @@ def bptt(setup: Setup, settings: BPTTSettings) -> Method:
       return cross_entropy(logits, labels).mean(), right  # 5
 
     (value, right), gradients = jax.value_and_grad(loss, has_aux=True)(learned)
-    gradients, norm, average = shorten(gradients, state.norm)  # 6
+    part = "labels" if settings.learn == "labels" else "stored"
+    shortened, norm, average = shorten(getattr(gradients, part), state.norm)  # 6
+    gradients = gradients._replace(**{part: shortened})
     updates, moments = optimizer.update(gradients, state.optimizer, learned)  # 7
     stored, labels, rates = optax.apply_updates(learned, updates)
     if labels is not None:
