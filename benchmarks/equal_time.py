@@ -2,9 +2,11 @@
 
 python -m benchmarks.equal_time --data_dir DATA --out FOLDER [--seconds 60 --seconds 300 ...]
   [--ipc 1 --ipc 10] [--methods dm --methods idc ...] [--real 64] [--networks 3] [--epochs 300]
+  [--own]
 
 With several times, a run goes on from one to the next, and is evaluated at each. What the folder
-holds already is not done again. A picture of accuracy against time is `accuracy.png` in it.
+holds already is not done again. A picture of accuracy against time is `accuracy.png` in it. The
+experts of `mtt` are trained first, in a folder of their own; their time is not in that of the run.
 """
 
 import json
@@ -20,6 +22,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import budget, report
 from dcjax.commands.condense import condense
+from dcjax.commands.experts import experts
 from dcjax.common import environment
 from dcjax.figures import style
 from dcjax.figures.accuracies import percent
@@ -27,25 +30,35 @@ from dcjax.run.workdir import write_json
 
 # Real images, as IDC starts from them: one in a stored image, or four.
 STARTS = {"random": "idc_i", "random_tiled": "idc"}
-HEADER = ("method", "ipc, decoded", "s", "iterations", "last epoch (%)", "best epoch (%)")
+HEADER = (
+  "method", "ipc, decoded", "s", "iterations",
+  "last epoch (%)", "best epoch (%)", "own protocol (%)",
+)  # fmt: skip
 METHODS = [*STARTS, "dm", "dsa", "idc_i", "idm", "idc"]
-# At the papers' full budgets, for 1 and 10 images per class (DSA 1, DM's supplement, IDC 1, IDM 1)
+# At the papers' full budgets, for 1 and 10 images per class (DSA 1, DM's supplement, IDC 1, IDM 1,
+# and the later papers' own)
 PUBLISHED = {
+  "dc": {1: 28.3, 10: 44.9},
   "dm": {1: 26.0, 10: 48.9},
   "dsa": {1: 28.8, 10: 52.1},
   "idc_i": {1: 36.7, 10: 58.3},
   "idm": {1: 45.6, 10: 58.6},
   "idc": {1: 50.6, 10: 67.5},
+  "cafe": {1: 30.3, 10: 46.3},
+  "mtt": {1: 46.2, 10: 65.4},
+  "rat_bptt": {1: 53.2, 10: 69.4},
+  "frepo": {1: 46.8, 10: 65.5},
 }
 
 METHOD = flags.DEFINE_multi_enum(
-  "methods", METHODS, [*METHODS, "fast", "idm_text"], "What to condense with."
+  "methods", METHODS, [*STARTS, *budget.PRESETS], "What to condense with."
 )
 IPC = flags.DEFINE_multi_integer("ipc", [1, 10], "Stored images of a class.")
 SECONDS = flags.DEFINE_multi_float("seconds", [300], "Of iterations, without compilation.")
 REAL = flags.DEFINE_integer("real", 64, "Real images of a class in one step.")
 NETWORKS = flags.DEFINE_integer("networks", 3, "To evaluate each set with.")
 EPOCHS = flags.DEFINE_integer("epochs", 300, "Of the evaluation.")
+OWN = flags.DEFINE_bool("own", False, "Whether the last sets are evaluated by their methods, too.")
 DATA = flags.DEFINE_string("data_dir", None, "Folder of TFDS.", required=True)
 OUT = flags.DEFINE_string("out", None, "Folder for runs and figures.", required=True)
 
@@ -57,10 +70,16 @@ def row(method: str, ipc: int, seconds: float) -> dict[str, Any]:
   config.dataset.data_dir = DATA.value
   config.iterations, config.evaluation.networks = budget.FOREVER, 0
   folder, start = Path(OUT.value) / f"{maker}-{ipc}", method in STARTS
+  about: dict[str, Any] = {}
+  if "experts" in config:
+    config.experts.folder = str(Path(OUT.value) / "experts")
+    about["experts"] = experts(config, config.experts.folder)["experts"]
   summary = condense(config, folder, 0 if start else seconds)
   kept = Path(OUT.value) / f"{name(method, ipc, seconds)}.npz"  # the run goes on after it
   shutil.copyfile(folder / ("images/000000.npz" if start else "synthetic.npz"), kept)
-  return {
+  if OWN.value and not start and seconds == max(SECONDS.value):
+    about["own"] = budget.own_accuracy(kept, NETWORKS.value, DATA.value)
+  return about | {
     "method": method,
     "ipc": ipc,
     "limit": 0 if start else seconds,
@@ -83,7 +102,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-  record = row["evaluation"]
+  record, own = row["evaluation"], row.get("own")
   return (
     row["method"],
     f"{row['ipc']}, {row['decoded_ipc']}",
@@ -91,6 +110,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     str(row["iterations"]),
     percent(record["last_mean"], record["last_std"]),
     percent(record["best_mean"], record["best_std"]),
+    percent(own["last_mean"], own["last_std"]) if own else "-",
   )
 
 

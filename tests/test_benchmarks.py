@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import dcjax.config
 from benchmarks import budget, jax_parts, problem, profile, report, streaming
 from benchmarks.process import Process
 from dcjax.commands.condense import condense
@@ -186,6 +187,15 @@ def test_the_page_has_the_tables_of_the_files(file):
 def test_the_results_have_the_short_table():
   results = json.loads((FOLDER / "results" / "cpu.json").read_text())
   assert report.short_table(results) in (FOLDER.parent / "docs" / "results.md").read_text()
+
+
+@pytest.mark.parametrize("ipc", [1, 10])
+@pytest.mark.parametrize("method", budget.PRESETS)
+def test_what_is_condensed_for_a_time_is_a_config(method, ipc):
+  config = dcjax.config.resolve(budget.preset(method, ipc, 64))
+  assert config.ipc == ipc and (method in budget.OWN_BATCH or config.batch_real == 64)
+  if "experts" in config:
+    assert config.start.most - 1 + config.expert_epochs <= config.experts.epochs
 
 
 @pytest.mark.slow
