@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ class Workdir:
       self._take()
 
   def _take(self) -> None:
+    self._is_new = not self.path.exists()
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       with tempfile.TemporaryFile(dir=self.path):
@@ -134,11 +136,7 @@ class Workdir:
     """Raises `UserError` if the folder has been deleted, moved or emptied since it was taken."""
     if not processes.is_first():
       return
-    try:
-      same = os.path.samestat(os.stat(self.path), os.fstat(self._folder))
-    except OSError:
-      same = False
-    if not same:
+    if not self._is_there():
       raise UserError(f"workdir: {self.path} was {_fate(self._folder)}")
     if self._claimed and not (self.path / "config.json").exists():
       raise UserError(
@@ -146,11 +144,20 @@ class Workdir:
         "another folder"
       )
 
+  def _is_there(self) -> bool:
+    try:
+      return os.path.samestat(os.stat(self.path), os.fstat(self._folder))
+    except OSError:
+      return False
+
   def close(self) -> None:
-    """Releases the folder."""
-    if processes.is_first():
-      self._lock.close()
-      os.close(self._folder)
+    """Releases the folder, and deletes one that was made for nothing."""
+    if not processes.is_first():
+      return
+    if self._is_new and self._is_there() and os.listdir(self.path) == [LOCK]:
+      shutil.rmtree(self.path)
+    self._lock.close()
+    os.close(self._folder)
 
 
 def _with_defaults(old: Fields, completed: Callable[[ConfigDict], Fields]) -> Fields:
