@@ -1,6 +1,7 @@
 """What the files in `configs/` share: their arguments, and the papers' datasets."""
 
 import math
+import re
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
@@ -116,6 +117,8 @@ def smoke(config: ConfigDict) -> ConfigDict:
   config.network.width, config.network.depth = 8, 1  # most of the time goes to compiling it
   config.evaluation.networks, config.evaluation.epochs, config.evaluation.checks = 1, 2, 1
   config.evaluation.whole = False
+  names = config.evaluation.architectures
+  config.evaluation.architectures = tuple(re.sub(r":(width|depth)=\d+", "", name) for name in names)
   return config
 
 

@@ -404,7 +404,7 @@ def test_folder_of_something_else_is_refused(tmp_path):
 def test_a_folder_that_was_made_for_nothing_is_not_left(tmp_path):
   (tmp_path / "mine").mkdir()
   for name in ("new", "mine"):
-    with pytest.raises(UserError, match="dataset.data_dir"):
+    with pytest.raises(UserError, match=r"dataset\.data_dir"):
       condense(tiny(dataset__name="npz"), tmp_path / name)
   assert os.listdir(tmp_path) == ["mine"]
 

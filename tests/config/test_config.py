@@ -129,6 +129,7 @@ def test_smoke_shrinks_every_preset(name):
   config = importlib.import_module(f"dcjax.configs.{name}").get_config("smoke")
   assert config.get("iterations", 0) <= 2 and config.evaluation.epochs <= 2
   assert config.network.width <= 8
+  assert not any("width" in name for name in config.evaluation.architectures)
   dcjax.config.resolve(config)
 
 
