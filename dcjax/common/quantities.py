@@ -1,7 +1,12 @@
-"""Bytes, times and counts as people read them."""
+"""Bytes, times and counts as people read them, and as many values as they can look at."""
 
 import itertools
+from collections.abc import Sequence
+from typing import TypeVar
 
+import numpy as np
+
+T = TypeVar("T")
 UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
 
 
@@ -23,6 +28,12 @@ def duration(seconds: float) -> str:
 def amount(count: float) -> str:
   """How many, such as '1.23 T' of 10^12."""
   return _scaled(count, "").rstrip()
+
+
+def spread(values: Sequence[T], most: int) -> list[T]:
+  """At most so many of some values, evenly spread; of one the last, else the first and the last."""
+  places = np.linspace(len(values) - 1, 0, min(len(values), most)).round().astype(int)
+  return [values[place] for place in sorted(places)]
 
 
 def _scaled(count: float, unit: str) -> str:

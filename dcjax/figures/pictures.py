@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from dcjax.common.quantities import spread
 from dcjax.figures.style import COLOURS, DPI, GREYS, LOG_RANGE, MARKERS, STYLE, Drawing
 from dcjax.sets import sheet as screen
 from dcjax.sets.sheet import GAP, MOST_TILES, mosaic
@@ -89,7 +90,7 @@ def strip(sequences: Sequence[tuple[str, dict[int, SyntheticSet]]]) -> Figure:
   """
   panels = []
   for title, sets in sequences:
-    shown = spread(sorted(sets))
+    shown = spread(sorted(sets), MOST_COLUMNS)
     first = sets[shown[0]]
     classes, most = len(first.images), MOST_TILES // (len(sequences) * len(shown))
     rows, _ = screen.choose(classes, 1, most)
@@ -98,12 +99,6 @@ def strip(sequences: Sequence[tuple[str, dict[int, SyntheticSet]]]) -> Figure:
     columns, label = [str(i) for i in shown], ", ".join(filter(None, ("iteration", note)))
     panels.append(Panel(title, tiles, screen.row_names(first, rows), columns, label))
   return sheet(panels)
-
-
-def spread(values: list[int]) -> list[int]:
-  """At most `MOST_COLUMNS` of the values, evenly spread."""
-  count = min(len(values), MOST_COLUMNS)
-  return [values[index] for index in np.linspace(0, len(values) - 1, count).round().astype(int)]
 
 
 @matplotlib.rc_context(STYLE)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from dcjax.common.errors import UserError
+from dcjax.common.quantities import spread
 from dcjax.figures.pictures import MOST_COLUMNS
 from dcjax.sets.synthetic import SyntheticSet
 
@@ -70,7 +71,7 @@ def gallery(sets: Mapping[int, Path], budget: int) -> Gallery:
   kinds = pictures(synthetic)
   choice = _choose(kinds, min(len(iterations), MOST_COLUMNS), budget)
   sheets: dict[int, dict[str, str]] = {}
-  for iteration in _spread(iterations, choice.iterations):
+  for iteration in spread(iterations, choice.iterations):
     try:
       images = kinds if iteration == iterations[-1] else _earlier(sets[iteration], kinds)
     except UserError as error:
@@ -149,12 +150,6 @@ def _choose(kinds: Kinds, iterations: int, budget: int) -> _Choice:
   size = sum(len(_encoded(images, False)) for images in kinds.values())
   share = min(1.0, budget / size)
   return _Choice(max(1, min(iterations, int(budget / (size * share)))), share, False)
-
-
-def _spread(values: list[int], count: int) -> list[int]:
-  """So many of the values, evenly spread, the last one among them."""
-  places = np.linspace(len(values) - 1, 0, count).round().astype(int)
-  return [values[place] for place in sorted(places)]
 
 
 def _left_out(shown: int, available: int, kinds: Kinds, choice: _Choice) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dcjax.common.files import writing
+from dcjax.common.quantities import spread
 
 if TYPE_CHECKING:  # it shows itself by this module
   from dcjax.sets.synthetic import SyntheticSet
@@ -65,9 +66,8 @@ def save(synthetic: "SyntheticSet", file: Path) -> None:
 
 def choose(classes: int, ipc: int, most: int = MOST_TILES) -> tuple[list[int], int]:
   """The classes that a picture shows, evenly spread, and how many images of each."""
-  count = min(classes, most)
-  rows = np.linspace(0, classes - 1, count).round().astype(int).tolist()
-  return rows, min(ipc, max(1, most // count))
+  rows = spread(range(classes), most)
+  return rows, min(ipc, max(1, most // len(rows)))
 
 
 def left_out(shown_classes: int, classes: int, shown: int, ipc: int) -> str:
