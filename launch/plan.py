@@ -35,10 +35,10 @@ def _flags(arguments: list[str]) -> flags.FlagValues:
     "device",
     None,
     f"{OWN}, {', '.join(DESCRIBED)}, or a file that describes a GPU as XLA does; by default what "
-    "is here. GPUs need not be here, but 'dcjax[cuda12]' is needed.",
+    "is here. GPUs and TPUs need not be here, but 'dcjax[cuda12]' or 'dcjax[tpu]' is needed.",
     flag_values=values,
   )
-  flags.DEFINE_integer("devices", None, "How many such GPUs; by default 1.", flag_values=values)
+  flags.DEFINE_integer("devices", None, "How many of these; by default 1.", flag_values=values)
   flags.DEFINE_float(
     "seconds", 20.0, "For which iterations are timed, if it is here.", flag_values=values
   )

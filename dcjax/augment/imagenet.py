@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dcjax.augment.transforms import flip
+from dcjax.common.products import product
 from dcjax.common.types import Array, Key
 from dcjax.data import statistics
 
@@ -109,7 +110,8 @@ def light(image: Array, alphas: Array) -> Array:
     image: `[H, W, 3]` in [0, 1].
     alphas: `[3]`, how much of each component.
   """
-  colour = jnp.asarray(DIRECTIONS, image.dtype) @ (jnp.asarray(VARIANCES, image.dtype) * alphas)
+  directions, variances = (jnp.asarray(each, image.dtype) for each in (DIRECTIONS, VARIANCES))
+  colour = product(directions, variances * alphas)
   return image + colour[None, None]
 
 

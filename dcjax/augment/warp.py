@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from dcjax.common.products import product
 from dcjax.common.types import Array
 
 
@@ -20,7 +21,7 @@ def warp(image: Array, matrix: Array, shift: Array, fill: Array | None) -> Array
   centre = jnp.array([height - 1, width - 1], matrix.dtype) / 2
   grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)
   offsets = grid.astype(matrix.dtype) - centre[None, None]
-  rows, cols = jnp.moveaxis(offsets @ matrix.T + (centre + shift)[None, None], -1, 0)
+  rows, cols = jnp.moveaxis(product(offsets, matrix.T) + (centre + shift)[None, None], -1, 0)
 
   def channel(plane, value=None):
     sample = partial(jax.scipy.ndimage.map_coordinates, coordinates=[rows, cols], order=1)

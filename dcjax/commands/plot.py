@@ -18,6 +18,7 @@ from dcjax.common.activity import counted
 from dcjax.common.errors import UserError, check_least, check_most, check_name, nearest
 from dcjax.common.files import check_new, expand
 from dcjax.common.json_files import OBJECT, holds, is_count, is_text
+from dcjax.common.quantities import spread
 from dcjax.config import flatten
 from dcjax.config.numbers import MOST
 from dcjax.figures import curves, forgetting, pictures, style
@@ -145,7 +146,7 @@ def strip(
         f"workdirs: {folder} holds images of fewer than two iterations; give a run of dcjax "
         "condense, with picture_every for more of them"
       )
-    shown = pictures.spread(list(files))
+    shown = spread(list(files), pictures.MOST_COLUMNS)
     sequences.append({i: _choose(SyntheticSet.load(files[i]), classes) for i in shown})
   return pictures.strip(list(zip(titles, sequences, strict=True)))
 

@@ -15,11 +15,11 @@ images of another, though real images look much alike under all three:
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dcjax.common.errors import UserError
+from dcjax.common.products import product
 from dcjax.common.types import Array
 
 VARIANTS = ("frepo", "kip", "kornia")
@@ -41,7 +41,7 @@ class Whitening(NamedTuple):
     """What networks see of normalised images `[..., H, W, C]`: (images - mean) @ matrix."""
     rows = images.reshape(-1, len(self.mean))
     rows = jnp.where(self.unit, _to_unit(rows), rows) - self.mean[None]
-    return _multiply(rows, self.matrix).reshape(images.shape)
+    return product(rows, self.matrix).reshape(images.shape)
 
   def unwhiten(self, images: Array) -> Array:
     """Normalised images from whitened ones, `[..., H, W, C]`: images @ inverse + mean.
@@ -49,7 +49,7 @@ class Whitening(NamedTuple):
     Where single images were brought to mean zero and norm one, these are of mean zero and deviation
     one.
     """
-    rows = _multiply(images.reshape(-1, len(self.mean)), self.inverse) + self.mean[None]
+    rows = product(images.reshape(-1, len(self.mean)), self.inverse) + self.mean[None]
     scale = np.sqrt(np.float32(len(self.mean)))
     return jnp.where(self.unit, rows * scale, rows).reshape(images.shape)
 
@@ -59,11 +59,6 @@ def _to_unit(rows: Array) -> Array:
   centred = rows - rows.mean(-1, keepdims=True)
   norm = jnp.linalg.norm(centred, axis=-1, keepdims=True)
   return centred / jnp.where(norm > 0, norm, 1)
-
-
-def _multiply(rows: Array, matrix: Array | np.ndarray) -> Array:
-  """The product in float32, also on backends that would take less by default."""
-  return jnp.matmul(rows, matrix, precision=jax.lax.Precision.HIGHEST)
 
 
 def check_size(shape: tuple[int, ...]) -> None:

@@ -29,7 +29,8 @@ _WITH_OPERANDS = ("all-gather-start", "collective-permute-start")  # before what
 # What moves nothing, or is counted where it began
 _FREE = {
   *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier"),
-  *("partition-id", "replica-id", "copy-done", "async-done", "async-update", "domain"),
+  *("partition-id", "replica-id", "async-done", "async-update", "domain"),
+  *("copy-done", "slice-done", "dynamic-slice-done"),
   *(f"{name}-done" for name in _COLLECTIVES),
 }
 _CONTROL = ("while", "conditional", "call", "async-start")
@@ -42,6 +43,7 @@ _CALLED = re.compile(
   r"(%?[\w.\-]+|\{[^}]*\})"
 )
 _EXACT = re.compile(r'operand_precision(?:=\{highest|":\["HIGHEST)')
+_CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
@@ -117,12 +119,25 @@ class Program:
         parts = [self._work(name, cache, choose) for name in _called(each)]
         if each.kind == "conditional":
           parts = [Work(*map(choose, *parts))]
-        trips = _TRIPS.search(each.rest)
         for part in parts:
-          total = total.plus(part, int(trips[1]) if trips else 1)
+          total = total.plus(part, self._trips(self._computations[computation], each))
       elif each.kind not in _FREE:
         total = total.plus(self._kernel(computation, each, cache))
     return total
+
+  def _trips(self, known: dict[str, Instruction], each: Instruction) -> int:
+    """How often a loop runs: as it is noted, or as a counter goes from a constant to another."""
+    if noted := _TRIPS.search(each.rest):
+      return int(noted[1])
+    condition = _CONDITION.search(each.rest)
+    lines = self._computations[condition[1]] if condition else {}
+    for line in lines.values():
+      if line.is_root and line.kind == "compare" and "direction=LT" in line.rest:
+        first = _first(known, each, lines[line.operands[0]])
+        last = _constant(lines, line.operands[1])
+        if first is not None and last is not None:
+          return max(0, last - first)
+    return 1
 
   def _kernel(self, computation: str, each: Instruction, cache: int) -> Work:
     moved = [size for size in self._moved(computation, each) if size]
@@ -207,6 +222,24 @@ def _called(each: Instruction) -> list[str]:
   """The computations that an instruction runs: of a loop its body and its condition."""
   found = _CALLED.findall(each.rest)
   return [name for names in found for name in re.findall(r"[\w.\-]+", names)]
+
+
+def _first(known: dict[str, Instruction], loop: Instruction, counter: Instruction) -> int | None:
+  """The constant that a loop's counter begins with, if it does."""
+  index = re.search(r"index=(\d+)", counter.rest)
+  carried = known[loop.operands[0]]
+  if counter.kind != "get-tuple-element" or not index or carried.kind != "tuple":
+    return None
+  return _constant(known, carried.operands[int(index[1])])
+
+
+def _constant(known: dict[str, Instruction], name: str) -> int | None:
+  """A whole number, also where it is copied first; None: it is none, or not known."""
+  each = known[name]
+  while each.kind == "copy":
+    each = known[each.operands[0]]
+  number = each.operands[0] if each.kind == "constant" else ""
+  return int(number) if re.fullmatch(r"-?\d+", number) else None
 
 
 def _size(each: Instruction) -> int:

@@ -2,8 +2,8 @@
 
 Every choice here changes speed and memory, and numbers only by rounding. The defaults for a CPU are
 measured (`benchmarks/`). Those for a GPU come from the programs that XLA compiles for an H100 and a
-T4: grouped convolutions, bytes moved, kernels launched and memory, in this order. Nothing has been
-timed there. Those for a TPU are reasoned.
+T4: grouped convolutions, bytes moved, kernels launched and memory, in this order. Those for a TPU
+are the same, for the same reasons in what libtpu compiles. Nothing has been timed there.
 """
 
 from typing import Any, NamedTuple
@@ -70,16 +70,12 @@ def _even(images: int, block: int) -> int:
 
 
 # A CPU's caches hold the activations of a few images, of the first layer's of fewer, and a class
-# fills its cores. On a GPU, classes or networks together need grouped convolutions, or copies of
-# each one's part for convolutions of its own; where features alone are matched, they need memory
-# only, and `run.experiment.condensing` puts classes together where there is some, and copies real
-# images to all devices. On a TPU one launch over everything is to win; at evaluation 20 networks is
-# what the papers train.
-DEFAULTS = {
-  "cpu": Strategy(convolution="winograd", first_block=8),
-  "gpu": Strategy(convolution="ungrouped", image_block=0),
-  "tpu": Strategy(class_map="vmap", image_block=0, network_block=20),
-}
+# fills its cores. On a GPU or TPU, classes or networks together need grouped convolutions, or
+# copies of each one's part for convolutions of its own; where features alone are matched, they need
+# memory only, and `run.experiment.condensing` puts classes together on a GPU that has some, since
+# fewer kernels are launched then. It also copies real images to all devices.
+ON_CPU = Strategy(convolution="winograd", first_block=8)
+ON_ACCELERATOR = Strategy(convolution="ungrouped", image_block=0)
 
 
 def choose(
@@ -105,7 +101,7 @@ def choose(
   given = {field: value for field, value in overrides.items() if value is not None}
   available = len(described) or jax.device_count()
   mesh = _mesh(given.pop("mesh", None), num_classes, available)
-  strategy = DEFAULTS.get(backend, DEFAULTS["gpu"])
+  strategy = ON_CPU if backend == "cpu" else ON_ACCELERATOR
   if side >= LARGE_SIDE:
     strategy = strategy._replace(image_block=strategy.image_block // 2)
   strategy = strategy._replace(mesh=mesh, described=described, **given)

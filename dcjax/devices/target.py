@@ -1,7 +1,7 @@
-"""The devices that a run is planned for: this process's own, or a GPU that is not there.
+"""The devices that a run is planned for: this process's own, or a GPU or TPU that is not there.
 
 XLA compiles for a GPU from a description of it; what it has compiled cannot run, but its memory and
-its kernels can be read. That takes the CUDA plugin of jax, and no GPU.
+its kernels can be read. That takes the CUDA plugin of jax, and no GPU; for a TPU, libtpu (`tpus`).
 """
 
 import os
@@ -16,9 +16,11 @@ from jax.experimental import topologies
 from dcjax.common import environment
 from dcjax.common.errors import UserError, check_positive
 from dcjax.common.files import expand
+from dcjax.devices import tpus
 
 OWN = "cpu"
-DESCRIBED = ("h100", "a100", "t4")  # files of `descriptions/`
+GPUS = ("h100", "a100", "t4")  # files of `descriptions/`
+DESCRIBED = (*GPUS, *tpus.CHIPS)
 # Multiplications with additions of one multiprocessor in a cycle, in TF32 on tensor cores, by
 # compute capability (NVIDIA's data sheets of A100, RTX 3090 and 4090, H100 and B200, without
 # sparsity); what is not here has none. In 16 bits tensor cores do twice as many.
@@ -34,7 +36,7 @@ class Peak(NamedTuple):
 
   Attributes:
     exact: additions and multiplications in a second, of numbers of 32 bits.
-    rounded: likewise of numbers that are rounded to TF32 first.
+    rounded: likewise of numbers that are rounded first, to TF32, or on a TPU to 16 bits.
     half: likewise of numbers of 16 bits.
     bandwidth: bytes to and from its memory in a second.
     cache: bytes that it keeps beside its memory.
@@ -78,15 +80,25 @@ def here() -> Target:
 
 
 def described(device: str, count: int = 1) -> Target:
-  """GPUs that need not be there.
+  """GPUs or TPUs that need not be there.
 
   Args:
     device: an entry of `DESCRIBED`, or a file with a text of XLA's `GpuTargetConfigProto`.
     count: how many.
 
   Raises:
-    UserError: there is no such description, it is none, or the CUDA plugin is not installed.
+    UserError: there is no such description, it is none, or what compiles for it is not installed.
   """
+  return _tpu(device, count) if device in tpus.CHIPS else _gpu(device, count)
+
+
+def _tpu(name: str, count: int) -> Target:
+  chip, devices = tpus.CHIPS[name], tpus.devices(name, count)
+  peak = Peak(chip.half / tpus.PASSES, chip.half, chip.half, chip.bandwidth, chip.cache)
+  return Target(devices[0].device_kind, "tpu", devices, chip.memory, peak)
+
+
+def _gpu(device: str, count: int) -> Target:
   text = _text(device)
   os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # the plugin asks for a driver otherwise
   # Kernels of Triton are chosen by timing them; without, XLA fails at some products
@@ -104,7 +116,7 @@ def described(device: str, count: int = 1) -> Target:
   except jax.errors.JaxRuntimeError as error:
     raise UserError(
       f"--device: {device} describes no GPU ({str(error).splitlines()[0]}); give "
-      f"{', '.join(DESCRIBED)}, or a file like theirs"
+      f"{', '.join(DESCRIBED)}, or a file like those of GPUs"
     ) from None
   cores, clock = _number(text, "core_count"), _number(text, "clock_rate_ghz") * 1e9
   version = int(_number(text, "major")), _minor(text)
@@ -133,7 +145,7 @@ def _share() -> float:
 
 
 def _text(device: str) -> str:
-  if device in DESCRIBED:
+  if device in GPUS:
     return (resources.files("dcjax.devices") / "descriptions" / f"{device}.txtpb").read_text()
   file = expand("--device", device)
   try:

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from dcjax.common.products import product
 from dcjax.common.types import Array
 from dcjax.figures.style import COLOURS, DPI, MARKERS, STYLE, Drawing
 
@@ -36,7 +37,7 @@ def ratios(
 
   def one(feature, label):
     # The squared distance but for what is the same for all real images.
-    squared = lengths - 2 * jnp.matmul(real, feature, precision=jax.lax.Precision.HIGHEST)
+    squared = lengths - 2 * product(real, feature)
     nearest = jax.lax.top_k(-squared, max(counts))[1]
     found = jnp.cumsum((real_labels[nearest] == label).astype(jnp.float32))
     return jnp.stack([found[count - 1] / count for count in counts])

@@ -16,6 +16,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from dcjax.common.errors import UserError, check_name
+from dcjax.common.products import product
 from dcjax.common.types import Array, Key
 from dcjax.devices.sharding import gather_batch, sum_batch
 from dcjax.devices.strategy import Strategy
@@ -46,7 +47,7 @@ class FeatureDistance(NamedTuple):
 
 def _mean(features: Array, weights: Array, strategy: Strategy, key: Key) -> Array:
   del key
-  return sum_batch(strategy, weights @ features)
+  return sum_batch(strategy, product(weights, features))
 
 
 def _square(features: Array, target: Array, key: Key) -> Array:
@@ -72,13 +73,13 @@ def _rbf(features: Array, target: tuple[Array, Array], key: Key) -> Array:
   pairs = present.sum() * (present.sum() - 1)
   mean = (squares * present[:, None] * present[None]).sum() / jnp.maximum(pairs, 1)
   scale = jax.lax.stop_gradient(jnp.maximum(mean, LEAST))
-  kernels = sum(jnp.exp(-squares / (scale * each)) for each in BANDWIDTHS)
-  return signs @ kernels @ signs
+  kernels = jnp.stack([jnp.exp(-squares / (scale * each)) for each in BANDWIDTHS]).sum(0)
+  return product(product(signs, kernels), signs)
 
 
 def _squared_distances(rows: Array) -> Array:
   norms = jnp.square(rows).sum(1)
-  inner = jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST)
+  inner = product(rows, rows.T)
   return jnp.maximum(norms[:, None] + norms[None] - 2 * inner, 0)
 
 
@@ -86,8 +87,8 @@ def _characteristic(features: Array, weights: Array, key: Key) -> tuple[Array, A
   """The characteristic function at random frequencies, `[F]`: real and imaginary part."""
   norms = jnp.sqrt(jnp.square(features).sum(1, keepdims=True) + LEAST)
   frequencies = jax.random.normal(key, (features.shape[1], FREQUENCIES), features.dtype)
-  phases = features / norms @ frequencies
-  return weights @ jnp.cos(phases), weights @ jnp.sin(phases)
+  phases = product(features / norms, frequencies)
+  return product(weights, jnp.cos(phases)), product(weights, jnp.sin(phases))
 
 
 def _cf_target(features: Array, weights: Array, strategy: Strategy, key: Key) -> Any:

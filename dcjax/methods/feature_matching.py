@@ -10,6 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from dcjax import data, nn
+from dcjax.common.products import product
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
 from dcjax.devices.sharding import gather_batch, map_classes, share_batch
@@ -250,8 +251,8 @@ def _along(pull: tuple[Array, Array], features: Array) -> Array:
     features: of the class.
   """
   loss, slope = jax.lax.stop_gradient(pull)
-  product = features.mean(0) @ slope
-  return loss + product - jax.lax.stop_gradient(product)
+  along = product(features.mean(0), slope)
+  return loss + along - jax.lax.stop_gradient(along)
 
 
 def _pixels(params: Params, images: Array) -> tuple[Array, Array]:

@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 
 from dcjax import data
 from dcjax.common.errors import check_least, check_name
+from dcjax.common.products import product
 from dcjax.common.types import Array, Key
 from dcjax.config.datasets import hundred_classes
 from dcjax.data import Dataset, base_name
@@ -46,7 +47,6 @@ from dcjax.methods.kernels import (
   decoded,
   half_squares,
   predict,
-  product,
 )
 from dcjax.methods.setup import Setup, setup, warn_all_taken
 from dcjax.nn import training

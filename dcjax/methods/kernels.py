@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from dcjax import data
 from dcjax.common.errors import UserError
+from dcjax.common.products import product
 from dcjax.common.types import Array
 from dcjax.data import Dataset
 from dcjax.sets.formation import Formation, Stored
@@ -20,11 +21,6 @@ def regularised(kernel: Array, regularisation: float) -> Array:
   count = kernel.shape[0]
   added = regularisation * jnp.trace(kernel) / count
   return kernel + added * jnp.eye(count, dtype=kernel.dtype)
-
-
-def product(ours: Array, theirs: Array) -> Array:
-  """`ours @ theirs` in float32, also on devices that would take less by default."""
-  return jnp.matmul(ours, theirs, precision=jax.lax.Precision.HIGHEST)
 
 
 def predict(of_set: Array, of_others: Array, targets: Array, regularisation: float) -> Array:

@@ -96,6 +96,7 @@ def create(
 
     network = users.network(name, definition, given, image_shape, num_classes)
   exact = network._replace(
+    init=exactly(network.init),  # which applies the network, too
     apply=exactly(network.apply),
     statistics=exactly(network.statistics),
     train=network.train and exactly(network.train),

@@ -61,13 +61,13 @@ def strategy(config: ConfigDict, dataset: Dataset, target: Target | None = None)
 
 
 def condensing(config: ConfigDict, dataset: Dataset, target: Target | None = None) -> Strategy:
-  """As `strategy`, for a config that condenses, with what a GPU's memory allows.
+  """As `strategy`, for a config that condenses, with what an accelerator's memory allows.
 
-  That is all classes together, and of several GPUs all real images on each.
+  That is all real images on each of several devices, and on a GPU all classes together.
   """
   target = target or here()
   layout = strategy(config, dataset, target)
-  if target.backend != "gpu":
+  if target.backend == "cpu":
     return layout
 
   def fits(taken: float, share: float) -> bool:
@@ -76,7 +76,9 @@ def condensing(config: ConfigDict, dataset: Dataset, target: Target | None = Non
 
   def all_together() -> bool:
     together = config_lib.definition(config.method).together
-    return together is not None and fits(together(config, dataset, layout), MOST_TOGETHER)
+    if target.backend != "gpu" or together is None:
+      return False
+    return fits(together(config, dataset, layout), MOST_TOGETHER)
 
   def everywhere() -> bool:
     in_memory = not isinstance(dataset.images, data.OnDisk)

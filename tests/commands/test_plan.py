@@ -19,7 +19,7 @@ from dcjax.devices import target
 from dcjax.methods import Step
 from dcjax.run import plan as plan_lib
 from dcjax.run.plan import Plan, held
-from tests.devices.test_target import plugin
+from tests.devices.test_target import libtpu, plugin
 from tests.runs import tiny
 
 
@@ -227,7 +227,7 @@ def test_bytes_are_counted_on_the_device_that_holds_most():
   assert held([split, np.zeros(3, np.uint8)]) == 2 * 10 * 4 + 3
 
 
-# --- GPUs ------------------------------------------------------------------------------------
+# --- GPUs and TPUs ---------------------------------------------------------------------------
 
 
 def of_preset(preset):
@@ -235,9 +235,16 @@ def of_preset(preset):
   return importlib.import_module(f"dcjax.configs.{name}").get_config(argument)
 
 
-@plugin
 @pytest.mark.slow
-@pytest.mark.parametrize(("device", "devices"), [("t4", 1), ("h100", 8)])
+@pytest.mark.parametrize(
+  ("device", "devices"),
+  [
+    pytest.param("t4", 1, marks=plugin),
+    pytest.param("h100", 8, marks=plugin),
+    pytest.param("v5e", 1, marks=libtpu),
+    pytest.param("v5e", 8, marks=libtpu),
+  ],
+)
 @pytest.mark.parametrize(
   "preset",
   ["dc:cifar10,ipc=10", "dsa:cifar10,ipc=10", "dm:cifar10,ipc=50", "idm:cifar10,ipc=10",

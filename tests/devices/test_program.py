@@ -1,5 +1,7 @@
 """What a compiled program consists of: by hand, and beside XLA's own analysis."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -33,6 +35,18 @@ def test_a_loop_counts_as_often_as_it_runs():
   least, most = work_of(function, MATRIX)
   assert least == most and least.products == 7 * PRODUCT
   assert least.kernels >= 7
+
+
+def test_a_loop_is_counted_where_nothing_is_noted():
+  """As in what libtpu compiles."""
+
+  def function(x, start):
+    x = jax.lax.scan(lambda c, _: (jnp.tanh(c @ MATRIX), None), x, None, length=7)[0]
+    return jax.lax.fori_loop(start, 9, lambda _, c: c @ MATRIX, x)
+
+  text = re.sub(r'"known_trip_count":{"n":"\d+"},?', "", compiled(function, MATRIX, 3).as_text())
+  assert "known_trip_count" not in text
+  assert Program(text).work()[0].products == (7 + 1) * PRODUCT
 
 
 def test_a_loop_whose_bounds_are_arguments_counts_once():

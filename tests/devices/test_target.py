@@ -9,9 +9,12 @@ import pytest
 from jax.experimental import topologies
 
 from dcjax.common.errors import UserError
-from dcjax.devices import target
-from dcjax.devices.target import DESCRIBED, described, here
+from dcjax.devices import target, tpus
+from dcjax.devices.target import GPUS, described, here
 
+libtpu = pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
+)
 plugin = pytest.mark.skipif(
   importlib.util.find_spec("jax_plugins.xla_cuda12") is None
   if importlib.util.find_spec("jax_plugins")
@@ -99,7 +102,7 @@ def test_numbers_may_have_an_exponent(without_plugin, tmp_path):
 
 
 def test_an_unknown_device_is_one_line():
-  with pytest.raises(UserError, match="--device: no 'h200'; give cpu, h100, a100, t4, or a file"):
+  with pytest.raises(UserError, match="--device: no 'h200'; give cpu, h100, a100, t4, v5e, v6e"):
     described("h200")
 
 
@@ -112,9 +115,39 @@ def test_without_the_plugin_a_line_says_how_to_get_it(monkeypatch):
     described("h100")
 
 
-@plugin
-@pytest.mark.parametrize("device", DESCRIBED)
+@pytest.mark.parametrize(
+  ("device", "half", "bandwidth", "memory"),
+  [("v5e", 197e12, 0.819e12, 16), ("v6e", 918e12, 1.64e12, 32)],
+)
+def test_a_tpu_makes_products_of_32_bits_of_six(without_plugin, device, half, bandwidth, memory):
+  found = described(device)
+  assert not found.is_here and found.backend == "tpu"
+  assert found.peak.half == found.peak.rounded == half == 6 * found.peak.exact
+  assert found.peak.bandwidth == bandwidth
+  assert (memory - 1) * 2**30 < found.memory < memory * 2**30  # libtpu keeps some for itself
+
+
+def test_without_libtpu_a_line_says_how_to_get_it(monkeypatch):
+  def missing(*given, **more):
+    raise RuntimeError("JAX TPU support not installed; cannot generate TPU topology.")
+
+  monkeypatch.setattr(topologies, "get_topology_desc", missing)
+  with pytest.raises(UserError, match=r"--device: .* libtpu, .* pip install 'dcjax\[tpu\]'"):
+    described("v5e")
+
+
+def test_a_machine_has_eight_tpus():
+  with pytest.raises(UserError, match="--devices: 9, but a machine has 8 v6e at most; lower it"):
+    described("v6e", 9)
+
+
+@pytest.mark.parametrize(
+  "device",
+  [*(pytest.param(d, marks=plugin) for d in GPUS),
+   *(pytest.param(d, marks=libtpu) for d in tpus.CHIPS)],
+)  # fmt: skip
 def test_programs_are_compiled_for_it(device):
+  assert len(described(device).devices) == 1
   found = described(device, 2)
   assert len(found.devices) == 2
   mesh = jax.sharding.Mesh(found.devices[:1], ("one",))
