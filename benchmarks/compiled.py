@@ -1,9 +1,9 @@
-"""What XLA makes of an iteration for GPUs that are not here: see `README.md` here.
+"""What XLA makes of an iteration for GPUs and TPUs that are not here: see `README.md` here.
 
-python -m benchmarks.compiled [--only dc:cifar10,ipc=10 ...] [--out FILE.md]
+python -m benchmarks.compiled [--only dc:cifar10,ipc=10 ...] [--devices v5e ...] [--out FILE.md]
 
-`compiled.md` has what it printed. Nothing runs, and nothing is timed. It needs the extra `cuda12`,
-and no GPU.
+`compiled.md` has what it printed. Nothing runs, and nothing is timed. It needs the extras `cuda12`
+and `tpu`, and no GPU or TPU.
 """
 
 from pathlib import Path
@@ -31,9 +31,10 @@ IMAGENET = ("imagenet:idc10,ipc=10", "imagenet:idm10,ipc=10")
 DEFAULT = "the default"
 APART = "ungrouped, one class after another"  # the default of GRADIENTS
 TOGETHER = "ungrouped, all classes together"  # the default of FEATURES
+PATCHES = "patches, all classes together"
 OTHERS: dict[str, dict[str, Any]] = {
   "lax, all classes together": {"compute.convolution": "lax", "compute.class_map": "vmap"},
-  "patches, all classes together": {"compute.convolution": "patches", "compute.class_map": "vmap"},
+  PATCHES: {"compute.convolution": "patches", "compute.class_map": "vmap"},
 }
 CHOICES: dict[str, dict[str, Any]] = {
   DEFAULT: {},
@@ -48,6 +49,9 @@ CASES = (
   (CIFAR, "h100", 8, [DEFAULT]),
   (CIFAR + LARGE, "t4", 1, [DEFAULT]),
   (IMAGENET, "a100", 1, [DEFAULT]),
+  (CIFAR, "v5e", 1, [DEFAULT]),
+  (FEATURES, "v5e", 1, [TOGETHER, PATCHES]),
+  (CIFAR, "v5e", 8, [DEFAULT]),
 )
 HEAD = (
   "preset", "device", "choice", "temporaries", "all of a device", "kernels", "grouped",
@@ -55,6 +59,7 @@ HEAD = (
 )  # fmt: skip
 
 ONLY = flags.DEFINE_multi_string("only", None, "Presets; by default all.")
+DEVICES = flags.DEFINE_multi_string("devices", None, "Kinds of them; by default all.")
 OUT = flags.DEFINE_string("out", None, "File for the table, as Markdown.")
 
 
@@ -62,6 +67,8 @@ def rows() -> list[tuple[str, ...]]:
   """A row for each preset, device and choice; they are logged as they are found."""
   found = []
   for presets, device, count, choices in CASES:
+    if DEVICES.value and device not in DEVICES.value:
+      continue
     for preset in presets:
       for choice in choices:
         if not ONLY.value or preset in ONLY.value:

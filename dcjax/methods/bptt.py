@@ -52,7 +52,6 @@ from dcjax.methods.definition import (
 )
 from dcjax.methods.setup import Setup, setup, warn_all_taken
 from dcjax.methods.unroll import segment_that_fits, unroll
-from dcjax.nn import Network
 from dcjax.nn.training import adam, cross_entropy, in_blocks
 from dcjax.sets.formation import Stored
 
@@ -355,20 +354,21 @@ def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   settings, bound = from_fields(BPTTSettings(), config), setup(config, dataset, layout)
   warn_all_taken(settings.batch_real, dataset)
   renew = settings.window.renew or max(1, -(-len(dataset.labels) // settings.batch_real))
-  window = settings.window._replace(renew=renew, segment=_segment(settings, bound.network))
+  window = settings.window._replace(renew=renew, segment=_segment(settings, bound))
   return bptt(bound, settings._replace(window=window))
 
 
-def _segment(settings: BPTTSettings, network: Network) -> int:
+def _segment(settings: BPTTSettings, bound: Setup) -> int:
   """Steps of a segment; raises `UserError` if the networks alone take more memory than there is."""
 
   def theta(key):
-    params = network.init(key)
+    params = bound.network.init(key)
     return params, _inner(settings.inner).init(params)
 
   leaves = jax.tree.leaves(jax.eval_shape(theta, jax.random.key(0)))
   size, window = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves), settings.window
-  return segment_that_fits(window.length, window.segment, size, "window.length", "window")
+  numbers = window.length, window.segment, size
+  return segment_that_fits(bound.strategy, *numbers, "window.length", "window")
 
 
 def _resolve(config: ConfigDict) -> None:

@@ -348,7 +348,8 @@ def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   last = settings.start.most - 1 + settings.expert_epochs
   experts = find(config, dataset, bound.network, last)
   size = 4 * experts.size
-  segment = segment_that_fits(student.steps, student.segment, size, "student.steps", "student")
+  numbers = student.steps, student.segment, size
+  segment = segment_that_fits(layout, *numbers, "student.steps", "student")
   smallest = int(np.diff(np.asarray(dataset.offsets)).min())
   candidates = min(max(CANDIDATES * settings.ipc, LEAST_CANDIDATES), smallest)
   settings = settings._replace(student=student._replace(segment=segment))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from dcjax.common import environment
 from dcjax.common.errors import UserError
 from dcjax.common.types import Array
+from dcjax.devices.strategy import Strategy
 
 T = TypeVar("T")
 PLENTY = 2**30  # bytes of networks that are all kept
@@ -54,10 +55,13 @@ def segment_for(count: int, size: int) -> int:
   return 1 if count * size <= PLENTY else fewest(count)
 
 
-def segment_that_fits(count: int, segment: int | None, size: int, field: str, section: str) -> int:
+def segment_that_fits(
+  layout: Strategy, count: int, segment: int | None, size: int, field: str, section: str
+) -> int:
   """Steps of a segment: those that are given, or that `segment_for` chooses.
 
   Args:
+    layout: of the run; the memory of devices that are not here is for `dcjax plan` to look at.
     count: steps.
     segment: of a config; None: to be chosen.
     size: bytes of what a step changes.
@@ -68,7 +72,7 @@ def segment_that_fits(count: int, segment: int | None, size: int, field: str, se
     UserError: the networks alone take more memory than there is.
   """
   segment = segment or segment_for(count, size)
-  taken, there = kept(count, segment) * size, environment.memory()
+  taken, there = kept(count, segment) * size, None if layout.described else environment.memory()
   if there is not None and taken > there:
     raise UserError(
       f"{field}: {count} steps keep {kept(count, segment)} networks of {size:,} bytes, "

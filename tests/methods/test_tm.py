@@ -322,7 +322,9 @@ def test_fields_that_make_no_sense(changes, message):
 def test_a_training_that_does_not_fit_in_memory(monkeypatch):
   monkeypatch.setattr(environment, "memory", lambda: 2**16)
   with pytest.raises(UserError, match=r"student.steps: 9999 steps .* GiB, .*student.segment=99"):
-    module.segment_that_fits(9999, None, 2**12, "student.steps", "student")
+    module.segment_that_fits(Strategy(), 9999, None, 2**12, "student.steps", "student")
+  elsewhere = Strategy(described=tuple(jax.devices()[:1]))
+  assert module.segment_that_fits(elsewhere, 9999, 7, 2**12, "student.steps", "student") == 7
 
 
 def test_presets_are_as_published():
