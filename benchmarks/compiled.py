@@ -50,8 +50,8 @@ CASES = (
   (CIFAR + LARGE, "t4", 1, [DEFAULT]),
   (IMAGENET, "a100", 1, [DEFAULT]),
   (CIFAR, "v5e", 1, [DEFAULT]),
-  (FEATURES, "v5e", 1, [TOGETHER, PATCHES]),
-  (CIFAR, "v5e", 8, [DEFAULT]),
+  (FEATURES[:1], "v5e", 1, [TOGETHER, PATCHES]),
+  (FEATURES, "v5e", 8, [DEFAULT]),
 )
 HEAD = (
   "preset", "device", "choice", "temporaries", "all of a device", "kernels", "grouped",

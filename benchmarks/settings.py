@@ -54,6 +54,7 @@ PRESETS = (
   Preset("ftd", "FTD", ("cifar10", "cifar100", "tiny_imagenet")),
   Preset("datm", "DATM", ("cifar10", "cifar100", "tiny_imagenet")),
   Preset("frepo", "FRePo", ("cifar10", "cifar100", "tiny_imagenet")),
+  Preset("rcig", "RCIG", ("cifar10", "cifar100", "tiny_imagenet")),
   Preset("kip", "KIP", ("cifar10",), (10,)),
   Preset("dd", "DD", ("mnist", "cifar10"), (10,)),
   Preset("ld", "LD", ("mnist", "cifar10", "cifar100")),

@@ -4,7 +4,7 @@ import logging
 
 from absl import flags
 from dcjax.launch import command_line
-from dcjax.launch.field_help import help_on_fields
+from dcjax.launch.field_help import CONDENSING, help_on_fields
 
 from dcjax.commands.condense import condense
 from dcjax.devices import processes
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> None:
     lambda: _flags(arguments),
     arguments,
     required=("config", "workdir"),
-    more=lambda: help_on_fields("dc", "dsa", "dm", "idc", "idm", "bptt", "tm", "frepo", "kip"),
+    more=lambda: help_on_fields(*CONDENSING),
   )
   processes.join(values.coordinator, values.processes, values.process)
   if not processes.is_first():

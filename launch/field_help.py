@@ -10,6 +10,7 @@ from dcjax.config.meanings import of_settings
 from dcjax.methods import definition as of_methods
 
 WIDTH = 100
+CONDENSING = ("dc", "dsa", "dm", "idc", "idm", "bptt", "tm", "frepo", "rcig", "kip")
 SECTIONS = {
   "": "Run",
   "dataset": "Dataset",

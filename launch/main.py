@@ -53,9 +53,9 @@ USAGE = f"""dcjax {__version__}: dataset condensation in JAX.
 
 Presets: configs/quickstart.py (handwritten digits, half a minute on two cores),
 configs/fast.py:DATASET,ipc=N (a good set within minutes on two cores), and configs/dc.py, dsa.py,
-dm.py, idc.py, idm.py, mtt.py, ftd.py, datm.py, rat_bptt.py, dd.py, ld.py, frepo.py, kip.py,
-rded.py and coreset.py:DATASET,ipc=N, as in the papers. DATASET is mnist, fashion_mnist, svhn,
-cifar10, cifar100, tiny_imagenet or usps (downloaded once). Further,
+dm.py, idc.py, idm.py, mtt.py, ftd.py, datm.py, rat_bptt.py, dd.py, ld.py, frepo.py, rcig.py,
+kip.py, rded.py and coreset.py:DATASET,ipc=N, as in the papers. DATASET is mnist, fashion_mnist,
+svhn, cifar10, cifar100, tiny_imagenet or usps (downloaded once). Further,
 configs/speech.py:METHOD,ipc=N for spoken words, configs/imagenet.py:idc10,ipc=N for
 folders of ImageNet, configs/method.py:NAME,DATASET for any method, also your own
 (docs/extending.md); add `smoke` to try one within a minute. For the applications,

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from absl import flags
 from dcjax.launch import command_line
-from dcjax.launch.field_help import help_on_fields
+from dcjax.launch.field_help import CONDENSING, help_on_fields
 
 from dcjax.commands import plan
 from dcjax.common.quantities import amount, duration, size
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
     lambda: _flags(arguments),
     arguments,
     required=("config",),
-    more=lambda: help_on_fields("dc", "dsa", "dm", "idc", "idm", "bptt", "tm", "frepo", "kip"),
+    more=lambda: help_on_fields(*CONDENSING),
   )
   if values.device is not None:
     jax.config.update("jax_platforms", OWN)  # what is not on the device that is described

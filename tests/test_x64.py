@@ -59,6 +59,7 @@ def key():
     ("bptt", {"inner__optimizer": "sgd", "inner__turns": True, "inner__learn_lr": True}),
     ("frepo", {"pool__networks": 2, "flip": True, "ipc": 2}),
     ("frepo", {"pool__steps": 0, "loss": "platt", "optimizer": "adabelief"}),
+    ("rcig", {"flip": True}),
     ("kip", {}),
     ("tm", {"learn": "both", "init": "correct", "average": 0.5, "skip_above": 1.0, "ipc": 2}),
     pytest.param("tm", {"gradient": "tesla", "formation__factor": 2}, marks=pytest.mark.slow),

@@ -207,6 +207,7 @@ METHODS = Registry(
     "bptt": "dcjax.methods.bptt:BPTT",
     "tm": "dcjax.methods.tm:TM",
     "frepo": "dcjax.methods.frepo:FREPO",
+    "rcig": "dcjax.methods.rcig:RCIG",
     "kip": "dcjax.methods.kip:KIP",
   },
 )

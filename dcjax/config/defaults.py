@@ -105,7 +105,7 @@ def _network() -> ConfigDict:
   fields.name = "convnet"
   fields.width = 128  # filters of a layer of ConvNet (DC, section 3.1)
   fields.depth = 3  # blocks of ConvNet (DC, section 3.1)
-  fields.activation = "relu"  # of ConvNet: 'sigmoid', 'relu', 'leaky_relu' or 'swish'
+  fields.activation = "relu"  # of ConvNet: 'sigmoid', 'relu', 'leaky_relu', 'swish' or 'softplus'
   fields.pooling = "average"  # of ConvNet: 'none', 'max' or 'average'
   # Filters of a ResNet's first stage; each other one has twice as many as that before it. None: 64,
   # and 32 of ResNet10 for images of up to 32 pixels (IDC's authors' code)
@@ -127,7 +127,7 @@ def _network() -> ConfigDict:
 def _evaluation(protocol: str) -> ConfigDict:
   fields = ConfigDict()
   # Whose training: 'dc', 'dsa', 'dm', 'idc', 'idc_hundred', 'idc_continual', 'idm', 'tm', 'soft',
-  # 'bptt' or 'frepo'
+  # 'bptt', 'frepo' or 'rcig'
   fields.protocol = protocol
   fields.networks = 20  # trained from scratch on each set (DC, section 3.1); 0: none
   fields.epochs = placeholder(int)  # passes over the set; None: the protocol's

@@ -211,10 +211,15 @@ FREPO_STEPS = {
 FREPO_BATCH = 500
 
 
+def _images_of(kind: Kind) -> int:
+  """Images of a set as networks see them, as if there were 10, 100 or 200 classes."""
+  classes = 200 if kind.dataset == "tiny_imagenet" else 100 if kind.hundred_classes else 10
+  return kind.decoded * classes
+
+
 def _epochs_of_frepo(kind: Kind, augmentation: str) -> int:
   del augmentation
-  classes = 200 if kind.dataset == "tiny_imagenet" else 100 if kind.hundred_classes else 10
-  images = kind.decoded * classes
+  images = _images_of(kind)
   nearest = min(FREPO_STEPS, key=lambda each: abs(math.log(each / images)))
   return max(1, FREPO_STEPS[nearest] // -(-images // FREPO_BATCH))
 
@@ -233,6 +238,18 @@ FREPO = ADAM._replace(
   augmentation=_augmentation_of_frepo,
   optimizer="adam_cosine",
 )
+RCIG_BATCH, RCIG_STEPS, RCIG_STEPS_OF_TEN = 256, 2000, 1000
+
+
+def _epochs_of_rcig(kind: Kind, augmentation: str) -> int:
+  del augmentation
+  images = _images_of(kind)
+  steps = RCIG_STEPS if images > 10 else RCIG_STEPS_OF_TEN
+  return max(1, steps // -(-images // RCIG_BATCH))
+
+
+# Of RCIG (Loo et al., ICML 2023), with augmentation
+RCIG = FREPO._replace(learning_rate=1e-4, batch=RCIG_BATCH, epochs=_epochs_of_rcig)
 # By the values of the config field `evaluation.protocol`; DM and IDM evaluate as DSA does.
 PROTOCOLS = {
   "dc": DC,
@@ -246,6 +263,7 @@ PROTOCOLS = {
   "soft": SOFT,
   "bptt": BPTT,
   "frepo": FREPO,
+  "rcig": RCIG,
 }
 
 

@@ -46,6 +46,7 @@ from dcjax.methods.kernels import (
   check_definite,
   decoded,
   half_squares,
+  margin,
   predict,
 )
 from dcjax.methods.setup import Setup, setup, warn_all_taken
@@ -155,7 +156,7 @@ def frepo(setup: Setup, settings: FRePoSettings) -> Method:
         scaled = jnp.exp(learned.scale) * predicted
         return training.cross_entropy(scaled, labels).mean(), right
       wrong = half_squares(predicted, centred(labels, targets.shape[-1]))
-      return wrong - _margin(learned.labels), right  # 4
+      return wrong - margin(learned.labels, 1 / targets.shape[-1]), right  # 4
 
     (value, right), gradients = jax.value_and_grad(loss, has_aux=True)(state.learned)
     updates, moments = optimizer.update(gradients, state.optimizer, state.learned)  # 5
@@ -197,16 +198,7 @@ def _examples(
   setup: Setup, settings: FRePoSettings, learned: Learned, dataset: Dataset
 ) -> tuple[Array, Array]:
   """Images as networks see them, `[n, H, W, C]`, and their labels `[n, classes]`."""
-  images, labels = decoded(setup.formation, learned.stored, learned.labels, dataset)
-  if not settings.flip:
-    return images, labels
-  return jnp.concatenate([images, images[:, :, ::-1]]), jnp.concatenate([labels, labels])
-
-
-def _margin(labels: Array) -> Array:
-  """By how much the highest number of a label is above the next, up to 1/classes; the mean."""
-  highest = jax.lax.top_k(labels, 2)[0]
-  return jnp.minimum(highest[..., 0] - highest[..., 1], 1 / labels.shape[-1]).mean()
+  return decoded(setup.formation, learned.stored, learned.labels, dataset, flip=settings.flip)
 
 
 def _optimizer(settings: FRePoSettings) -> optax.GradientTransformation:
@@ -250,7 +242,7 @@ def _resolve(config: ConfigDict) -> None:
   check_name("loss", config.loss, LOSSES)
   check_name("optimizer", config.optimizer, OPTIMIZERS)
   if config.flip is None:
-    config.flip = _is_mirrored(config)
+    config.flip = is_mirrored(config, most_of_hundred=1)
   check_rate("lr_scale", config.lr_scale, "0.01 (RFAD)")
   check_rate("pool.lr", config.pool.lr, "0.0003")
   check_rate("regularisation", config.regularisation, "1e-6 (FRePo) and 5e-3 (RFAD)")
@@ -260,9 +252,10 @@ def _resolve(config: ConfigDict) -> None:
   check_condensation(config, lr_image="0.0003")
 
 
-def _is_mirrored(config: ConfigDict) -> bool:
+def is_mirrored(config: ConfigDict, *, most_of_hundred: int) -> bool:
+  """Whether images of a dataset count mirrored, too: of a hundred classes where they are so few."""
   if hundred_classes(config.dataset):
-    return config.ipc == 1
+    return config.ipc <= most_of_hundred
   return base_name(config.dataset.name) == "cifar10"
 
 

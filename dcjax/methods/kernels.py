@@ -44,12 +44,24 @@ def centred(labels: Array, classes: int) -> Array:
 
 
 def decoded(
-  formation: Formation, stored: Stored, labels: Array, dataset: Dataset
+  formation: Formation, stored: Stored, labels: Array, dataset: Dataset, *, flip: bool = False
 ) -> tuple[Array, Array]:
-  """A set as a regression takes it: images `[n, H, W, C]` and labels `[n, classes]`."""
-  images, targets = formation.decode_labelled(stored, labels, dataset.whitening)
-  flat, _ = data.as_batch(images)
-  return flat, cast(Array, targets).reshape(len(flat), -1)
+  """A set as a regression takes it: images `[n, H, W, C]` and labels `[n, classes]`.
+
+  With `flip` mirrored images follow, with the same labels.
+  """
+  decoded_images, decoded_labels = formation.decode_labelled(stored, labels, dataset.whitening)
+  images, _ = data.as_batch(decoded_images)
+  targets = cast(Array, decoded_labels).reshape(len(images), -1)
+  if not flip:
+    return images, targets
+  return jnp.concatenate([images, images[:, :, ::-1]]), jnp.concatenate([targets, targets])
+
+
+def margin(labels: Array, most: float) -> Array:
+  """By how much the highest number of a label is above the next, up to `most`; the mean."""
+  highest = jax.lax.top_k(labels, 2)[0]
+  return jnp.minimum(highest[..., 0] - highest[..., 1], most).mean()
 
 
 def check_definite(predicted: Array, count: int, regularisation: float) -> None:

@@ -322,11 +322,13 @@ def overlapping_max_pool(images: Array) -> Array:
   return _first_of_largest(windows(jnp.pad(images, edge, constant_values=-jnp.inf), 3, stride=2))
 
 
+SHARPNESS = 60.0  # of softplus
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   "sigmoid": nn.sigmoid,
   "relu": nn.relu,
   "leaky_relu": partial(nn.leaky_relu, negative_slope=LEAKY_SLOPE),
   "swish": nn.swish,
+  "softplus": lambda images: nn.softplus(SHARPNESS * images) / SHARPNESS,  # a smooth ReLU (RCIG)
 }
 POOLINGS: dict[str, Callable[[Array], Array]] = {
   "none": lambda images: images,

@@ -116,6 +116,7 @@ def test_presets_are_the_papers():
     "ftd",
     "datm",
     "frepo",
+    "rcig",
     "kip",
     "dd",
     "ld",

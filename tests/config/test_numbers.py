@@ -34,7 +34,7 @@ ZERO = {
   "training.networks", "training.cutmix", "queue.pretrained", "queue.trained", "regularisation",
   "continual.distillation", "continual.finetuning.iterations", "inner.classes", "window.least",
   "lr_lr", "average", "skip_above", "student.batch", "start.least", "start.grow", "experts.rho",
-  "experts.alpha", "lr_decay", "pool.steps", "kernel.bias",
+  "experts.alpha", "lr_decay", "pool.steps", "kernel.bias", "inner.adapt",
 }  # fmt: skip
 # Fields whose zero is refused where they are used: by the data, a network or the layout; or that
 # mean nothing until another field is set.

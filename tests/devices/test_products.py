@@ -55,6 +55,7 @@ def rounded(function, *arguments):
     ("bptt", {}),
     ("tm", {}),
     ("frepo", {}),
+    ("rcig", {}),
     ("kip", {}),
   ],
 )

@@ -37,6 +37,7 @@ RUNS = {
   "idm": {"queue__interval": 2, "queue__pretrained": 2, "queue__pretraining": 1},
   "bptt": {"learn": "both", "window__renew": 2},
   "frepo": {"pool__steps": 0, "batch_real": 12},
+  "rcig": {"batch_real": 12, "inner__adapt": 1},
   "tm": {"learn": "both", "init": "correct", "lr_image": 1.0, "experts__batch": 12},
 }
 
