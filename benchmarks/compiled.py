@@ -49,7 +49,7 @@ CASES = (
   (CIFAR, "h100", 8, [DEFAULT]),
   (CIFAR + LARGE, "t4", 1, [DEFAULT]),
   (IMAGENET, "a100", 1, [DEFAULT]),
-  (CIFAR, "v5e", 1, [DEFAULT]),
+  (GRADIENTS[:2] + FEATURES, "v5e", 1, [DEFAULT]),
   (FEATURES[:1], "v5e", 1, [TOGETHER, PATCHES]),
   (FEATURES, "v5e", 8, [DEFAULT]),
 )
