@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from dcjax.augment.affine import shift_or_noise, shift_scale_or_rotate
 from dcjax.augment.cutmix import cutmix
-from dcjax.augment.frepo import one_of_five, one_of_six
+from dcjax.augment.frepo import each_of_four, each_of_six, one_of_five, one_of_six
 from dcjax.augment.imagenet import crop_flip_jitter, crop_flip_jitter_light
 from dcjax.augment.tiles import shuffle_crop_flip
 from dcjax.augment.transforms import (
@@ -47,6 +47,8 @@ __all__ = [
   "crop_flip_jitter",
   "crop_flip_jitter_light",
   "cutmix",
+  "each_of_four",
+  "each_of_six",
   "names_in",
   "none",
   "one_of_five",
@@ -76,6 +78,8 @@ NAMED = {
   "rded": shuffle_crop_flip,
   "frepo": one_of_six,
   "frepo_unflipped": one_of_five,
+  "rcig": each_of_six,
+  "rcig_digits": each_of_four,
 }
 
 

@@ -1,9 +1,11 @@
-"""What FRePo's networks are evaluated with (Zhou et al., NeurIPS 2022; numbers of its code).
+"""What FRePo's and RCIG's networks are evaluated with (numbers of FRePo's code).
 
-Each batch gets one of the transforms, each image its own parameters. What comes from outside an
-image is as its edge.
+Of FRePo (Zhou et al., NeurIPS 2022) each batch gets one of the transforms, each image its own
+parameters; of RCIG (Loo et al., ICML 2023) each image has a transform of its own. What comes from
+outside an image is as its edge.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -96,3 +98,17 @@ TRANSFORMS = (
 )
 one_of_six = drawn(TRANSFORMS, draw="one", shared=False)
 one_of_five = drawn(TRANSFORMS[1:], draw="one", shared=False)  # not mirrored
+
+
+def _for_each(change: Callable[[Key, Array], Array]) -> Callable[[Key, Array], Array]:
+  """What draws a transform for a batch, for each image by itself."""
+
+  def apply(key, images):
+    keys = jax.random.split(key, len(images))
+    return jax.vmap(lambda key, image: change(key, image[None])[0])(keys, images)
+
+  return apply
+
+
+each_of_six = _for_each(one_of_six)
+each_of_four = _for_each(drawn(TRANSFORMS[2:], draw="one", shared=False))  # nor coloured

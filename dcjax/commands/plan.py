@@ -35,8 +35,8 @@ def plan(
 
   Args:
     config: made by a preset or `dcjax.config.default()`.
-    device: `h100`, `a100`, `t4`, or a file that describes a GPU, see `target.described`; None or
-      'cpu': what this process computes on.
+    device: an entry of `target.DESCRIBED`, or a file that describes a GPU, see `target.described`;
+      None or 'cpu': what this process computes on.
     devices: how many of those that are described; None: one. What is here is used as a run would
       use it, see `compute.mesh`.
     seconds: for which iterations are timed, and epochs of each evaluation; only where they can run.

@@ -135,7 +135,7 @@ def _evaluation(protocol: str) -> ConfigDict:
   # training costs as many steps as on the stored images (IDC, Table 2); not with `epochs` given
   fields.same_steps = False
   # 'none', 'dc', 'dc_batch_norm', 'imagenet', 'idc_imagenet', 'rded', 'frepo', 'frepo_unflipped',
-  # or transforms as in dsa.strategy; None: the protocol's
+  # 'rcig', 'rcig_digits', or transforms as in dsa.strategy; None: the protocol's
   fields.augmentation = placeholder(str)
   fields.cutmix = placeholder(float)  # its probability for each batch; None: the protocol's
   fields.batch = placeholder(int)  # images of a step; None: the protocol's

@@ -14,6 +14,7 @@ _ELSEWHERE = {
   "TPU_SKIP_MDS_QUERY": "1",
   "TPU_WORKER_HOSTNAMES": "localhost",
   "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+  "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # it is for one process at a time otherwise
 }
 
 
@@ -60,9 +61,9 @@ def devices(name: str, count: int) -> tuple[jax.Device, ...]:
       platform="tpu", topology_name=f"{name}:{sides}", **more
     ).devices
   except RuntimeError as error:
-    if "not installed" not in str(error):
-      raise
-    raise UserError(
-      f"--device: to compile for {name} takes libtpu, but no TPU; pip install 'dcjax[tpu]'"
-    ) from None
+    if "not installed" in str(error):
+      problem = "takes libtpu, but no TPU; pip install 'dcjax[tpu]'"
+    else:
+      problem = f"libtpu must start ({str(error).splitlines()[0]}); mend that"
+    raise UserError(f"--device: to compile for {name} {problem}") from None
   return tuple(found[:count])

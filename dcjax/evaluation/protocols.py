@@ -224,10 +224,14 @@ def _epochs_of_frepo(kind: Kind, augmentation: str) -> int:
   return max(1, FREPO_STEPS[nearest] // -(-images // FREPO_BATCH))
 
 
+def _is_mirrored(kind: Kind) -> bool:
+  """Whether FRePo and RCIG mirror images to evaluate."""
+  return "flip" in kind.strategy and kind.dataset != "fashion_mnist"
+
+
 def _augmentation_of_frepo(kind: Kind, cutmix: float) -> str:
   del cutmix
-  mirrored = "flip" in kind.strategy and kind.dataset != "fashion_mnist"
-  return "frepo" if mirrored else "frepo_unflipped"
+  return "frepo" if _is_mirrored(kind) else "frepo_unflipped"
 
 
 # Of FRePo (Zhou et al., NeurIPS 2022); the loss is the squared error, as its labels ask.
@@ -249,7 +253,12 @@ def _epochs_of_rcig(kind: Kind, augmentation: str) -> int:
 
 
 # Of RCIG (Loo et al., ICML 2023), with augmentation
-RCIG = FREPO._replace(learning_rate=1e-4, batch=RCIG_BATCH, epochs=_epochs_of_rcig)
+RCIG = FREPO._replace(
+  learning_rate=1e-4,
+  batch=RCIG_BATCH,
+  epochs=_epochs_of_rcig,
+  augmentation=lambda kind, cutmix: "rcig" if _is_mirrored(kind) else "rcig_digits",
+)
 # By the values of the config field `evaluation.protocol`; DM and IDM evaluate as DSA does.
 PROTOCOLS = {
   "dc": DC,

@@ -137,7 +137,8 @@ class Seen(NamedTuple):
   norm: Array  # float32, the moving average of the gradient's norm; below zero: none yet
 
 
-# `policy(key, window, seen)`, how many steps come before the next window, int32
+# `policy(key, window, seen)`, how many steps come before the next window, int32: from
+# `window.least` to `window.steps - window.length`, to which it is brought
 WindowPolicy = Callable[[Key, Window, Seen], Array]
 
 
@@ -183,7 +184,8 @@ def bptt(setup: Setup, settings: BPTTSettings, policy: WindowPolicy = anywhere) 
   def place(seen: Seen, dataset: Dataset, indices: Any, key: Key, number: Array):
     if not window.moving:
       return seen, {}
-    return seen._replace(before=policy(_keys(key)[0], window, seen)), {}  # 1
+    before = jnp.asarray(policy(_keys(key)[0], window, seen), jnp.int32)  # 1
+    return seen._replace(before=jnp.clip(before, window.least, window.steps - window.length)), {}
 
   def view(state: BPTTState, key: Key):
     counts = optax.tree.get_all_with_path(state.optimizer, "count")  # one of each that is learned

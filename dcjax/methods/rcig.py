@@ -22,6 +22,7 @@ g is quadratic in w, so that g''(w) h is the gradient of g at h without labels. 
 and 5 are found at the start, as high as the losses fall at each step; that of line 2 follows.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,7 +34,7 @@ from dcjax import data
 from dcjax.common.errors import UserError, check_least
 from dcjax.common.products import product
 from dcjax.common.types import Array, Key, Params
-from dcjax.data import Dataset
+from dcjax.data import Dataset, base_name
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import RATE_WEIGHTS, Method, State, Step, images_alone, slots
 from dcjax.methods.definition import (
@@ -47,7 +48,7 @@ from dcjax.methods.definition import (
 )
 from dcjax.methods.frepo import Learned, is_mirrored
 from dcjax.methods.frepo_pool import Networks, Pool, Trainer
-from dcjax.methods.kernels import centred, decoded, margin
+from dcjax.methods.kernels import centred, check_definite, decoded, margin
 from dcjax.methods.setup import Setup, setup, warn_all_taken
 from dcjax.nn import Network, training
 from dcjax.sets.formation import Stored
@@ -69,6 +70,16 @@ class Inner(NamedTuple):
   adapt: int = 50  # iterations after which the rate of w follows how its losses fell; 0: it stays
 
 
+class RCIGPool(NamedTuple):
+  """Networks that are trained on the set, each at another point of its training."""
+
+  networks: int = 30  # how many
+  steps: int = 15  # in which a network is trained after it was used, at most: their number is drawn
+  oldest: int = 100  # steps after which a network is replaced
+  lr: float = 5e-5  # of Adam, for networks
+  batch: int = 10_000  # synthetic images of a step, at random
+
+
 class RCIGSettings(NamedTuple):
   """RCIG's hyper-parameters."""
 
@@ -79,11 +90,11 @@ class RCIGSettings(NamedTuple):
   lr_scale: float = 0.03  # of the logarithm of the number that P is multiplied by
   regularisation: float = 5e-4  # r; the ridge is r times as many images as the set has
   average: float = 0.99  # weight of the past in the moving average that is saved; 0: none
-  # Whether each image also counts mirrored; None: as for FRePo
+  # Whether each image also counts mirrored; None: on CIFAR-10, and of CIFAR-100 with ten images a
+  # class at most, of Tiny ImageNet with one (authors' code)
   flip: bool = by_rule(bool)
   inner: Inner = Inner()
-  # `pool.steps` are at most so many: their number is drawn
-  pool: Pool = Pool(networks=30, steps=15, lr=5e-5, batch=10_000)
+  pool: RCIGPool = RCIGPool()
 
 
 class Rates(NamedTuple):
@@ -101,6 +112,7 @@ class RCIGState(NamedTuple):
 
   stored: Stored  # as it is saved: the average, as are the labels
   labels: Array
+  scale: Array  # likewise
   learned: Learned
   average: Any  # of what is learned, with its count
   optimizer: Any
@@ -209,6 +221,15 @@ def solve(problem: Problem, slope: Params, rate: Array, steps: int) -> tuple[Par
   return descend(gradient_of, slope, rate, steps)
 
 
+def pose(
+  setup: Setup, settings: RCIGSettings, learned: Learned, params: Params, dataset: Dataset
+) -> Problem:
+  """The problem that a set is, seen by the network at some parameters."""
+  examples = decoded(setup.formation, learned.stored, learned.labels, dataset, flip=settings.flip)
+  ridge = settings.regularisation * learned.labels[..., 0].size
+  return Problem(Linear(setup.network, params), *examples, ridge)
+
+
 def rcig(setup: Setup, settings: RCIGSettings) -> Method:
   """Implicit gradients of linearised networks.
 
@@ -221,8 +242,9 @@ def rcig(setup: Setup, settings: RCIGSettings) -> Method:
     w.
   """
   pool, inner = settings.pool, settings.inner
+  problem = partial(pose, setup, settings)
   optimizer, average = _optimizer(settings), training.promoting(optax.ema(settings.average))
-  trainer = Trainer(setup, pool)
+  trainer = Trainer(setup, Pool(**pool._asdict()))
 
   def begin(state: State, dataset: Dataset, indices: Any, key: Key, number: Array):
     classes, ipc = state.stored.images.shape[:2]
@@ -234,7 +256,7 @@ def rcig(setup: Setup, settings: RCIGSettings) -> Method:
     rates = Rates(inner_rate, inverse_rate, jnp.zeros(3, jnp.float32))
     moments = optimizer.init(learned)
     averaged = average.init(learned)
-    return RCIGState(state.stored, labels, learned, averaged, moments, networks, rates), {}
+    return RCIGState(*learned, learned, averaged, moments, networks, rates), {}
 
   def fill(state: RCIGState, dataset: Dataset, indices: Any, key: Key, number: Array):
     carry = trainer.fresh(jax.random.fold_in(key, number + 1))
@@ -242,11 +264,6 @@ def rcig(setup: Setup, settings: RCIGSettings) -> Method:
 
   def draw(dataset: Dataset, key: Key, number: Array) -> Array:
     return data.any_indices(dataset, _keys(key)[0], n=settings.batch_real)
-
-  def problem(learned: Learned, params: Params, dataset: Dataset) -> Problem:
-    examples = decoded(setup.formation, learned.stored, learned.labels, dataset, flip=settings.flip)
-    ridge = settings.regularisation * learned.labels[..., 0].size
-    return Problem(Linear(setup.network, params), *examples, ridge)
 
   def outer(tangent: Params, learned: Learned, params: Params, dataset: Dataset, real: Batch):
     """L (line 4), and the share of the real images that is right."""
@@ -308,6 +325,7 @@ def rcig(setup: Setup, settings: RCIGSettings) -> Method:
     gradients = optax.tree.add(direct, implicit)
     updates, moments = optimizer.update(gradients, state.optimizer, learned)  # 7
     learned = optax.apply_updates(learned, updates)
+    saved: Learned
     saved, averaged = average.update(learned, state.average)
     steps = jax.random.randint(steps_key, (), 1, pool.steps + 1, jnp.int32)
     examples = problem(learned, params, dataset)[1:3]
@@ -318,11 +336,8 @@ def rcig(setup: Setup, settings: RCIGSettings) -> Method:
     failed, fell = losses[-1] > losses[0], falls(losses)
     seen = rates.seen + jnp.stack([failed, fell, jnp.bool_(True)]).astype(jnp.float32)
     metrics = {"loss": value, "accuracy": right, "rate": rates.inner}
-    state = RCIGState(
-      saved.stored, saved.labels, learned, averaged, moments, state.pool.put(slot, carry, age),
-      rates._replace(seen=seen),
-    )  # fmt: skip
-    return state, metrics
+    networks, rates = state.pool.put(slot, carry, age), rates._replace(seen=seen)
+    return RCIGState(*saved, learned, averaged, moments, networks, rates), metrics
 
   return Method(
     start=(
@@ -336,7 +351,7 @@ def rcig(setup: Setup, settings: RCIGSettings) -> Method:
       Step(learn, draw),
     ),
     labels=lambda state: state.labels,
-    about=lambda state: {"kernel_scale": float(jnp.exp(state.learned.scale))},
+    about=lambda state: {"kernel_scale": float(jnp.exp(state.scale))},
   )
 
 
@@ -361,7 +376,12 @@ def falls(values: Array) -> Array:
 
 
 def highest(values_of: Any, rate: float) -> Array:
-  """A high rate at which `values_of(rate)` still fall at each step."""
+  """0.84 times the first rate, a fifth above the one before, at which values do not fall.
+
+  Args:
+    values_of: `values_of(rate)`, one for each step.
+    rate: the first that is tried.
+  """
   found = jax.lax.while_loop(
     lambda rate: (rate < MOST_RATE) & falls(values_of(rate)),
     lambda rate: rate * HIGHER,
@@ -385,18 +405,42 @@ def _optimizer(settings: RCIGSettings) -> optax.GradientTransformation:
 
 def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   settings, bound = from_fields(RCIGSettings(), config), setup(config, dataset, layout)
-  if bound.network.batch_norm:
+  check_network(bound.network, dataset)
+  warn_all_taken(settings.batch_real, dataset)
+  method = rcig(bound, settings)
+
+  def check(state: RCIGState) -> None:
+    params = slots.at(state.pool.carry, 0)[0]
+    problem = pose(bound, settings, state.learned, params, dataset)
+    zero = jax.tree.map(jnp.zeros_like, problem.linear.params)
+    check_definite(problem.solved(zero)[2], len(problem.images), settings.regularisation)
+
+  return method._replace(check=check)
+
+
+def check_network(network: Network, dataset: Dataset) -> None:
+  """Raises `UserError` for a network whose last layer cannot be solved for by itself."""
+  if network.batch_norm:
     raise UserError(
       "network.norm: networks of RCIG are linear in their parameters, which batch norm is not "
       "with its averages; set network.norm=none"
     )
-  warn_all_taken(settings.batch_real, dataset)
-  return rcig(bound, settings)
+  params = jax.eval_shape(network.init, jax.random.key(0))
+  image = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
+  logits, features = jax.eval_shape(network.apply, params, image)
+  head = features.shape[1], logits.shape[1]
+  if (count := sum(leaf.shape == head for leaf in jax.tree.leaves(params))) != 1:
+    raise UserError(
+      f"network: RCIG solves for the weights of a last layer, {list(head)} from features to "
+      f"logits, and there are {count} arrays of that shape; take network.name=frepo_conv, or "
+      "another network.width"
+    )
 
 
 def _resolve(config: ConfigDict) -> None:
   if config.flip is None:
-    config.flip = is_mirrored(config, most_of_hundred=10)
+    large = base_name(config.dataset.name) == "tiny_imagenet"
+    config.flip = is_mirrored(config, most_of_hundred=1 if large else 10)
   check_rate("lr_scale", config.lr_scale, "0.03")
   check_rate("pool.lr", config.pool.lr, "0.00005")
   check_rate("regularisation", config.regularisation, "0.0005")

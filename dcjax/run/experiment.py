@@ -33,7 +33,7 @@ from dcjax.sets.synthetic import SyntheticSet
 SYNTHETIC, RANDOM, WHOLE = "synthetic", "random", "whole"
 # Of a GPU's memory, the share that activations of all classes together may take by default.
 MOST_TOGETHER = 1 / 3
-MOST_COPIED = 1 / 10  # likewise, that real images may take on each of several GPUs
+MOST_COPIED = 1 / 10  # likewise, that real images may take on each of several GPUs or TPUs
 # Normalised images `[N, H, W, C]`, and labels as `SyntheticSet.flat` returns them
 Examples = tuple[Array | np.ndarray, Array | np.ndarray]
 

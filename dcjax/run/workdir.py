@@ -3,10 +3,9 @@
 import fcntl
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +153,14 @@ class Workdir:
     """Releases the folder, and deletes one that was made for nothing."""
     if not processes.is_first():
       return
-    if self._is_new and self._is_there() and os.listdir(self.path) == [LOCK]:
-      shutil.rmtree(self.path)
+    for_nothing = self._is_new and self._is_there() and os.listdir(self.path) == [LOCK]
+    if for_nothing:
+      (self.path / LOCK).unlink(missing_ok=True)
     self._lock.close()
     os.close(self._folder)
+    if for_nothing:
+      with suppress(OSError):  # somebody else has put something there
+        self.path.rmdir()
 
 
 def _with_defaults(old: Fields, completed: Callable[[ConfigDict], Fields]) -> Fields:

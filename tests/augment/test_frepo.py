@@ -92,7 +92,19 @@ def test_a_batch_gets_one_transform_and_each_image_its_own_parameters():
   assert 0.1 < cut.all(1).mean() < 0.3
 
 
-@pytest.mark.parametrize("name", ["frepo", "frepo_unflipped"])
+def test_each_image_gets_a_transform_of_its_own():
+  images = jnp.broadcast_to(IMAGE, (500, HEIGHT, WIDTH, 3))
+  outputs = np.asarray(jax.jit(augment.by_name("rcig_digits"))(KEYS[0], images))
+  cut = (outputs == 0).all(-1).sum((-1, -2)) == (HEIGHT // 4) * (WIDTH // 4)
+  assert 0.19 < cut.mean() < 0.31  # one of four
+  means = np.abs(outputs.mean((1, 2, 3)) - IMAGE.mean())
+  assert means.max() < 0.24  # and none is made brighter by as much as colours are
+  mirrored = np.asarray(jax.jit(augment.by_name("rcig"))(KEYS[0], images))
+  same = [(mirrored == other).all((1, 2, 3)).mean() for other in (IMAGE, IMAGE[:, ::-1])]
+  np.testing.assert_allclose(same, 1 / 12, atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["frepo", "frepo_unflipped", "rcig", "rcig_digits"])
 @pytest.mark.parametrize("shape", [(3, 8, 8, 1), (2, 9, 6, 3), (1, 3, 3, 2)])
 def test_shape_and_type_stay(name, shape):
   for dtype in (jnp.float32, jnp.bfloat16):

@@ -234,14 +234,14 @@ def test_a_policy_of_ones_own_places_the_window(dataset):
   window = Window(length=1, steps=9, renew=2, segment=1)
 
   def policy(key, window, seen):
-    return jnp.where(seen.norm < 0, 7, (seen.before + seen.number) % window.steps)
+    return jnp.where(seen.norm < 0, 99, (seen.before + seen.number) % (window.steps + 1))
 
   method = bptt(Setup(two_layers(), LAYOUT, FLIPS), settings(window=window), policy)
   state, found = jax.jit(method.init)(jax.random.key(1), dataset), []
   for t in range(6):
     state, metrics = jax.jit(method.update)(state, dataset, jax.random.key(5), t)
     found.append(int(metrics["before"]))
-  assert found == [7, 7, 0, 0, 4, 4]
+  assert found == [8, 8, 0, 0, 4, 4]  # eight is the last place
 
 
 @pytest.mark.parametrize(

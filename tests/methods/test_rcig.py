@@ -19,6 +19,7 @@ from dcjax.methods.frepo_pool import Pool
 from dcjax.methods.kernels import centred
 from dcjax.methods.rcig import Inner, Linear, Problem, RCIGSettings, rcig
 from dcjax.methods.setup import Setup
+from tests.networks import two_layers
 from tests.runs import tiny
 
 CLASSES, LAYOUT, RIDGE = 10, Strategy(image_block=8), 0.5
@@ -253,13 +254,14 @@ def test_a_run_is_saved_with_its_labels(tmp_path):
     ("cifar10", 1, True, 1000, 15_000), ("cifar10", 10, True, 2000, 10_000),
     ("cifar100", 10, True, 500, 10_000), ("cifar100", 50, False, 100, 10_000),
     ("mnist", 10, False, 2000, 10_000),
+    ("tiny_imagenet", 1, True, 2000, 15_000), ("tiny_imagenet", 10, False, 250, 10_000),
   ],
 )  # fmt: skip
 def test_presets_are_those_of_the_authors(dataset, ipc, flip, epochs, iterations):
   config = dcjax.config.resolve(preset.get_config(f"{dataset},ipc={ipc}"))
   assert (config.flip, config.evaluation.epochs, config.iterations) == (flip, epochs, iterations)
-  assert config.network.activation == "softplus"
-  assert config.evaluation.augmentation == ("frepo_unflipped" if dataset == "mnist" else "frepo")
+  assert config.network.activation == ("relu" if dataset == "tiny_imagenet" else "softplus")
+  assert config.evaluation.augmentation == ("rcig_digits" if dataset == "mnist" else "rcig")
 
 
 @pytest.mark.parametrize(
@@ -278,6 +280,29 @@ def test_bad_input_is_one_line(fields, message):
     dcjax.config.resolve(tiny("rcig", **fields))
 
 
-def test_batch_norm_is_refused(tmp_path):
-  with pytest.raises(UserError, match=r"network.norm: networks of RCIG"):
-    condense(tiny("rcig", network__norm="batch"), tmp_path)
+def test_a_last_layer_that_is_not_found_is_one_line(dataset):
+  usual = two_layers()
+
+  def apply(params, images, stats=None):
+    return usual.apply([params[0], params[1].T], images)
+
+  def init(key):
+    first, last = usual.init(key)
+    return [first, last.T]
+
+  turned = usual._replace(init=init, apply=apply)
+  with pytest.raises(UserError, match=r"network: .*last layer, \[8, 10\] .*there are 0 arrays"):
+    module.check_network(turned, dataset)
+  module.check_network(usual, dataset)
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"network__norm": "batch"}, r"network\.norm: networks of RCIG"),
+    ({"regularisation": 1e-12, "init": "noise", "ipc": 40}, "regularisation: with 1e-12 the ker"),
+  ],
+)
+def test_a_network_or_kernel_of_no_use_is_one_line(fields, message, tmp_path):
+  with pytest.raises(UserError, match=message):
+    condense(tiny("rcig", **fields), tmp_path)

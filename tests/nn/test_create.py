@@ -135,13 +135,20 @@ FUNCTIONS = {
   "relu": lambda x: np.maximum(x, 0),
   "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
   "swish": lambda x: x / (1 + np.exp(-x)),
+  "softplus": lambda x: np.logaddexp(0, 60 * x) / 60,  # (RCIG)
 }
 WINDOWS = {"average": np.mean, "max": np.max}
 
 
 @pytest.mark.parametrize(
   ("activation", "pooling"),
-  [("sigmoid", "none"), ("relu", "average"), ("leaky_relu", "none"), ("swish", "max")],
+  [
+    ("sigmoid", "none"),
+    ("relu", "average"),
+    ("leaky_relu", "none"),
+    ("swish", "max"),
+    ("softplus", "average"),
+  ],
 )
 def test_a_block_is_convolution_then_activation_then_pooling(activation, pooling):
   options = {"norm": "none", "activation": activation, "pooling": pooling}

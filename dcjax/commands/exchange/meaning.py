@@ -137,7 +137,8 @@ def _label_kind(meaning: Meaning, found: Found) -> str:
     return meaning.labels or "prob"
   raise UserError(
     f"--labels: the file has soft labels in [{values.min():.3g}, {values.max():.3g}], which may be "
-    "logits, weights or centred; give logit (DATM), weight (RaT-BPTT) or centred (KIP, FRePo)"
+    "logits, weights or centred; give logit (DATM), weight (RaT-BPTT) or centred (KIP, FRePo, "
+    "RCIG)"
   )
 
 
