@@ -113,14 +113,15 @@ class Program:
     return self._work(self._entry, cache, min), self._work(self._entry, cache, max)
 
   def _work(self, computation: str, cache: int, choose: Callable[..., float]) -> Work:
-    total = Work()
-    for each in self._computations[computation].values():
+    total, known = Work(), self._computations[computation]
+    for each in known.values():
       if each.kind in _CONTROL:
         parts = [self._work(name, cache, choose) for name in _called(each)]
         if each.kind == "conditional":
           parts = [Work(*map(choose, *parts))]
+        trips = self._trips(known, each)
         for part in parts:
-          total = total.plus(part, self._trips(self._computations[computation], each))
+          total = total.plus(part, trips)
       elif each.kind not in _FREE:
         total = total.plus(self._kernel(computation, each, cache))
     return total

@@ -46,6 +46,7 @@ from dcjax.methods.kernels import (
   check_definite,
   decoded,
   half_squares,
+  initial_labels,
   margin,
   predict,
 )
@@ -117,8 +118,8 @@ def frepo(setup: Setup, settings: FRePoSettings) -> Method:
 
   def begin(state: State, dataset: Dataset, indices: Any, key: Key, number: Array):
     classes, ipc = state.stored.images.shape[:2]
-    labels = centred(jnp.arange(classes), classes)[:, None] / (classes / 10) ** 0.5
-    learned = Learned(state.stored, jnp.repeat(labels, ipc, axis=1), jnp.float32(0))
+    labels = initial_labels(classes, ipc) / (classes / 10) ** 0.5
+    learned = Learned(state.stored, labels, jnp.float32(0))
     networks = None
     if pool.steps:
       one = jax.eval_shape(trainer.fresh, key)
@@ -209,13 +210,20 @@ def _optimizer(settings: FRePoSettings) -> optax.GradientTransformation:
     of_set = optax.lamb(rate)
   else:
     of_set = optax.adabelief(rate, eps=ADABELIEF_EPS, eps_root=ADABELIEF_EPS)
+  return of_learned(of_set, optax.adam(settings.lr_scale))
+
+
+def of_learned(
+  of_set: optax.GradientTransformation, of_scale: optax.GradientTransformation
+) -> optax.GradientTransformation:
+  """The optimiser of what is learned, from those of images and labels, and of the scale."""
   rules = {
     "set": training.promoting(of_set),
     "weights": optax.rmsprop(RATE_WEIGHTS),
-    "scale": training.adam(settings.lr_scale),
+    "scale": training.promoting(of_scale),
   }
-  of_learned: Any = Learned(Stored("set", "weights"), "set", "scale")  # type: ignore[arg-type]
-  return optax.partition(rules, of_learned)
+  labels: Any = Learned(Stored("set", "weights"), "set", "scale")  # type: ignore[arg-type]
+  return optax.partition(rules, labels)
 
 
 # --- As configs and commands know it -----------------------------------------------------------

@@ -43,6 +43,11 @@ def centred(labels: Array, classes: int) -> Array:
   return jax.nn.one_hot(labels, classes, dtype=jnp.float32) - jnp.float32(1 / classes)
 
 
+def initial_labels(classes: int, ipc: int) -> Array:
+  """Those of a set's images, centred, before they are learned, `[classes, ipc, classes]`."""
+  return jnp.repeat(centred(jnp.arange(classes), classes)[:, None], ipc, axis=1)
+
+
 def decoded(
   formation: Formation, stored: Stored, labels: Array, dataset: Dataset, *, flip: bool = False
 ) -> tuple[Array, Array]:

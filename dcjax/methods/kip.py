@@ -31,7 +31,15 @@ from dcjax.methods.definition import (
   condensation,
   from_fields,
 )
-from dcjax.methods.kernels import centred, check_definite, decoded, half_squares, ntk, predict
+from dcjax.methods.kernels import (
+  centred,
+  check_definite,
+  decoded,
+  half_squares,
+  initial_labels,
+  ntk,
+  predict,
+)
 from dcjax.methods.setup import Setup, setup
 from dcjax.nn import training
 from dcjax.sets.formation import Stored
@@ -81,7 +89,7 @@ def kip(setup: Setup, settings: KIPSettings) -> Method:
 
   def begin(state: State, dataset: Dataset, indices: Any, key: Key, number: Array):
     classes, ipc = state.stored.images.shape[:2]
-    labels = jnp.repeat(centred(jnp.arange(classes), classes)[:, None], ipc, axis=1)
+    labels = initial_labels(classes, ipc)
     return KIPState(state.stored, labels, optimizer.init((state.stored, labels))), {}
 
   def draw(dataset: Dataset, key: Key, number: Array) -> Array:

@@ -18,8 +18,8 @@ iteration (numbers of our own), with F the features of theta, J its Jacobian, an
   7  move X and Y by AdaBelief; a moving average of them is what is saved
   8  train theta on X and Y for a random number of steps; an old one is replaced
 
-g is quadratic in w, so that g''(w) h is the gradient of g at h without labels. The rates of lines 2
-and 5 are found at the start, as high as the losses fall at each step; that of line 2 follows.
+The rates of lines 2 and 5 are found at the start, as high as the losses fall at each step; that of
+line 2 follows. What a linearised network makes of a set is in `linearised`.
 """
 
 from functools import partial
@@ -36,7 +36,7 @@ from dcjax.common.products import product
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset, base_name
 from dcjax.devices.strategy import Strategy
-from dcjax.methods import RATE_WEIGHTS, Method, State, Step, images_alone, slots
+from dcjax.methods import Method, State, Step, images_alone, slots
 from dcjax.methods.definition import (
   SMOKE,
   Definition,
@@ -46,17 +46,24 @@ from dcjax.methods.definition import (
   condensation,
   from_fields,
 )
-from dcjax.methods.frepo import Learned, is_mirrored
+from dcjax.methods.frepo import Learned, is_mirrored, of_learned
 from dcjax.methods.frepo_pool import Networks, Pool, Trainer
-from dcjax.methods.kernels import centred, check_definite, decoded, margin
+from dcjax.methods.kernels import check_definite, decoded, initial_labels, margin
+from dcjax.methods.linearised import (
+  Problem,
+  check_network,
+  falls,
+  highest,
+  linearised,
+  pose,
+  solve,
+  train,
+)
 from dcjax.methods.setup import Setup, setup, warn_all_taken
-from dcjax.nn import Network, training
+from dcjax.nn import training
 from dcjax.sets.formation import Stored
 
-# Of the search for rates (authors' code)
-LEAST_RATES = 1e-5, 5e-5  # of lines 2 and 5, at first
-HIGHER, BACK = 1.2, 0.7  # the next rate that is tried; and what is taken of the one after the last
-MOST_RATE = 1.0  # where the search ends in any case
+LEAST_RATES = 1e-5, 5e-5  # of lines 2 and 5, where the search for them begins (authors' code)
 # Of the rate of line 2 later on: by what it is multiplied where so large a share of trainings ends
 # with a higher loss than it began with, or falls at each step
 FAILED, LOWERED = 0.29, 0.9
@@ -120,114 +127,19 @@ class RCIGState(NamedTuple):
   rates: Rates
 
 
-class Linear(NamedTuple):
-  """A network that is linear in the tangent of its parameters, at some point of these.
-
-  The last layer's weights stay: they are solved for.
-
-  Attributes:
-    network: it.
-    params: the point.
-  """
-
-  network: Network
-  params: Params
-
-  def __call__(self, images: Array, tangent: Params) -> tuple[Array, Array]:
-    """Features `[N, d]` at the point, and how far the tangent moves the logits `[N, classes]`."""
-
-    (logits, features), back = jax.vjp(lambda p: self.network.apply(p, images), self.params)
-    nothing = jnp.zeros_like(features)
-    # What goes forth is the transpose of what goes back: convolutions have rules for that alone
-    _, forth = jax.vjp(lambda cotangent: back((cotangent, nothing))[0], jnp.zeros_like(logits))
-    head = features.shape[1], logits.shape[1]
-    body = jax.tree.map(lambda x: jnp.zeros_like(x) if x.shape == head else x, tangent)
-    return features, forth(body)[0]
-
-
-class Problem(NamedTuple):
-  """What w is trained to solve: the set, seen by a network that is linear in w.
-
-  Attributes:
-    linear: the network.
-    images: of the set, `[n, H, W, C]`, mirrored ones among them.
-    targets: their labels, `[n, classes]`.
-    ridge: r n, that of lines 2 and 3.
-  """
-
-  linear: Linear
-  images: Array
-  targets: Array
-  ridge: float
-
-  def solved(self, tangent: Params) -> tuple[Array, Array, Array]:
-    """Features of the set, what w leaves of its labels, and the regression's weights of it."""
-    features, moved = self.linear(self.images, tangent)
-    left = self.targets - moved
-    kernel = product(features, features.T)
-    regular = kernel + self.ridge * jnp.eye(len(kernel), dtype=kernel.dtype)
-    return features, left, jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(regular), left)
-
-  def loss(self, tangent: Params) -> Array:
-    """g (line 2): the squared error of the best last layer, with a ridge for it and for w."""
-    _, left, weights = self.solved(tangent)
-    squares = (left * weights).sum() + optax.tree.norm(tangent, squared=True)
-    return self.ridge * squares / (2 * left.size)
-
-  def curved(self, tangent: Params) -> Params:
-    """The second derivative of g times a tangent."""
-    return jax.grad(self._replace(targets=jnp.zeros_like(self.targets)).loss)(tangent)
-
-
-def descend(gradient_of: Any, params: Params, rate: Array, steps: int) -> tuple[Params, Array]:
-  """Steps of Adam from zero.
-
-  Args:
-    gradient_of: `gradient_of(x) -> (value, gradient)`.
-    params: what x is shaped as.
-    rate: of Adam.
-    steps: how many.
-
-  Returns:
-    x after them, and the value before each, `[steps]`.
-  """
-  adam = training.promoting(optax.scale_by_adam())
-  zero = jax.tree.map(jnp.zeros_like, params)
-
-  def step(carry, _):
-    x, state = carry
-    value, gradient = gradient_of(x)
-    updates, state = adam.update(gradient, state, x)
-    x = jax.tree.map(lambda leaf, update: leaf - rate * update, x, updates)
-    return (x, state), value
-
-  (x, _), values = jax.lax.scan(step, (zero, adam.init(zero)), length=steps)
-  return x, values
-
-
-def train(problem: Problem, rate: Array, steps: int) -> tuple[Params, Array]:
-  """w (line 2), and the losses on the way to it."""
-  return descend(jax.value_and_grad(problem.loss), problem.linear.params, rate, steps)
-
-
-def solve(problem: Problem, slope: Params, rate: Array, steps: int) -> tuple[Params, Array]:
-  """h (line 5), and h'(g'' h - 2 slope) on the way to it, which falls to its least at the end."""
-
-  def gradient_of(h):
-    curved = problem.curved(h)
-    twice = optax.tree.add_scale(curved, -2, slope)
-    return optax.tree.vdot(h, twice), optax.tree.sub(curved, slope)
-
-  return descend(gradient_of, slope, rate, steps)
-
-
-def pose(
+def problem_of(
   setup: Setup, settings: RCIGSettings, learned: Learned, params: Params, dataset: Dataset
 ) -> Problem:
-  """The problem that a set is, seen by the network at some parameters."""
-  examples = decoded(setup.formation, learned.stored, learned.labels, dataset, flip=settings.flip)
+  """What a set is to the network at some parameters."""
   ridge = settings.regularisation * learned.labels[..., 0].size
-  return Problem(Linear(setup.network, params), *examples, ridge)
+  return pose(setup.network, params, *_examples(setup, settings, learned, dataset), ridge)
+
+
+def _examples(
+  setup: Setup, settings: RCIGSettings, learned: Learned, dataset: Dataset
+) -> tuple[Array, Array]:
+  """Images as networks see them, `[n, H, W, C]`, and their labels `[n, classes]`."""
+  return decoded(setup.formation, learned.stored, learned.labels, dataset, flip=settings.flip)
 
 
 def rcig(setup: Setup, settings: RCIGSettings) -> Method:
@@ -242,14 +154,14 @@ def rcig(setup: Setup, settings: RCIGSettings) -> Method:
     w.
   """
   pool, inner = settings.pool, settings.inner
-  problem = partial(pose, setup, settings)
-  optimizer, average = _optimizer(settings), training.promoting(optax.ema(settings.average))
+  problem = partial(problem_of, setup, settings)
+  optimizer = of_learned(optax.adabelief(settings.lr_image), optax.adabelief(settings.lr_scale))
+  average = training.promoting(optax.ema(settings.average))
   trainer = Trainer(setup, Pool(**pool._asdict()))
 
   def begin(state: State, dataset: Dataset, indices: Any, key: Key, number: Array):
     classes, ipc = state.stored.images.shape[:2]
-    labels = jnp.repeat(centred(jnp.arange(classes), classes)[:, None], ipc, axis=1)
-    learned = Learned(state.stored, labels, jnp.float32(0))
+    learned = Learned(state.stored, initial_labels(classes, ipc), jnp.float32(0))
     one = jax.eval_shape(trainer.fresh, key)
     networks = Networks(slots.zeros(one, pool.networks), jnp.zeros(pool.networks, jnp.int32))
     inner_rate, inverse_rate = map(jnp.float32, LEAST_RATES)
@@ -269,11 +181,11 @@ def rcig(setup: Setup, settings: RCIGSettings) -> Method:
     """L (line 4), and the share of the real images that is right."""
     images, labels = real
     posed = problem(learned, params, dataset)
-    features, _, weights = posed.solved(tangent)
+    last_layer = product(posed.features.T, posed.weights(posed.left(tangent)))
 
     def predict(images):  # 3
-      of_images, moved = posed.linear(images, tangent)
-      return moved + product(of_images, product(features.T, weights))
+      features, move = linearised(setup.network, params, images)
+      return move(tangent) + product(features, last_layer)
 
     block = setup.strategy.blocks(len(images))
     predicted = training.in_blocks(predict, images, block=block)
@@ -287,8 +199,8 @@ def rcig(setup: Setup, settings: RCIGSettings) -> Method:
   def tune(state: RCIGState, dataset: Dataset, indices: Array, key: Key, number: Array):
     params = slots.at(state.pool.carry, 0)[0]
     posed = problem(state.learned, params, dataset)
-    rate = highest(lambda rate: train(posed, rate, inner.steps)[1], LEAST_RATES[0])
-    tangent, _ = train(posed, rate, inner.steps)
+    rate = highest(lambda rate: train(posed, params, rate, inner.steps)[1], LEAST_RATES[0])
+    tangent, _ = train(posed, params, rate, inner.steps)
     real = batch(dataset, indices)
     slope = jax.grad(lambda w: outer(w, state.learned, params, dataset, real)[0])(tangent)
     inverse = highest(lambda rate: solve(posed, slope, rate, inner.steps)[1], LEAST_RATES[1])
@@ -296,10 +208,8 @@ def rcig(setup: Setup, settings: RCIGSettings) -> Method:
 
   def adapt(rates: Rates, dataset: Dataset, indices: Any, key: Key, number: Array):
     failed, fell, count = rates.seen
-    times = jnp.where(
-      failed >= FAILED * count, LOWERED, jnp.where(fell >= FELL * count, RAISED, 1.0)
-    )
-    times = jnp.where(count > 0, times, 1.0).astype(jnp.float32)
+    often = [count == 0, failed >= FAILED * count, fell >= FELL * count]
+    times = jnp.select(often, list(jnp.float32([1, LOWERED, RAISED])), jnp.float32(1))
     return rates._replace(inner=rates.inner * times, seen=jnp.zeros_like(rates.seen)), {}
 
   def of_rates(state: RCIGState, key: Key):
@@ -311,7 +221,7 @@ def rcig(setup: Setup, settings: RCIGSettings) -> Method:
     carry, age = slots.at(state.pool.carry, slot), state.pool.age[slot]  # 1
     params, learned, rates, real = carry[0], state.learned, state.rates, batch(dataset, indices)
     posed = problem(learned, params, dataset)
-    tangent, losses = train(posed, rates.inner, inner.steps)  # 2
+    tangent, losses = train(posed, params, rates.inner, inner.steps)  # 2
     (value, right), (slope, direct) = jax.value_and_grad(outer, (0, 1), has_aux=True)(  # 3, 4
       tangent, learned, params, dataset, real
     )
@@ -328,7 +238,7 @@ def rcig(setup: Setup, settings: RCIGSettings) -> Method:
     saved: Learned
     saved, averaged = average.update(learned, state.average)
     steps = jax.random.randint(steps_key, (), 1, pool.steps + 1, jnp.int32)
-    examples = problem(learned, params, dataset)[1:3]
+    examples = _examples(setup, settings, learned, dataset)
     carry, age = trainer.train(carry, examples, train_key, steps), age + steps  # 8
     carry, age = jax.lax.cond(
       age >= pool.oldest, lambda: (trainer.fresh(fresh_key), jnp.int32(0)), lambda: (carry, age)
@@ -370,71 +280,22 @@ def shortened(gradient: Array, other: Array) -> Array:
   return jnp.where(jnp.isfinite(norm), gradient * scale, 0)
 
 
-def falls(values: Array) -> Array:
-  """Whether each is below the one before it."""
-  return (values[1:] < values[:-1]).all()
-
-
-def highest(values_of: Any, rate: float) -> Array:
-  """0.84 times the first rate, a fifth above the one before, at which values do not fall.
-
-  Args:
-    values_of: `values_of(rate)`, one for each step.
-    rate: the first that is tried.
-  """
-  found = jax.lax.while_loop(
-    lambda rate: (rate < MOST_RATE) & falls(values_of(rate)),
-    lambda rate: rate * HIGHER,
-    jnp.float32(rate),
-  )
-  return found * HIGHER * BACK
-
-
-def _optimizer(settings: RCIGSettings) -> optax.GradientTransformation:
-  rules = {
-    "set": training.promoting(optax.adabelief(settings.lr_image)),
-    "weights": optax.rmsprop(RATE_WEIGHTS),
-    "scale": training.promoting(optax.adabelief(settings.lr_scale)),
-  }
-  of_learned: Any = Learned(Stored("set", "weights"), "set", "scale")  # type: ignore[arg-type]
-  return optax.partition(rules, of_learned)
-
-
 # --- As configs and commands know it -----------------------------------------------------------
 
 
 def _build(config: ConfigDict, dataset: Dataset, layout: Strategy) -> Method:
   settings, bound = from_fields(RCIGSettings(), config), setup(config, dataset, layout)
-  check_network(bound.network, dataset)
+  check_network(bound.network, dataset.image_shape)
   warn_all_taken(settings.batch_real, dataset)
   method = rcig(bound, settings)
 
   def check(state: RCIGState) -> None:
     params = slots.at(state.pool.carry, 0)[0]
-    problem = pose(bound, settings, state.learned, params, dataset)
-    zero = jax.tree.map(jnp.zeros_like, problem.linear.params)
-    check_definite(problem.solved(zero)[2], len(problem.images), settings.regularisation)
+    problem = problem_of(bound, settings, state.learned, params, dataset)
+    weights = problem.weights(problem.targets)
+    check_definite(weights, len(weights), settings.regularisation)
 
   return method._replace(check=check)
-
-
-def check_network(network: Network, dataset: Dataset) -> None:
-  """Raises `UserError` for a network whose last layer cannot be solved for by itself."""
-  if network.batch_norm:
-    raise UserError(
-      "network.norm: networks of RCIG are linear in their parameters, which batch norm is not "
-      "with its averages; set network.norm=none"
-    )
-  params = jax.eval_shape(network.init, jax.random.key(0))
-  image = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
-  logits, features = jax.eval_shape(network.apply, params, image)
-  head = features.shape[1], logits.shape[1]
-  if (count := sum(leaf.shape == head for leaf in jax.tree.leaves(params))) != 1:
-    raise UserError(
-      f"network: RCIG solves for the weights of a last layer, {list(head)} from features to "
-      f"logits, and there are {count} arrays of that shape; take network.name=frepo_conv, or "
-      "another network.width"
-    )
 
 
 def _resolve(config: ConfigDict) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 import dcjax.config
 from dcjax import augment
@@ -20,12 +21,8 @@ def equations(jaxpr) -> Iterator:
   """All of a program, also those of its loops and conditions."""
   for equation in jaxpr.eqns:
     yield equation
-    for value in jax.tree.leaves(
-      list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
-    ):
-      inner = getattr(value, "jaxpr", value)
-      if hasattr(inner, "eqns"):
-        yield from equations(inner)
+    for inner in jaxprs_in_params(equation.params):
+      yield from equations(inner)
 
 
 def rounded(function, *arguments):

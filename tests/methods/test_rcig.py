@@ -9,15 +9,14 @@ from dcjax.configs import rcig as preset
 from jax.flatten_util import ravel_pytree
 
 import dcjax.config
-from dcjax import UserError, nn
+from dcjax import SyntheticSet, UserError, nn
 from dcjax.commands.condense import condense
 from dcjax.data import digits
 from dcjax.devices.strategy import Strategy
-from dcjax.methods import rcig as module
-from dcjax.methods import slots
+from dcjax.methods import linearised, slots
 from dcjax.methods.frepo_pool import Pool
 from dcjax.methods.kernels import centred
-from dcjax.methods.rcig import Inner, Linear, Problem, RCIGSettings, rcig
+from dcjax.methods.rcig import Inner, RCIGSettings, rcig
 from dcjax.methods.setup import Setup
 from tests.networks import two_layers
 from tests.runs import tiny
@@ -38,39 +37,42 @@ def network(convolution="patches"):
   )  # fmt: skip
 
 
-def problem(convolution="patches", count=12):
-  rng = np.random.default_rng(0)
-  images = jnp.float32(rng.standard_normal((count, 8, 8, 1)))
-  targets = centred(jnp.arange(count) % CLASSES, CLASSES)
-  net = network(convolution)
-  return Problem(Linear(net, net.init(jax.random.key(0))), images, targets, RIDGE)
+IMAGES = jnp.float32(np.random.default_rng(0).standard_normal((12, 8, 8, 1)))
+PARAMS = network().init(jax.random.key(0))
 
 
-def like(params, seed):
+def problem(convolution="patches"):
+  targets = centred(jnp.arange(12) % CLASSES, CLASSES)
+  return linearised.pose(network(convolution), PARAMS, IMAGES, targets, RIDGE)
+
+
+def tangent_of(seed):
   """A tangent that leaves the last layer's weights, the one matrix."""
   rng = np.random.default_rng(seed)
   return jax.tree.map(
-    lambda leaf: jnp.float32(0.1 * (leaf.ndim != 2) * rng.standard_normal(leaf.shape)), params
+    lambda leaf: jnp.float32(0.1 * (leaf.ndim != 2) * rng.standard_normal(leaf.shape)), PARAMS
   )
 
 
 @pytest.mark.parametrize("convolution", ["patches", "winograd", "lax", "ungrouped"])
 def test_logits_move_along_the_jacobian(convolution):
-  posed = problem(convolution)
-  tangent = like(posed.linear.params, 1)
-  features, moved = jax.jit(lambda: posed.linear(posed.images, tangent))()
+  tangent = tangent_of(1)
+
+  def both():
+    features, move = linearised.linearised(network(convolution), PARAMS, IMAGES)
+    return features, move(tangent)
+
+  features, moved = jax.jit(both)()
   apply = network("lax").apply
-  (_, expected), (along, _) = jax.jvp(
-    lambda params: apply(params, posed.images), (posed.linear.params,), (tangent,)
-  )
+  (_, expected), (along, _) = jax.jvp(lambda params: apply(params, IMAGES), (PARAMS,), (tangent,))
   np.testing.assert_allclose(features, expected, atol=1e-5)
   np.testing.assert_allclose(moved, along, atol=1e-5)
 
 
 def test_the_loss_of_the_set_is_that_of_the_best_last_layer():
   posed = problem()
-  tangent = like(posed.linear.params, 1)
-  features, moved = (np.float64(each) for each in posed.linear(posed.images, tangent))
+  tangent = tangent_of(1)
+  features, moved = np.float64(posed.features), np.float64(posed.move(tangent))
   left = np.float64(posed.targets) - moved
   kernel = features @ features.T
   weights = np.linalg.solve(kernel + RIDGE * np.eye(12), left)
@@ -82,7 +84,7 @@ def test_the_loss_of_the_set_is_that_of_the_best_last_layer():
 
 def test_its_second_derivative_is_that_of_dual_numbers():
   posed = problem("lax")
-  at, along = like(posed.linear.params, 1), like(posed.linear.params, 2)
+  at, along = tangent_of(1), tangent_of(2)
   expected = jax.jvp(jax.grad(posed.loss), (at,), (along,))[1]
   for found, exact in zip(*map(jax.tree.leaves, (posed.curved(along), expected)), strict=True):
     np.testing.assert_allclose(found, exact, atol=1e-6, rtol=1e-3)
@@ -90,8 +92,8 @@ def test_its_second_derivative_is_that_of_dual_numbers():
 
 def test_training_lowers_the_loss_and_leaves_the_last_layer():
   posed = problem()
-  tangent, losses = jax.jit(lambda: module.train(posed, jnp.float32(1e-3), 30))()
-  assert module.falls(losses) and losses[0] == pytest.approx(float(posed.loss(
+  tangent, losses = jax.jit(lambda: linearised.train(posed, PARAMS, jnp.float32(1e-3), 30))()
+  assert linearised.falls(losses) and losses[0] == pytest.approx(float(posed.loss(
     jax.tree.map(jnp.zeros_like, tangent)
   )))  # fmt: skip
   head = [leaf for leaf in jax.tree.leaves(tangent) if leaf.ndim == 2]
@@ -100,13 +102,13 @@ def test_training_lowers_the_loss_and_leaves_the_last_layer():
 
 
 def test_the_inverse_is_that_of_a_dense_matrix():
-  posed, slope = problem(), like(problem().linear.params, 3)
+  posed, slope = problem(), tangent_of(3)
   flat, unravel = ravel_pytree(slope)
   curved = jax.jit(lambda vector: ravel_pytree(posed.curved(unravel(vector)))[0])
   matrix = np.float64(jax.lax.map(curved, jnp.eye(len(flat), dtype=jnp.float32)))
   np.testing.assert_allclose(matrix, matrix.T, atol=1e-6)
   expected = np.linalg.solve(matrix, np.float64(flat))
-  _, values = jax.jit(lambda: module.solve(posed, slope, jnp.float32(0.3), 2000))()
+  _, values = jax.jit(lambda: linearised.solve(posed, slope, jnp.float32(0.3), 2000))()
   assert values[-1] < values[0] == 0
   exact = -expected @ np.float64(flat)  # h'(g'' h - 2 slope), at its least
   np.testing.assert_allclose(values[-1], exact, rtol=2e-2)
@@ -116,7 +118,7 @@ def test_rates_are_raised_until_a_loss_does_not_fall():
   def values_of(rate):  # of a parabola that is followed downhill
     return jnp.stack([(1 - rate * 10) ** (2 * n) for n in range(5)])
 
-  found = float(jax.jit(lambda: module.highest(values_of, 1e-3))())
+  found = float(jax.jit(lambda: linearised.highest(values_of, 1e-3))())
   first_that_rises = next(1e-3 * 1.2**n for n in range(99) if 1e-3 * 1.2**n >= 0.2)
   assert found == pytest.approx(first_that_rises * 1.2 * 0.7, rel=1e-4)
 
@@ -241,8 +243,6 @@ def test_a_run_is_saved_with_its_labels(tmp_path):
     evaluation__epochs=2,
   )  # fmt: skip
   condense(config, tmp_path)
-  from dcjax import SyntheticSet
-
   synthetic = SyntheticSet.load(tmp_path / "synthetic.npz")
   assert synthetic.metadata["label_kind"] == "centred"
   assert synthetic.metadata["kernel_scale"] != 1
@@ -292,8 +292,8 @@ def test_a_last_layer_that_is_not_found_is_one_line(dataset):
 
   turned = usual._replace(init=init, apply=apply)
   with pytest.raises(UserError, match=r"network: .*last layer, \[8, 10\] .*there are 0 arrays"):
-    module.check_network(turned, dataset)
-  module.check_network(usual, dataset)
+    linearised.check_network(turned, dataset.image_shape)
+  linearised.check_network(usual, dataset.image_shape)
 
 
 @pytest.mark.parametrize(
