@@ -76,5 +76,4 @@ def own_accuracy(path: Path, networks: int, data_dir: str) -> dict[str, Any]:
 
 def _last(path: Path, **changes: Any) -> dict[str, Any]:
   evaluation, images, iteration = bind(path, **changes)
-  *_, (_, record) = evaluation.run(evaluation.tasks()[0], images, iteration)
-  return record
+  return evaluation.run(evaluation.tasks()[0], images, iteration)

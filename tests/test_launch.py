@@ -313,7 +313,7 @@ def test_output_that_cannot_be_written_is_said(run, monkeypatch, capsys, tmp_pat
 
   def go_away(self, task, *arguments):
     folder.rename(tmp_path / "elsewhere")
-    yield 1, {"last_mean": 0.5}
+    return {"last_mean": 0.5}
 
   monkeypatch.setattr(Evaluation, "run", go_away)
   command = ["evaluate", f"--synthetic={run / 'synthetic.npz'}", f"--output={folder / 'x.json'}"]

@@ -23,6 +23,7 @@ from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import Progress, Stopwatch, logger, working
 from dcjax.run.readers import SUMMARY
+from dcjax.run.so_far import NETWORKS
 from dcjax.run.streaming import loop_for
 from dcjax.run.workdir import Metrics, Workdir, held, write_json
 from dcjax.sets import labels, sheet
@@ -299,15 +300,12 @@ class Run:
     if known := self._known().get(task):
       self.metrics.append({"iteration": self.iteration, "evaluation": known})
       return
-    networks = self.config.evaluation.networks
-    self.progress.say(f"{' set on '.join(task)}: 0 of {networks} networks")
+    say = self.progress.say
+    say(f"training on the {task[0]} set: {task[1]}")
     with self.watch("evaluate"):
-      run = evaluation.run(task, examples, self.iteration, self.interrupts.wait)
-      for done, record in run:
-        self.progress.say(
-          f"{' set on '.join(task)}: {done} of {networks} networks, "
-          f"accuracy {record['last_mean']:.4f}"
-        )
+      record = evaluation.run(
+        task, examples, self.iteration, self.interrupts.wait, say, self.path / NETWORKS
+      )
     self.metrics.append({"iteration": self.iteration, "evaluation": record})
     self.progress.evaluation(self.iteration, record)
 

@@ -23,6 +23,7 @@ from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
 from dcjax.run.readers import EVALUATIONS
+from dcjax.run.so_far import NETWORKS
 from dcjax.run.workdir import write_json
 from dcjax.sets.set_file import LONGEST
 from dcjax.sets.synthetic import SyntheticSet
@@ -94,13 +95,13 @@ def records(
   digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
   of = json.loads(json.dumps({"set": digest, "seed": seed, **changes}))
   done = _unfinished(unfinished, of) if unfinished and unfinished.exists() else []
+  networks = unfinished and unfinished.with_name(f"{unfinished.name}-{NETWORKS}")
   yield from done
-  left = f"finished records are in {unfinished}, and the same command goes on"
+  left = "what is finished is kept, and the same command goes on"
   with Interrupts(left if unfinished else "nothing was saved") as interrupts:
     for task in evaluation.tasks()[len(done) :]:
-      with working(f"training on the {task[0]} set: {task[1]}"):
-        for count, record in evaluation.run(task, examples, iteration, interrupts.wait):
-          logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
+      with working(f"training on the {task[0]} set: {task[1]}") as say:
+        record = evaluation.run(task, examples, iteration, interrupts.wait, say, networks)
       done.append(record)
       if unfinished:
         keep(unfinished, {"of": of, "evaluations": done})

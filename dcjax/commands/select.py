@@ -17,7 +17,6 @@ from dcjax import config as config_lib
 from dcjax import data, evaluation
 from dcjax.common import environment
 from dcjax.common.errors import UserError, check_name
-from dcjax.common.json_files import is_share, many, read_json
 from dcjax.common.types import Array, Key
 from dcjax.data import Dataset
 from dcjax.devices import compilation
@@ -29,7 +28,8 @@ from dcjax.run import experiment, pretrained
 from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.pretrained import Trained
-from dcjax.run.progress import LOG_SECONDS, Stopwatch, logger, working
+from dcjax.run.progress import LOG_SECONDS, Pieces, Stopwatch, logger, working
+from dcjax.run.so_far import NETWORKS, SoFar, identity
 from dcjax.run.teacher import Teacher
 from dcjax.run.workdir import Workdir, held, write_json
 from dcjax.sets import sheet
@@ -243,25 +243,18 @@ class Selection:
     evaluate = evaluation.Evaluator(self.network, settings, self.layout, ranked_by)
     subsets = _Subsets(images, indices.reshape(count, -1))
     subset_labels = jnp.repeat(jnp.arange(classes, dtype=jnp.int32), ipc)
-    accuracies = self._ranked(count)
-    options: dict[str, Any] = {"own_sets": True, "first": len(accuracies)}
-    logged = 0.0
-    for block in evaluate(subsets, subset_labels, self.network_key, **options):
-      accuracies.extend(np.asarray(wait(block))[:, -1].tolist())
-      if time.monotonic() - logged >= LOG_SECONDS or len(accuracies) == count:
-        logged, best = time.monotonic(), max(accuracies)
-        logger.info("%d of %d random subsets, best %.4f", len(accuracies), count, best)
-        write_json(self.path / CANDIDATES, accuracies)
-    return np.array(accuracies, np.float32)
-
-  def _ranked(self, count: int) -> list[float]:
-    """The accuracies of the first subsets, which an earlier start has found."""
-    file = self.path / CANDIDATES
-    try:
-      return read_json(file, many(is_share))[:count] if file.exists() else []
-    except UserError as error:
-      logger.warning("%s; all subsets are tried again", str(error).partition(";")[0])
-      return []
+    of, logged = identity(settings._asdict(), (indices, held)), 0.0
+    with SoFar(self.path / CANDIDATES, of) as so_far:
+      done = len(so_far.accuracies)
+      tried = Pieces(count, "random subsets", done)
+      options: dict[str, Any] = {"own_sets": True, "first": done}
+      for block in evaluate(subsets, subset_labels, self.network_key, **options):
+        so_far.add(wait(block))
+        done = len(so_far.accuracies)
+        if time.monotonic() - logged >= LOG_SECONDS or done == count:
+          logged = time.monotonic()
+          logger.info(tried.far(done, f"best {so_far.last.max():.4f}"))
+    return so_far.last
 
   def _summary(self) -> dict[str, Any]:
     """The content of `summary.json` before any evaluation."""
@@ -285,12 +278,8 @@ class Selection:
   ) -> None:
     """Adds an evaluation to the summary, and writes it."""
     start = time.monotonic()
-    with working(f"training on the {task[0]} set: {task[1]}"):
-      for done, record in self.evaluation.run(task, examples, 0, wait):
-        logger.info(
-          "%s set on %s: %d of %d networks, accuracy %.4f",
-          *task, done, self.settings.networks, record["last_mean"],
-        )  # fmt: skip
+    with working(f"training on the {task[0]} set: {task[1]}") as say:
+      record = self.evaluation.run(task, examples, 0, wait, say, self.path / NETWORKS)
     seconds = summary.setdefault("seconds", {})
     seconds["evaluate"] = round(seconds.get("evaluate", 0.0) + time.monotonic() - start, 3)
     summary["evaluations"].append(record)

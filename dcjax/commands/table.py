@@ -23,6 +23,7 @@ from dcjax.run import experiment
 from dcjax.run.experiment import Evaluation, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
+from dcjax.run.so_far import NETWORKS
 from dcjax.run.workdir import Workdir, held, write_json
 from dcjax.sets.shrink import shrunk
 from dcjax.sets.synthetic import SyntheticSet
@@ -271,7 +272,7 @@ class Filling:
       path = self._find_set(trial) or self._make_set(trial.condensation, trial)
       synthetic = shrunk(_load(path, dataset), trial.shrink)
       dataset = dataset.whitened(synthetic.whitening)
-    record = _evaluate(trial, synthetic, dataset)
+    record = _evaluate(trial, synthetic, dataset, self.path / NETWORKS)
     if path is not None and path.is_relative_to(self.path):
       path = path.relative_to(self.path)
     made = None if path is None else str(path)
@@ -315,7 +316,9 @@ def _load(path: Path, dataset: Dataset) -> SyntheticSet:
   return synthetic
 
 
-def _evaluate(trial: Trial, synthetic: SyntheticSet | None, dataset: Dataset) -> dict[str, Any]:
+def _evaluate(
+  trial: Trial, synthetic: SyntheticSet | None, dataset: Dataset, kept: Path
+) -> dict[str, Any]:
   """Trains the networks of a trial, and returns the record as `summary.json` has it."""
   config = trial.config
   evaluation = _evaluation(config, dataset, synthetic)
@@ -323,9 +326,7 @@ def _evaluate(trial: Trial, synthetic: SyntheticSet | None, dataset: Dataset) ->
   task = trial.images, evaluation.tasks()[0][1]
   iteration = config.get("iterations", 0)
   with (
-    working(f"training on the {task[0]} set: {task[1]}"),
+    working(f"training on the {task[0]} set: {task[1]}") as say,
     Interrupts("all finished cells are saved, and the same command goes on") as interrupts,
   ):
-    for count, record in evaluation.run(task, examples, iteration, interrupts.wait):
-      logger.info("%s set on %s: %d networks, last %.4f", *task, count, record["last_mean"])
-  return record
+    return evaluation.run(task, examples, iteration, interrupts.wait, say, kept)

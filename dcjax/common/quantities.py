@@ -4,8 +4,6 @@ import itertools
 from collections.abc import Sequence
 from typing import TypeVar
 
-import numpy as np
-
 T = TypeVar("T")
 UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
 
@@ -32,7 +30,8 @@ def amount(count: float) -> str:
 
 def spread(values: Sequence[T], most: int) -> list[T]:
   """At most so many of some values, evenly spread; of one the last, else the first and the last."""
-  places = np.linspace(len(values) - 1, 0, min(len(values), most)).round().astype(int)
+  last, count = len(values) - 1, min(len(values), most)
+  places = [round(last - number * last / max(count - 1, 1)) for number in range(count)]
   return [values[place] for place in sorted(places)]
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 
 from dcjax import augment, data, evaluation, nn
 from dcjax import config as config_lib
+from dcjax.common.activity import Pieces
 from dcjax.common.errors import UserError
 from dcjax.common.types import Array, Key
 from dcjax.common.version import __version__
@@ -24,6 +26,7 @@ from dcjax.methods import Method
 from dcjax.methods.setup import decoder, network
 from dcjax.nn import architectures
 from dcjax.run.readers import MOST_CLASSES
+from dcjax.run.so_far import SoFar, identity
 from dcjax.run.teacher import Teacher
 from dcjax.run.teacher_file import FromFile, untaught
 from dcjax.sets.formation import Formation, Stored
@@ -179,39 +182,51 @@ class Evaluation:
     examples: Examples,
     iteration: int,
     wait: Callable[[Any], Any] = jax.block_until_ready,
-  ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Evaluates one task, yielding after each block of networks.
+    say: Callable[[str], None] = lambda text: None,
+    kept: Path | None = None,
+  ) -> dict[str, Any]:
+    """Evaluates one task.
 
     Args:
       task: (set, network).
       examples: of the synthetic set, as its `flat` returns them.
       iteration: at which they were made.
       wait: returns arrays once they are computed.
+      say: is told after each block of networks how far it is, and how long the rest takes.
+      kept: a file for the networks so far, from which one that was stopped goes on.
 
-    Yields:
-      How many networks are done, and the record of `summary.json` so far.
+    Returns:
+      The record of `summary.json`.
     """
     name, architecture = task
     evaluate: Callable[..., Iterator[Any]] = self._evaluators[architecture]
     dataset, key = self._dataset, self._keys.evaluation
-    if self._teacher:
-      evaluate = partial(evaluate, taught=self._teacher.trained(wait))
+    taught = self._teacher.trained(wait) if self._teacher else ()
     if name == WHOLE:
       labels = evaluation.targets(dataset.labels, dataset.num_classes, self._settings.loss)
-      blocks = evaluate(dataset.images, labels, key)
+      evaluate = partial(evaluate, dataset.images, labels, key)
     elif name == RANDOM:
-      blocks = evaluate(*self._random_subsets(), key, own_sets=True)
+      evaluate = partial(evaluate, *self._random_subsets(), key, own_sets=True)
     else:
-      blocks = evaluate(*map(jnp.asarray, examples), key)
-    accuracies: list[np.ndarray] = []
-    confusion = np.zeros((dataset.num_classes,) * 2, int)
+      evaluate = partial(evaluate, *map(jnp.asarray, examples), key)
+    few = dataset.num_classes <= MOST_CLASSES
+    with SoFar(kept, self._identity(task, examples, taught)) as so_far:
+      networks = Pieces(self._settings.networks, "networks", len(so_far.accuracies))
+      for block in evaluate(taught=taught, first=len(so_far.accuracies)):
+        found, counts = wait(block)
+        so_far.add(found, counts if few else None)
+        far = networks.far(len(so_far.accuracies), f"accuracy {so_far.last.mean():.4f}")
+        say(f"{name} set on {architecture}: {far}")
+      so_far.forget()
     decoded = len(examples[0]) // dataset.num_classes
-    for block in blocks:
-      found, counts = map(np.asarray, wait(block))
-      accuracies.extend(found)
-      confusion += counts.sum(0)
-      record = self._record(task, decoded, iteration, np.stack(accuracies))
-      yield len(accuracies), record | _confusion(confusion)
+    record = self._record(task, decoded, iteration, np.stack(so_far.accuracies))
+    return record | ({} if so_far.confusion is None else _confusion(so_far.confusion))
+
+  def _identity(self, task: tuple[str, str], examples: Examples, taught: Any) -> str:
+    """What the accuracies of a task depend on, the real images aside."""
+    keys = jax.tree.map(jax.random.key_data, (self._keys.evaluation, self._keys.subset))
+    arrays = (examples if task[0] == SYNTHETIC else (), keys, taught)
+    return identity([task, self._dataset.name, self._config.ipc, self._settings._asdict()], arrays)
 
   def _random_subsets(self) -> tuple[Array, Array]:
     """A random real subset for each network: `[networks, N, H, W, C]`, and their labels."""
@@ -249,13 +264,11 @@ class Evaluation:
 
 
 def _confusion(counts: np.ndarray) -> dict[str, list[str]]:
-  """What a record says of a confusion `[classes, classes]`: a text for each true class, if few.
+  """What a record says of a confusion `[classes, classes]`: a text for each true class.
 
   The counts are sums over networks, after the last epoch. As texts they are a line each in
   `summary.json`.
   """
-  if len(counts) > MOST_CLASSES:
-    return {}
   return {"confusion": [" ".join(map(str, row)) for row in counts.tolist()]}
 
 

@@ -7,7 +7,6 @@ coresets of one seed share it.
 import hashlib
 import json
 import pickle
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from dcjax.data import Dataset, OnDisk, cache
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import coreset
 from dcjax.nn import Network, training
-from dcjax.run.progress import logger
+from dcjax.run.progress import Pieces, logger
 
 T = TypeVar("T")
 _CACHE_FORMAT = 1  # to be raised when what is cached changes
@@ -81,16 +80,12 @@ def train(
   logger.info("training on all %d images, %d epochs", len(dataset.labels), settings.epochs)
   carry = jax.jit(lambda dataset: trainer(dataset).start())(dataset)
   history: list[Array] = []
-  start = time.monotonic()
+  epochs = Pieces(settings.epochs, "epochs")
   for number in range(settings.epochs):
     carry, correct = wait(epoch(dataset, carry, number))
     _check_finite(carry[0], number + 1)
     history.append(correct)
-    left = (time.monotonic() - start) / len(history) * (settings.epochs - len(history))
-    logger.info(
-      "epoch %d of %d: %.4f of the training images right, %.0f s left",
-      number + 1, settings.epochs, correct.mean(), left,
-    )  # fmt: skip
+    logger.info(epochs.far(number + 1, f"{correct.mean():.4f} of the training images right"))
   return Trained(carry[0], coreset.forgetting_events(jnp.stack(history)))
 
 
@@ -166,11 +161,12 @@ def passes(
   template = jax.eval_shape(lambda: (start(), jnp.int32(0)))
   found = _read(entry, template)
   carry, done = (start(), 0) if found is None else (found[0], int(found[1]))
+  epochs = Pieces(count, "epochs", done)
   if done:
-    logger.info("going on after %d of %d epochs: %s", done, count, entry)
+    logger.info("going on after %s: %s", epochs.far(done), entry)
   for number in range(done, count):
     carry = once(carry, number)
-    logger.info("epoch %d of %d", number + 1, count)
+    logger.info(epochs.far(number + 1))
     _write(entry, (carry, np.int32(number + 1)))
   return carry
 

@@ -10,6 +10,7 @@ from typing import Any
 from dcjax.common.activity import (
   LOG_SECONDS,
   REFRESH_SECONDS,
+  Pieces,
   log_still,
   logger,
   make_bar,
@@ -18,10 +19,11 @@ from dcjax.common.activity import (
   working,
 )
 from dcjax.common.files import PROGRESS, writing
+from dcjax.common.quantities import duration
 from dcjax.devices import processes
 from dcjax.run.writers import TensorBoard, Writer
 
-__all__ = ["LOG_SECONDS", "Progress", "Stopwatch", "logger", "working"]
+__all__ = ["LOG_SECONDS", "Pieces", "Progress", "Stopwatch", "logger", "working"]
 
 
 class Stopwatch:
@@ -86,7 +88,7 @@ class Progress:
     self._bar.update()
     self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
     left = seconds * (self._iterations - iteration)
-    text = f"iteration {iteration} of {self._iterations}, loss {loss:.4g}, {left:.0f} s left"
+    text = f"iteration {iteration} of {self._iterations}, loss {loss:.4g}, {duration(left)} left"
     if waited is not None:
       text += f", waited {waited:.1f} s for images"
     self._line(text, force=iteration == self._iterations)

@@ -424,11 +424,10 @@ def test_kills_lose_no_more_than_a_file(configure, tmp_path, monkeypatch, traini
   assert ours.metadata.get("selection") == theirs.metadata.get("selection")
 
 
-def test_candidates_that_were_tried_are_not_tried_again(configure, tmp_path, monkeypatch):
+def test_candidates_that_were_tried_are_not_tried_again(configure, tmp_path):
   config = dcjax.config.resolve(
     configure("optimal_random", selection__candidates=4, compute__network_block=1)
   )
-  monkeypatch.setattr("dcjax.commands.select.LOG_SECONDS", 0.0)
   selection = Selection(config, data.load(config.dataset), tmp_path)
   looked = []
 

@@ -58,7 +58,25 @@ def test_what_is_counted_is_said_without_a_terminal(impatient):
       yield number
 
   assert list(counted(slow(), "decoding", 3)) == [0, 1, 2]
-  assert impatient()[0] == "decoding: 3" and "decoding: 1 of 3" in impatient()
+  assert impatient()[0] == "decoding: 3" and "decoding: 1 of 3, 0 s left" in impatient()
+
+
+def test_what_is_left_is_told_by_what_this_start_has_done(monkeypatch):
+  now = 100.0
+  monkeypatch.setattr(activity.time, "monotonic", lambda: now)
+  networks = activity.Pieces(20, "networks", done=2)
+  assert networks.far(2) == "2 of 20 networks"
+  now += 60
+  assert networks.far(5, "accuracy 0.2831") == "5 of 20 networks, accuracy 0.2831, 5 min left"
+  assert networks.far(20) == "20 of 20 networks"
+
+
+def test_what_work_says_anew_is_what_goes_on(impatient):
+  with working("training") as say:
+    say("1 of 2 networks")
+    time.sleep(SLOW)
+  lines = impatient()
+  assert lines[:2] == ["training", "1 of 2 networks"] and "still 1 of 2 networks, 0 s" in lines
 
 
 def test_a_run_says_that_it_goes_on(impatient, tmp_path):

@@ -199,7 +199,7 @@ def test_a_teacher_of_a_file_is_trained_again_when_the_file_has_changed(tmp_path
     taught = experiment.Evaluation(
       dcjax.config.resolve(config), dataset, Strategy(), experiment.Keys.from_seed(0)
     )
-    *_, (_, record) = taught.run(taught.tasks()[1], (np.empty(0), np.empty(0)), 0)
+    record = taught.run(taught.tasks()[1], (np.empty(0), np.empty(0)), 0)
     digests.append(record["teacher_digest"])
   assert digests[0] == digests[2] != digests[1]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import dcjax.config
@@ -18,10 +19,11 @@ from dcjax.applications.nas import fields as nas_config
 from dcjax.applications.nas import records
 from dcjax.commands import plot, table
 from dcjax.commands.evaluate import _unfinished
-from dcjax.commands.select import Selection, tasks_left
+from dcjax.commands.select import tasks_left
 from dcjax.commands.status import status
 from dcjax.common.files import PROGRESS
 from dcjax.run.readers import read_log
+from dcjax.run.so_far import SoFar
 from dcjax.run.workdir import Metrics, Workdir, held, write_json
 from tests.runs import tiny
 
@@ -237,16 +239,20 @@ def test_records_that_are_finished(tmp_path, read, content):
     assert one_line(lambda: read(file)), text
 
 
-def test_candidates_that_are_damaged_are_tried_again(tmp_path, caplog):
-  selection = Selection.__new__(Selection)
-  selection.path = tmp_path
-  assert selection._ranked(4) == []
-  for text in (*damaged([0.5, 0.25]), b"[0.5, 0.25, 0.125]", None):
-    place(tmp_path / "candidates.json", text)
-    assert all(0 <= value <= 1 for value in selection._ranked(2))
-  assert "candidates.json is damaged" in caplog.text
-  place(tmp_path / "candidates.json", b"[0.5, 0.25, 0.125]")
-  assert selection._ranked(2) == [0.5, 0.25]
+def test_networks_that_are_damaged_are_trained_again(tmp_path, caplog):
+  file = tmp_path / "networks.json"
+  content = {"of": "this", "accuracies": [[0.5, 0.25], [1.0, 0.125]], "confusion": [[3, 1], [0, 4]]}
+  ragged = {"of": "this", "accuracies": [[0.5], [1.0, 0.125]]}
+  for text in (*damaged(content), json.dumps(ragged).encode(), None):
+    place(file, text)
+    for accuracies in SoFar(file, "this").accuracies:
+      assert ((accuracies >= 0) & (accuracies <= 1)).all()
+  assert "networks.json is damaged, not what dcjax writes; all networks are" in caplog.text
+  place(file, json.dumps(content).encode())
+  found = SoFar(file, "this")
+  assert np.array_equal(found.accuracies, content["accuracies"])
+  assert np.array_equal(found.confusion, content["confusion"])
+  assert not SoFar(file, "another").accuracies
 
 
 # --- Configs of earlier versions -------------------------------------------------------------

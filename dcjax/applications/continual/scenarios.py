@@ -232,7 +232,7 @@ class GDumb(InSteps):
     images, labels, asked = join(memories)
     bound = self._evaluation(self.seen(place.seed, place.stage), keys, asked)
     task = experiment.SYNTHETIC, place.network
-    *_, (_, record) = bound.run(task, (images, labels), 0, wait)
+    record = bound.run(task, (images, labels), 0, wait)
     return Outcome(record["last"], [], None)
 
   def _evaluation(

@@ -15,7 +15,7 @@ from dcjax.commands.select import Wait
 from dcjax.common.types import Array, Key
 from dcjax.devices.strategy import Strategy
 from dcjax.nn import Network, training
-from dcjax.run.progress import LOG_SECONDS, logger, working
+from dcjax.run.progress import LOG_SECONDS, Pieces, logger, working
 
 
 class Trainings(NamedTuple):
@@ -44,16 +44,15 @@ class Trainings(NamedTuple):
     """Trains what is missing of some architectures on some sets."""
     work = [(name, group) for name in names for group in _groups(sources)]
     total = sum(len(self._pending(*item)) for item in work)
-    start = logged = time.monotonic()
-    done = 0
+    networks, logged, done = Pieces(total, "networks"), time.monotonic(), 0
     if total:
       logger.info("%d networks to train: %s", total, ", ".join(s.name for s in sources))
     for name, group in work:
       for count in self._train(name, group, wait):
         done, now = done + count, time.monotonic()
         if now - logged >= LOG_SECONDS or done == total:
-          logged, left = now, (now - start) / done * (total - done)
-          logger.info("%d of %d networks, now %s, %.0f s left", done, total, name, left)
+          logged = now
+          logger.info(networks.far(done, f"now {name}"))
 
   def _pending(self, name: str, group: Sequence[Source]) -> list[tuple[Source, int]]:
     """The trainings of an architecture that are missing: sets, and numbers of networks."""

@@ -220,7 +220,7 @@ def _check(file: Path, classes: int, data_dir: str, cache_dir: str, epochs: int)
   with Interrupts(f"the set is in {file}, unchecked") as interrupts:
     for task in evaluation.tasks():
       with working(f"checking: training on the {task[0]} set"):
-        *_, (_, record) = evaluation.run(task, examples, iteration, interrupts.wait)
+        record = evaluation.run(task, examples, iteration, interrupts.wait)
       accuracies.append(record["last_mean"])
   ours, random = accuracies
   chance = 1 / classes

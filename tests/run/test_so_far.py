@@ -1,0 +1,90 @@
+"""Evaluations that are stopped between two of their networks."""
+
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from dcjax import config as config_lib
+from dcjax import data
+from dcjax.common.errors import Interrupted
+from dcjax.devices.strategy import Strategy
+from dcjax.run import experiment, so_far
+from dcjax.run.so_far import SoFar
+from tests.runs import tiny
+
+
+@pytest.fixture(scope="module")
+def bound():
+  """An evaluation of four networks, one after another, and a set for it."""
+  config = config_lib.resolve(tiny(evaluation__networks=4))
+  dataset = data.load(config.dataset)
+  found = experiment.Evaluation(config, dataset, Strategy(), experiment.Keys.from_seed(0))
+  images = dataset.normalise(dataset.images[:10])
+  return found, (np.asarray(images), np.arange(10, dtype=np.int32))
+
+
+def stopped_at(number):
+  """A `wait` that is asked to end while it waits for so many-th arrays; and what it waited for."""
+  looked = []
+
+  def wait(arrays):
+    looked.append(None)
+    if len(looked) == number:
+      raise Interrupted(signal.SIGTERM)
+    return jax.block_until_ready(arrays)
+
+  return wait, looked
+
+
+@pytest.mark.parametrize("name", ["synthetic", "random"])
+def test_networks_that_are_tested_are_not_trained_again(bound, name, tmp_path):
+  evaluation, examples = bound
+  task, file, said = (name, "convnet"), tmp_path / "networks.json", []
+  whole = evaluation.run(task, examples, 3)
+  with pytest.raises(Interrupted):
+    evaluation.run(task, examples, 3, stopped_at(3)[0], kept=file)
+  wait, looked = stopped_at(99)
+  assert evaluation.run(task, examples, 3, wait, said.append, file) == whole
+  assert len(looked) == 2 and not file.exists()
+  assert [text.partition(",")[0] for text in said] == [
+    f"{name} set on convnet: {number} of 4 networks" for number in (3, 4)
+  ]
+
+
+def test_what_is_stopped_after_its_last_network_trains_none(bound, tmp_path, monkeypatch):
+  evaluation, examples = bound
+  task, file = ("synthetic", "convnet"), tmp_path / "networks.json"
+  with monkeypatch.context() as patch, pytest.raises(KeyError):
+    patch.setattr(SoFar, "forget", lambda self: {}["a kill"])
+    evaluation.run(task, examples, 3, kept=file)
+  wait, looked = stopped_at(99)
+  assert evaluation.run(task, examples, 3, wait, kept=file) == evaluation.run(task, examples, 3)
+  assert not looked
+
+
+def test_networks_of_other_images_are_not_taken(bound, tmp_path):
+  evaluation, (images, labels) = bound
+  task, file = ("synthetic", "convnet"), tmp_path / "networks.json"
+  with pytest.raises(Interrupted):
+    evaluation.run(task, (images, labels), 3, stopped_at(3)[0], kept=file)
+  wait, looked = stopped_at(99)
+  evaluation.run(task, (-images, labels), 3, wait, kept=file)
+  assert len(looked) == 4
+
+
+def test_networks_are_kept_while_others_train(tmp_path, monkeypatch):
+  monkeypatch.setattr(so_far, "LOG_SECONDS", 0.0)
+  kept = SoFar(tmp_path / "networks.json", "this")
+  for number in range(3):
+    kept.add(np.full((1, 2), number / 3, np.float32), np.full((1, 2, 2), number))
+    found = SoFar(tmp_path / "networks.json", "this")
+    assert np.array_equal(found.accuracies, kept.accuracies)
+    assert found.confusion.tolist() == kept.confusion.tolist()
+
+
+def test_a_folder_that_cannot_be_written_to_ends_no_evaluation(tmp_path, caplog):
+  with SoFar(tmp_path / "no" / "networks.json", "this") as kept:
+    kept.add(np.zeros((1, 2), np.float32))
+  assert "cannot write" in caplog.text and "networks.json (No such file" in caplog.text
