@@ -80,8 +80,7 @@ def section(preset: Preset, published: bool) -> str:
   }
   (method,) = {config.method for config in configs.values()}
   stated = {*getattr(module, "STATED", {}), *getattr(module, "FIELDS", ())}
-  if not stated:
-    stated = {name for config in configs.values() for name in changed(config)}
+  stated |= {name for config in configs.values() for name in changed(config)}
   cells = {cell: values(config) for cell, config in configs.items()}
   same, differing = fields(cells, stated)
   known, own = meanings_of(method), own_fields(method)
@@ -93,6 +92,7 @@ def section(preset: Preset, published: bool) -> str:
     *(accuracies(doc) if published else ()),
     table(rows),
     table(by_cell(cells, differing)) if differing else "",
+    "\n".join(f"- `{name}`: {known[name]}" for name in differing if name in own and known[name]),
   ]
   return "\n\n".join(filter(None, parts))
 
@@ -109,7 +109,7 @@ def table(rows: list[tuple]) -> str:
 
 
 def changed(config: ConfigDict) -> list[str]:
-  """The fields that a preset without a list of them has set."""
+  """The fields that are not as they are by default."""
   before = dict(flatten(resolve(default(config.method)).to_dict()))
   return [name for name, value in flatten(config.to_dict()) if value != before[name]]
 

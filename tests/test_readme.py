@@ -144,6 +144,7 @@ PROGRAMS = (
   ("quickstart.md", "digits.test_images", dict, check_tested),
   ("running.md", "dcjax.condense", dict, check_condensed),
   ("sets.md", "import jax", dict, check_trained),
+  ("sets.md", "to_torch", dict, check_torch),
   ("sets.md", "import numpy, torch", dict, check_torch),
   ("sets.md", "whitening/matrix", whitened, check_whitened),
 )

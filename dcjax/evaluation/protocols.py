@@ -184,10 +184,15 @@ ADAM = DC._replace(momentum=0.0, weight_decay=0.0, cuts=(), optimizer="adam")
 BPTT_STEPS, BPTT_BATCH = 3000, 100
 
 
+def _images_of(kind: Kind) -> int:
+  """Images of a set as networks see them, as if there were 10, 100 or 200 classes."""
+  classes = 200 if kind.dataset == "tiny_imagenet" else 100 if kind.hundred_classes else 10
+  return kind.decoded * classes
+
+
 def _epochs_of_bptt(kind: Kind, augmentation: str) -> int:
   del augmentation
-  images = kind.decoded * (100 if kind.hundred_classes else 10)  # as if there were so many classes
-  return max(1, BPTT_STEPS * BPTT_BATCH // max(BPTT_BATCH, images))
+  return max(1, BPTT_STEPS * BPTT_BATCH // max(BPTT_BATCH, _images_of(kind)))
 
 
 def flip_rotate(strategy: str) -> str:
@@ -209,12 +214,6 @@ FREPO_STEPS = {
   10: 1000, 100: 2000, 200: 20_000, 400: 5000, 500: 5000, 1000: 10_000, 2000: 40_000, 5000: 40_000
 }  # fmt: skip
 FREPO_BATCH = 500
-
-
-def _images_of(kind: Kind) -> int:
-  """Images of a set as networks see them, as if there were 10, 100 or 200 classes."""
-  classes = 200 if kind.dataset == "tiny_imagenet" else 100 if kind.hundred_classes else 10
-  return kind.decoded * classes
 
 
 def _epochs_of_frepo(kind: Kind, augmentation: str) -> int:
