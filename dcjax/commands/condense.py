@@ -23,7 +23,7 @@ from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import Progress, Stopwatch, logger, working
 from dcjax.run.readers import SUMMARY
-from dcjax.run.so_far import NETWORKS
+from dcjax.run.so_far import NETWORKS, forget
 from dcjax.run.streaming import loop_for
 from dcjax.run.workdir import Metrics, Workdir, held, write_json
 from dcjax.sets import labels, sheet
@@ -68,7 +68,7 @@ def condense(
     changed = folder.check(fields, free=("iterations",))
     _check_length(config, folder)
     summary = folder.summary()
-    if summary and not changed and _is_over(summary, config, seconds):
+    if summary and not changed and _is_over(summary, config, seconds, folder.losses()):
       return Summary(summary)
     try:
       run = Run(config, data.load(config.dataset, experiment.memory(config)), folder, seconds)
@@ -97,10 +97,13 @@ def _check_length(config: ConfigDict, folder: Workdir) -> None:
     )
 
 
-def _is_over(summary: dict[str, Any], config: ConfigDict, seconds: float) -> bool:
+def _is_over(
+  summary: dict[str, Any], config: ConfigDict, seconds: float, losses: Sequence[float]
+) -> bool:
   """Whether a run with this summary is finished; a higher limit of seconds lets it go on."""
   done, used = summary.get("iterations", 0), summary.get("seconds", {}).get("condense", 0.0)
-  if done >= config.iterations or config.converged_after:
+  every = config.converged_after
+  if done >= config.iterations or (every and done % every == 0 and converged(losses, every)):
     return True
   return used + used / max(done, 1) > seconds
 
@@ -266,9 +269,13 @@ class Run:
     if not np.isfinite(values).all():
       last = self.checkpoints.latest
       kept = f"the checkpoint of iteration {last} is kept" if last else "there is no checkpoint yet"
+      rates = [name for name in ("lr_image", "lr_network", "lr_label") if self.config.get(name)]
+      remedy = f"lower {' or '.join(rates)}"
+      if config_lib.definition(self.config.method).label_kind == "centred":
+        remedy += ", or raise regularisation,"
       raise UserError(
-        f"iteration {iteration}: the loss or the images are not finite; lower lr_image or "
-        f"lr_network in a new workdir ({kept})"
+        f"iteration {iteration}: the loss or the images are not finite; {remedy} in a new workdir "
+        f"({kept})"
       )
 
   def _save(self) -> None:
@@ -307,6 +314,7 @@ class Run:
         task, examples, self.iteration, self.interrupts.wait, say, self.path / NETWORKS
       )
     self.metrics.append({"iteration": self.iteration, "evaluation": record})
+    forget(self.path / NETWORKS)
     self.progress.evaluation(self.iteration, record)
 
   def _known(self) -> dict[tuple[str, str], dict[str, Any]]:

@@ -15,7 +15,7 @@ from dcjax import config as config_lib
 from dcjax import data
 from dcjax.common.errors import UserError, check_least
 from dcjax.common.json_files import OBJECT, holds, read_json
-from dcjax.common.registry import METHODS
+from dcjax.common.registry import METHODS, of_files
 from dcjax.figures.accuracies import Evaluations
 from dcjax.nn import architectures
 from dcjax.run import experiment
@@ -23,7 +23,7 @@ from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
 from dcjax.run.readers import EVALUATIONS
-from dcjax.run.so_far import NETWORKS
+from dcjax.run.so_far import NETWORKS, forget
 from dcjax.run.workdir import write_json
 from dcjax.sets.set_file import LONGEST
 from dcjax.sets.synthetic import SyntheticSet
@@ -93,7 +93,8 @@ def records(
     path, data_dir=data_dir, cache_dir=cache_dir, seed=seed, **changes
   )
   digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
-  of = json.loads(json.dumps({"set": digest, "seed": seed, **changes}))
+  code = {name: of_files(name, value) for name, value in changes.items()}
+  of = json.loads(json.dumps({"set": digest, "seed": seed, "code": code, **changes}))
   done = _unfinished(unfinished, of) if unfinished and unfinished.exists() else []
   networks = unfinished and unfinished.with_name(f"{unfinished.name}-{NETWORKS}")
   yield from done
@@ -103,8 +104,9 @@ def records(
       with working(f"training on the {task[0]} set: {task[1]}") as say:
         record = evaluation.run(task, examples, iteration, interrupts.wait, say, networks)
       done.append(record)
-      if unfinished:
+      if unfinished and networks:
         keep(unfinished, {"of": of, "evaluations": done})
+        forget(networks)
       yield record
 
 

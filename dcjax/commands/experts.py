@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -33,7 +34,7 @@ from dcjax.run import experiment, pretrained
 from dcjax.run.experiment import Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
-from dcjax.run.workdir import Workdir, held, write_json
+from dcjax.run.workdir import Workdir, held, refuse_others, write_json
 
 _UNFINISHED = "unfinished-"  # what folders of epochs so far begin with
 TIMED = 4  # steps whose time says how long all will take
@@ -62,6 +63,7 @@ def experts(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     )
   config = config_lib.resolve(config)
   with held(Workdir(workdir), "the same command goes on") as folder:
+    refuse_others(folder.path, MANIFEST, "experts")
     work = Training(config, data.load(config.dataset, experiment.memory(config)), folder.path)
     with (
       compilation.kept(config.compute.cache_dir, folder.path),
@@ -165,7 +167,7 @@ class Training:
     """Deletes what killed starts have left, but for the epochs of experts that go on."""
     going_on = {f"{_unfinished(number)}{end}" for number in missing for end in ("", ".npy")}
     for path in self.path.glob(f"{_UNFINISHED}*"):
-      if path.name not in going_on:
+      if re.match(_UNFINISHED + r"\d{4}", path.name) and path.name not in going_on:
         self._delete(path)
     for number in missing:
       if not self._rows(number).exists():  # without which it cannot go on

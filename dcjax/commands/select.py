@@ -29,7 +29,7 @@ from dcjax.run.experiment import Evaluation, Examples, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.pretrained import Trained
 from dcjax.run.progress import LOG_SECONDS, Pieces, Stopwatch, logger, working
-from dcjax.run.so_far import NETWORKS, SoFar, identity
+from dcjax.run.so_far import NETWORKS, SoFar, forget, identity
 from dcjax.run.teacher import Teacher
 from dcjax.run.workdir import Workdir, held, write_json
 from dcjax.sets import sheet
@@ -284,6 +284,7 @@ class Selection:
     seconds["evaluate"] = round(seconds.get("evaluate", 0.0) + time.monotonic() - start, 3)
     summary["evaluations"].append(record)
     write_json(self.path / "summary.json", summary)
+    forget(self.path / NETWORKS)
 
 
 class _Subsets:

@@ -204,6 +204,7 @@ def _evaluations_left(config: dict[str, Any], summary: dict[str, Any]) -> bool:
 
   # Names are counted, not followed, and so may be of any dataset and network.
   fields = complete({name: config[name] for name in ("network", "evaluation")})
+  fields.method = config["method"]
   return bool(tasks_left(fields, summary))
 
 

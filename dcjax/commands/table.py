@@ -13,7 +13,7 @@ from dcjax import data
 from dcjax.commands.condense import condense as condense_set
 from dcjax.commands.select import select
 from dcjax.common.errors import UserError, nearest
-from dcjax.common.files import LOCK, expand
+from dcjax.common.files import expand
 from dcjax.common.json_files import holds, is_count, is_number, is_text, many, read_json
 from dcjax.data import Dataset
 from dcjax.devices import compilation
@@ -23,8 +23,8 @@ from dcjax.run import experiment
 from dcjax.run.experiment import Evaluation, Keys
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
-from dcjax.run.so_far import NETWORKS
-from dcjax.run.workdir import Workdir, held, write_json
+from dcjax.run.so_far import NETWORKS, forget
+from dcjax.run.workdir import Workdir, held, refuse_others, write_json
 from dcjax.sets.shrink import shrunk
 from dcjax.sets.synthetic import SyntheticSet
 from dcjax.tables import TABLES, Cell, Result, Table, plan
@@ -128,10 +128,7 @@ def _check_seeds(seeds: Sequence[int]) -> None:
 def _open(workdir: str | os.PathLike) -> Workdir:
   """Takes the folder, unless it holds something else."""
   path = expand("workdir", workdir)
-  if path.is_dir() and not (path / "cells").is_dir():
-    other = sorted({file.name for file in path.iterdir()} - {LOCK})
-    if other:
-      raise UserError(f"workdir: {path} holds {other[0]} but no tables; give another folder")
+  refuse_others(path, "cells", "tables")
   folder = Workdir(path)
   (path / "cells").mkdir(exist_ok=True)
   return folder
@@ -146,7 +143,10 @@ def _collected(folders: Sequence[str | os.PathLike]) -> dict[str, Path]:
       raise UserError(f"--collect: no folder {path}; give one that holds workdirs of runs")
     for file in sorted(path.rglob("synthetic.npz")):
       try:
-        config = config_lib.of_file(SyntheticSet.load(file).metadata["config"])
+        about = SyntheticSet.load(file).metadata
+        config = config_lib.of_file(about["config"])
+        if about["method"] != config.method:  # an import, whose config is of random images
+          raise UserError(f"made by {about['method']}, which no config tells")
         made = plan.condensation(config_lib.resolve(config))
       except UserError as error:
         logger.warning("%s is left aside: %s", file, error)
@@ -278,6 +278,7 @@ class Filling:
     made = None if path is None else str(path)
     content = {"experiment": trial.experiment, "synthetic": made, "record": record}
     write_json(self._file(trial.name), content)
+    forget(self.path / NETWORKS)
     self.records[trial.name] = record
 
 

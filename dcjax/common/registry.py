@@ -7,6 +7,7 @@ A name is an entry of one of the tables below, an entry point of an installed pa
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -118,6 +119,17 @@ def content(field: str, name: str) -> dict[str, str]:
     UserError: that file cannot be read; `field` is to blame.
   """
   return {"file": file_digest(field, name.rpartition(":")[0])} if names_object(name) else {}
+
+
+def of_files(field: str, value: Any) -> list[str]:
+  """The digests of the Python files that a text, or one of several, names.
+
+  Raises:
+    UserError: one cannot be read; `field` is to blame.
+  """
+  texts = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
+  paths = [path for text in texts for path in re.findall(r"([^+,:]+\.py):", str(text))]
+  return [file_digest(field, path) for path in paths]
 
 
 def file_digest(field: str, path: str) -> str:

@@ -6,6 +6,8 @@ from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import NamedTuple
 
+from dcjax.augment import names_in
+
 # Datasets, as `fnmatch` has patterns, that IDC's settings for ImageNet are for.
 IMAGENET = ("folder", "imagenet*", "imagewoof*")
 
@@ -104,7 +106,7 @@ def _cutmix_of_idc(kind: Kind) -> float:
 
 def _some(strategy: str, *names: str) -> str:
   """Those of some transforms that a strategy has, joined as one."""
-  having = strategy.split("_")
+  having = names_in(strategy)
   return "_".join(name for name in names if name in having)
 
 

@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from dcjax import augment
-from dcjax.common.errors import check_least, check_name, check_positive, check_probability
+from dcjax.common.errors import (
+  UserError,
+  check_least,
+  check_name,
+  check_positive,
+  check_probability,
+)
 from dcjax.evaluation.attacks import EPSILON
 from dcjax.evaluation.protocols import PROTOCOLS
 
@@ -49,7 +55,9 @@ class EvaluationSettings(NamedTuple):
 
   @property
   def division(self) -> float:
-    """The temperature."""
+    """The temperature; 1 for the squared error, which has none."""
+    if self.loss == "squared_error":
+      return 1.0
     return self.temperature or PROTOCOLS[self.protocol].temperature
 
   def asked(self, more: Mapping[str, Any]) -> "EvaluationSettings":
@@ -60,6 +68,11 @@ class EvaluationSettings(NamedTuple):
     given = {name for name in ("lr", "temperature") if getattr(self, name) is not None}
     if PROTOCOLS[self.protocol].optimizer != "sgd":
       given.add("lr")
+    if more.get("loss") == "squared_error" and self.temperature not in (None, 1):
+      raise UserError(
+        f"evaluation.temperature: {self.temperature} divides the logits of the cross-entropy, but "
+        "centred labels are learned by the squared error; leave it out"
+      )
     return self._replace(**{name: more[name] for name in more.keys() - given})
 
 

@@ -302,7 +302,7 @@ def check_used(config: ConfigDict) -> None:
   """Raises `UserError` for a rule that is not of the method that chooses."""
   for method in ("herding", "random"):
     rule = config.get("selection", {}).get(method, "")
-    if rule and config.method != method and rule != getattr(ChoiceSettings(), method):
+    if rule and config.get("method") != method and rule != getattr(ChoiceSettings(), method):
       raise UserError(
         f"selection.{method}: '{rule}' is a rule of {method}, but the method is {config.method}; "
         f"leave it out, or set method={method}"

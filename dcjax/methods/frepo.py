@@ -24,7 +24,7 @@ import optax
 from ml_collections import ConfigDict
 
 from dcjax import data
-from dcjax.common.errors import check_least, check_name
+from dcjax.common.errors import check_least, check_most, check_name
 from dcjax.common.products import product
 from dcjax.common.types import Array, Key
 from dcjax.config.datasets import hundred_classes
@@ -56,6 +56,7 @@ from dcjax.sets.formation import Stored
 
 LOSSES = ("squares", "platt")
 OPTIMIZERS = ("lamb", "adabelief")
+MOST_RANDOM = 100  # networks whose random features are side by side
 LR_END = 0.1  # of the rate of images and labels, at the end of its fall
 ADABELIEF_EPS = 1e-16  # (RFAD, authors' code)
 
@@ -257,6 +258,8 @@ def _resolve(config: ConfigDict) -> None:
   check_least("lr_decay", config.lr_decay, 0)
   for field, least in (("networks", 1), ("steps", 0), ("oldest", 1), ("batch", 1)):
     check_least(f"pool.{field}", config.pool[field], least)
+  if not config.pool.steps:  # then all of them are in one program
+    check_most("pool.networks", config.pool.networks, MOST_RANDOM)
   check_condensation(config, lr_image="0.0003")
 
 

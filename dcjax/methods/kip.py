@@ -19,7 +19,7 @@ import optax
 from ml_collections import ConfigDict
 
 from dcjax import data
-from dcjax.common.errors import UserError, check_least, check_name
+from dcjax.common.errors import UserError, check_least, check_most, check_name
 from dcjax.common.types import Array, Key
 from dcjax.data import Dataset
 from dcjax.devices.strategy import Strategy
@@ -42,6 +42,7 @@ from dcjax.methods.kernels import (
 )
 from dcjax.methods.setup import Setup, setup
 from dcjax.nn import training
+from dcjax.nn.convnet import DEEPEST
 from dcjax.sets.formation import Stored
 
 LEARN = ("images", "labels", "both")
@@ -164,6 +165,7 @@ def _resolve(config: ConfigDict) -> None:
   check_name("learn", config.learn, LEARN)
   check_rate("regularisation", config.regularisation, "1e-6")
   check_least("kernel.depth", config.kernel.depth, 1)
+  check_most("kernel.depth", config.kernel.depth, DEEPEST)
   check_rate("kernel.weight", config.kernel.weight, "1.414")
   if config.learn == "labels" and config.init == "noise":
     raise UserError("learn: 'labels' of noise; set init=real, or learn=both")

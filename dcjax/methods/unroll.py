@@ -69,8 +69,13 @@ def segment_that_fits(
     section: that holds the field `segment`.
 
   Raises:
-    UserError: the networks alone take more memory than there is.
+    UserError: the networks alone take more memory than there is, or a segment has more steps than
+      there are.
   """
+  if segment and segment > max(count, 1):
+    raise UserError(
+      f"{section}.segment: {segment} steps are more than {field}={count}; give {count} or fewer"
+    )
   segment = segment or segment_for(count, size)
   taken, there = kept(count, segment) * size, None if layout.described else environment.memory()
   if there is not None and taken > there:

@@ -16,6 +16,7 @@ from dcjax import augment, data, evaluation, nn
 from dcjax import config as config_lib
 from dcjax.common.activity import Pieces
 from dcjax.common.errors import UserError
+from dcjax.common.registry import of_files
 from dcjax.common.types import Array, Key
 from dcjax.common.version import __version__
 from dcjax.data import Dataset
@@ -193,7 +194,8 @@ class Evaluation:
       iteration: at which they were made.
       wait: returns arrays once they are computed.
       say: is told after each block of networks how far it is, and how long the rest takes.
-      kept: a file for the networks so far, from which one that was stopped goes on.
+      kept: a file for the networks so far, from which one that was stopped goes on; whoever has
+        stored the record deletes it by `so_far.forget`.
 
     Returns:
       The record of `summary.json`.
@@ -217,16 +219,21 @@ class Evaluation:
         so_far.add(found, counts if few else None)
         far = networks.far(len(so_far.accuracies), f"accuracy {so_far.last.mean():.4f}")
         say(f"{name} set on {architecture}: {far}")
-      so_far.forget()
     decoded = len(examples[0]) // dataset.num_classes
     record = self._record(task, decoded, iteration, np.stack(so_far.accuracies))
     return record | ({} if so_far.confusion is None else _confusion(so_far.confusion))
 
   def _identity(self, task: tuple[str, str], examples: Examples, taught: Any) -> str:
-    """What the accuracies of a task depend on, the real images aside."""
+    """What the accuracies of a task depend on; of real images, labels and statistics."""
+    dataset, settings = self._dataset, self._settings
+    network = architectures.at_evaluation(self._config.network, task[1])
+    code = of_files(
+      "evaluation", [network["name"], self._config.dataset.name, settings.augmentation]
+    )
+    about = [task, dataset.name, self._config.ipc, settings._asdict(), network, code]
     keys = jax.tree.map(jax.random.key_data, (self._keys.evaluation, self._keys.subset))
-    arrays = (examples if task[0] == SYNTHETIC else (), keys, taught)
-    return identity([task, self._dataset.name, self._config.ipc, self._settings._asdict()], arrays)
+    real = dataset.labels, dataset.test_labels, dataset.mean, dataset.std, dataset.whitening
+    return identity(about, (examples if task[0] == SYNTHETIC else (), keys, taught, real))
 
   def _random_subsets(self) -> tuple[Array, Array]:
     """A random real subset for each network: `[networks, N, H, W, C]`, and their labels."""

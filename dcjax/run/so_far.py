@@ -6,6 +6,7 @@ Network i depends on its number alone, not on those before it.
 import hashlib
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,19 @@ def _table(shape: Shape) -> Shape:
 _CONTENT = holds({"of": is_text, "accuracies": _table(is_share)}, confusion=_table(is_count))
 
 
+def _ours(file: Path) -> dict[str, Any]:
+  """What a file holds; raises `UserError` where `SoFar` has not written it."""
+  return read_json(file, _CONTENT, "delete it to have finished networks kept")
+
+
+def forget(file: Path) -> None:
+  """Deletes what `SoFar` has left; a file of that name that it has not written stays."""
+  if processes.is_first() and file.exists():
+    with suppress(UserError):
+      _ours(file)
+      file.unlink()
+
+
 def identity(about: Any, arrays: Any) -> str:
   """A name for what an evaluation depends on.
 
@@ -43,6 +57,8 @@ def identity(about: Any, arrays: Any) -> str:
 
 class SoFar:
   """Networks that are tested, in a file; in a `with` block, whose end brings all to the disk.
+
+  Whoever has stored what came of them calls `forget`.
 
   Attributes:
     accuracies: of each network, float32 `[checks]`.
@@ -71,9 +87,10 @@ class SoFar:
     content = None
     if self._file is not None and self._file.exists():
       try:
-        content = read_json(self._file, _CONTENT)
-      except UserError as error:
-        logger.warning("%s; all networks are trained again", str(error).partition(";")[0])
+        content = _ours(self._file)
+      except UserError as error:  # perhaps the user's own
+        logger.warning("%s", error)
+        self._file = None
     if content is not None and content["of"] != self._of:
       content = None
     count = len(content["accuracies"]) if content else 0
@@ -92,12 +109,6 @@ class SoFar:
       self.confusion = counts if self.confusion is None else self.confusion + counts
     if time.monotonic() - self._kept >= LOG_SECONDS:
       self._write()
-
-  def forget(self) -> None:
-    """Deletes the file: what came of the networks is elsewhere."""
-    self._written = len(self.accuracies)
-    if self._file is not None and processes.is_first():
-      self._file.unlink(missing_ok=True)
 
   def _write(self) -> None:
     """Brings the networks to the disk; what cannot be written is said, and does not end a run."""

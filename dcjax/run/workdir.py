@@ -12,13 +12,18 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dcjax.common.errors import UserError
-from dcjax.common.files import LOCK, expand, open_own, writing
+from dcjax.common.files import LOCK, PROGRESS, expand, open_own, writing
 from dcjax.common.json_files import read_json
 from dcjax.config import flatten, of_earlier, resolve
 from dcjax.devices import processes
 from dcjax.run.readers import newest_checkpoint, read_log, read_summary
 
 Fields = dict[str, Any]  # a config, as nested dicts
+# What a run writes besides its config, by which a folder of somebody else's is told
+WRITTEN = (
+  "checkpoints", "images", "metrics.jsonl", "synthetic.npz", "summary.json", "init.npz", PROGRESS,
+  "networks.json", "candidates.json", "teacher.npz", "wandb.json",
+)  # fmt: skip
 
 
 class Workdir:
@@ -84,7 +89,7 @@ class Workdir:
       different = _different(_with_defaults(old, completed), json.loads(json.dumps(config)))
       self._refuse([text for field, text in different.items() if field not in free])
       return bool(different)
-    for name in ("checkpoints", "metrics.jsonl", "synthetic.npz", "summary.json"):
+    for name in WRITTEN:
       if (self.path / name).exists():
         raise UserError(
           f"workdir: {self.path} holds {name} but no config.json; give another folder"
@@ -131,6 +136,12 @@ class Workdir:
     """Iterations done, by the summary or the newest checkpoint."""
     return max((self.summary() or {}).get("iterations", 0), newest_checkpoint(self.path))
 
+  def losses(self) -> list[float]:
+    """The loss of every iteration that the log has, in order."""
+    return [
+      record["loss"] for record in read_log(self.path / "metrics.jsonl")[0] if "loss" in record
+    ]
+
   def check_there(self) -> None:
     """Raises `UserError` if the folder has been deleted, moved or emptied since it was taken."""
     if not processes.is_first():
@@ -161,6 +172,20 @@ class Workdir:
     if for_nothing:
       with suppress(OSError):  # somebody else has put something there
         self.path.rmdir()
+
+
+def refuse_others(folder: Path, mark: str, what: str) -> None:
+  """Raises `UserError` for a folder that holds something, but not what one of ours has.
+
+  Args:
+    folder: which need not be there.
+    mark: the name of that file or folder.
+    what: what it is to be a folder of, in the plural.
+  """
+  if not folder.is_dir() or (folder / mark).exists():
+    return
+  if others := sorted({each.name for each in folder.iterdir()} - {LOCK}):
+    raise UserError(f"workdir: {folder} holds {others[0]} but no {what}; give another folder")
 
 
 def _with_defaults(old: Fields, completed: Callable[[ConfigDict], Fields]) -> Fields:

@@ -265,7 +265,7 @@ def test_a_coreset_may_be_called_as_a_control(sets, tmp_path):
 
 def test_folders_that_hold_something_else_are_left_alone(sets, tmp_path):
   (tmp_path / "mine.txt").write_text("mine")
-  with pytest.raises(UserError, match=r"workdir: .* holds mine.txt, and no comparison"):
+  with pytest.raises(UserError, match=r"workdir: .* holds mine.txt but no comparison"):
     compare(options(sets), tmp_path)
   assert (tmp_path / "mine.txt").read_text() == "mine"
 

@@ -16,12 +16,14 @@ import pytest
 from PIL import Image
 
 from dcjax import SyntheticSet, UserError
+from dcjax import config as config_lib
 from dcjax.commands.condense import Run, condense, converged
 from dcjax.commands.evaluate import evaluate
 from dcjax.commands.status import status
 from dcjax.common.errors import Interrupted
 from dcjax.figures import accuracies
 from dcjax.run import experiment, workdir
+from dcjax.run.checkpoint import Checkpoints
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.loop import Loop
 from tests.runs import tiny
@@ -510,6 +512,21 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
   assert not (tmp_path / "synthetic.npz").exists()
 
 
+@pytest.mark.parametrize(
+  ("method", "remedy"),
+  [
+    ("dc", "lower lr_image or lr_network in a new"),
+    ("dm", "lower lr_image in a new"),
+    ("kip", "lower lr_image, or raise regularisation, in a new"),
+  ],
+)
+def test_a_loss_that_is_not_finite_names_fields_that_there_are(method, remedy, tmp_path):
+  run = Run.__new__(Run)
+  run.config, run.checkpoints = config_lib.resolve(tiny(method)), Checkpoints(tmp_path)
+  with pytest.raises(UserError, match=remedy):
+    run._check_finite(float("nan"), 3)
+
+
 def test_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch):
   run = Loop.run
 
@@ -624,6 +641,14 @@ def test_a_converged_run_stays_so_with_more_iterations(converging, tmp_path):
   assert_same_result(folder, tmp_path / "copy")
   synthetic = SyntheticSet.load(tmp_path / "copy" / "synthetic.npz")
   assert synthetic.metadata["config"]["iterations"] == 99
+
+
+def test_a_run_that_its_time_has_ended_goes_on_with_more(tmp_path):
+  """Also where it would have ended sooner had it converged."""
+  config = tiny(iterations=4, converged_after=100)
+  first = condense(config, tmp_path, seconds=1e-9)
+  assert first["iterations"] == 1
+  assert condense(config, tmp_path, seconds=600)["iterations"] == 4
 
 
 def test_a_stopped_run_converges_where_it_would_have(converging, tmp_path, monkeypatch):

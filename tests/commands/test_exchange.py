@@ -430,6 +430,18 @@ def test_an_imported_set_is_evaluated(toy, toy_file, tmp_path, capsys, caplog):
   assert ours["last_mean"] > 0.9 and ours["protocol"] == "dsa"
 
 
+def test_an_imported_set_of_an_own_dataset_is_checked(tmp_path, caplog):
+  images = np.stack([np.zeros((8, 8, 1), np.float32), np.ones((8, 8, 1), np.float32)])
+  np.savez(tmp_path / "other.npz", images=images, labels=np.arange(2))
+  example = Path(__file__).parents[2] / "docs" / "examples" / "my_dataset.py"
+  caplog.set_level(logging.INFO)
+  main.run([
+    "import", str(tmp_path / "other.npz"), f"--dataset={example}:load", "--range=unit",
+    f"--output={tmp_path / 'set.npz'}", "--check_epochs=1",
+  ])  # fmt: skip
+  assert "one network of 1 epochs on it is right for" in caplog.text
+
+
 def test_a_file_may_count_classes_in_an_order_of_its_own(tmp_path):
   for split in ("train", "val"):  # class folders of one colour each, larger than the set's images
     for name, value in (("n02086240", 30), ("n02093754", 120), ("n02096294", 220)):

@@ -305,3 +305,21 @@ def test_the_command(tmp_path, capsys, monkeypatch):
   printed = capsys.readouterr().out
   assert re.match(r"1 experts?, \d+\.\d\d \+- 0\.00 % of the test images right\n", printed)
   assert f"--config.experts.folder={tmp_path / 'e'}" in printed
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path):
+  mine = [tmp_path / "unfinished-chapter", tmp_path / "unfinished-0000", tmp_path / "0000.npy"]
+  for file in mine:
+    file.write_text("mine")
+  with pytest.raises(UserError, match=r"holds 0000\.npy but no experts"):
+    experts(config_of(), tmp_path)
+  assert [file.read_text() for file in mine] == ["mine"] * 3
+
+
+def test_only_epochs_are_deleted(trained, tmp_path):
+  shutil.copytree(trained, tmp_path / "copy")
+  mine, left = tmp_path / "copy" / "unfinished-chapter", tmp_path / "copy" / "unfinished-0007.npy"
+  mine.write_text("mine")
+  left.write_text("of a start that was killed")
+  experts(config_of(), tmp_path / "copy")
+  assert mine.exists() and not left.exists()

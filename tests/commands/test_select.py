@@ -537,6 +537,7 @@ def test_command_line_without_evaluation_prints_no_table(arrays, tmp_path, monke
   ("more", "message"),
   [
     (["--method=herdin"], "did you mean 'herding'?"),
+    (["--config=configs/coreset.py", "--method=rded"], "rded has other fields than this preset"),
     (["--config=configs/dc.py"], "the preset has no field 'training.epochs'"),
     (["--config.iterations=3"], "the preset has no field 'iterations'"),
     (
@@ -553,6 +554,29 @@ def test_mistakes_on_the_command_line(arrays, tmp_path, monkeypatch, more, messa
   with pytest.raises(UserError) as caught:
     main.run(arguments(arrays, tmp_path, *more))
   assert message in str(caught.value)
+
+
+def test_a_preset_that_returns_nothing_is_said(arrays, tmp_path, monkeypatch):
+  (tmp_path / "mine.py").write_text("def get_config(argument=None):\n  pass\n")
+  with pytest.raises(UserError, match="NoneType is not a ConfigDict"):
+    main.run(["select", f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'run'}"])
+
+
+def test_rded_has_a_preset_of_its_own(tmp_path):
+  line = ["select", "--config=configs/rded.py", "--method=herding", f"--workdir={tmp_path / 'run'}"]
+  with pytest.raises(UserError, match=r"herding has other fields .* give configs/coreset\.py"):
+    main.run(line)
+  for method in (["--method=rded"], ["--method", "rded"]):
+    with pytest.raises(UserError, match=r"rded\.factor: 9"):
+      main.run(["select", *method, f"--workdir={tmp_path / 'run'}", "--config.rded.factor=9"])
+
+
+def test_a_folder_with_pictures_of_somebody_else_is_refused(configure, tmp_path):
+  (tmp_path / "images").mkdir()
+  (tmp_path / "images" / "000000.png").write_bytes(b"mine")
+  with pytest.raises(UserError, match=r"holds images but no config\.json"):
+    select(configure("random"), tmp_path)
+  assert (tmp_path / "images" / "000000.png").read_bytes() == b"mine"
 
 
 def test_help(capsys):

@@ -118,6 +118,15 @@ def test_a_finished_one(folder):
   assert details(folder)[1]["iteration"] == "6 of 10, converged (60%)"
 
 
+def test_rded_is_not_finished_before_its_random_images(tmp_path):
+  config = dcjax.config.resolve(dcjax.config.default("rded"))
+  write_json(tmp_path / "config.json", config.to_dict())
+  finish(tmp_path, evaluations=[record()])
+  assert not status([tmp_path]).startswith(f"{tmp_path}: finished")
+  finish(tmp_path, evaluations=[record(), record("random", 0)])
+  assert status([tmp_path]).startswith(f"{tmp_path}: finished")
+
+
 def test_what_is_cut_short_or_missing(folder):
   with (folder / "metrics.jsonl").open("a") as log:
     log.write('{"iteration": 5, "lo')

@@ -207,6 +207,18 @@ def test_sets_of_other_runs_are_collected(work, filled, tmp_path):
   assert not (tmp_path / "w" / "sets").exists()
 
 
+def test_an_imported_set_is_not_taken_for_what_its_config_says(work, filled, tmp_path, caplog):
+  """Its config is one of random images, whatever made it."""
+  (file,) = filled[0].glob("sets/*/seed0/synthetic.npz")
+  synthetic = SyntheticSet.load(file)
+  (tmp_path / "runs").mkdir()
+  imported = synthetic._replace(metadata=synthetic.metadata | {"method": "mtt"})
+  imported.save(tmp_path / "runs" / "synthetic.npz")
+  options = DC | {"collect": [tmp_path / "runs"], "condense": False}
+  table.fill(SMALL, tmp_path / "w", **options)
+  assert work == [] and "is left aside: made by mtt" in caplog.text
+
+
 def test_a_whole_set_needs_no_set_but_is_not_run_without_leave(work, tmp_path):
   options = {"columns": ["whole"], "seeds": [3, 4]}
   changes = {"compute.cache_dir": str(tmp_path / "kept")}

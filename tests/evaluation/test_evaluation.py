@@ -317,6 +317,24 @@ def test_datasets_are_augmented_as_the_paper_says(protocol, dataset, augmentatio
   assert (PROTOCOLS[protocol].augmentation(kind, cutmix), cutmix) == augmentation
 
 
+@pytest.mark.parametrize(
+  ("strategy", "expected"),
+  [
+    ("flip_rotate", "flip_rotate"),
+    ("sequence:flip_rotate", "flip_rotate"),
+    ("sequence:flip_color,one:crop_scale_rotate", "flip_rotate"),
+    ("one:color_crop", "one:color_crop"),
+  ],
+)
+def test_transforms_of_groups_are_found(strategy, expected):
+  assert PROTOCOLS["bptt"].augmentation(Kind("cifar10", strategy, 10, 10), 0) == expected
+
+
+def test_tiny_imagenet_takes_as_many_steps_as_the_others():
+  kinds = [Kind("tiny_imagenet", "flip", n, n, hundred_classes=True) for n in (1, 10, 50)]
+  assert [PROTOCOLS["bptt"].epochs(kind, "flip") for kind in kinds] == [1500, 150, 30]
+
+
 ONE = "one:crop_scale_rotate"
 
 

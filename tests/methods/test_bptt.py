@@ -334,6 +334,7 @@ def test_learned_labels_are_in_the_file_and_a_kill_loses_nothing(tmp_path, monke
     ({"window__least": 3}, "window.least: 3 is not within the 2 steps"),
     ({"window__renew": 0}, "window.renew: 0"),
     ({"window__segment": -1}, "window.segment: -1"),
+    ({"window__segment": 3}, "window.segment: 3 steps are more than window.length=2"),
     ({"inner__optimizer": "lamb"}, "inner.optimizer: unknown 'lamb'"),
     ({"inner__lr": float("nan")}, "inner.lr: nan"),
     ({"inner__under_root": 0.0}, "inner.under_root: 0.0"),

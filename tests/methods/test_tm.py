@@ -319,6 +319,11 @@ def test_fields_that_make_no_sense(changes, message):
     dcjax.config.resolve(tiny("tm", **changes))
 
 
+def test_a_segment_of_more_steps_than_there_are():
+  with pytest.raises(UserError, match=r"student.segment: 100 steps are more than student.steps=60"):
+    module.segment_that_fits(Strategy(), 60, 100, 2**12, "student.steps", "student")
+
+
 def test_a_training_that_does_not_fit_in_memory(monkeypatch):
   monkeypatch.setattr(environment, "memory", lambda: 2**16)
   with pytest.raises(UserError, match=r"student.steps: 9999 steps .* GiB, .*student.segment=99"):

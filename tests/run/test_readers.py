@@ -239,7 +239,7 @@ def test_records_that_are_finished(tmp_path, read, content):
     assert one_line(lambda: read(file)), text
 
 
-def test_networks_that_are_damaged_are_trained_again(tmp_path, caplog):
+def test_networks_that_are_damaged_are_not_taken(tmp_path, caplog):
   file = tmp_path / "networks.json"
   content = {"of": "this", "accuracies": [[0.5, 0.25], [1.0, 0.125]], "confusion": [[3, 1], [0, 4]]}
   ragged = {"of": "this", "accuracies": [[0.5], [1.0, 0.125]]}
@@ -247,7 +247,7 @@ def test_networks_that_are_damaged_are_trained_again(tmp_path, caplog):
     place(file, text)
     for accuracies in SoFar(file, "this").accuracies:
       assert ((accuracies >= 0) & (accuracies <= 1)).all()
-  assert "networks.json is damaged, not what dcjax writes; all networks are" in caplog.text
+  assert "networks.json is damaged, not what dcjax writes; delete it" in caplog.text
   place(file, json.dumps(content).encode())
   found = SoFar(file, "this")
   assert np.array_equal(found.accuracies, content["accuracies"])

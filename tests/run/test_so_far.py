@@ -1,6 +1,8 @@
 """Evaluations that are stopped between two of their networks."""
 
 import signal
+from contextlib import nullcontext
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,14 +17,18 @@ from dcjax.run.so_far import SoFar
 from tests.runs import tiny
 
 
-@pytest.fixture(scope="module")
-def bound():
+def evaluation_of(**changes):
   """An evaluation of four networks, one after another, and a set for it."""
-  config = config_lib.resolve(tiny(evaluation__networks=4))
+  config = config_lib.resolve(tiny(evaluation__networks=4, **changes))
   dataset = data.load(config.dataset)
   found = experiment.Evaluation(config, dataset, Strategy(), experiment.Keys.from_seed(0))
   images = dataset.normalise(dataset.images[:10])
   return found, (np.asarray(images), np.arange(10, dtype=np.int32))
+
+
+@pytest.fixture(scope="module")
+def bound():
+  return evaluation_of()
 
 
 def stopped_at(number):
@@ -47,21 +53,21 @@ def test_networks_that_are_tested_are_not_trained_again(bound, name, tmp_path):
     evaluation.run(task, examples, 3, stopped_at(3)[0], kept=file)
   wait, looked = stopped_at(99)
   assert evaluation.run(task, examples, 3, wait, said.append, file) == whole
-  assert len(looked) == 2 and not file.exists()
+  assert len(looked) == 2
   assert [text.partition(",")[0] for text in said] == [
     f"{name} set on convnet: {number} of 4 networks" for number in (3, 4)
   ]
 
 
-def test_what_is_stopped_after_its_last_network_trains_none(bound, tmp_path, monkeypatch):
+def test_what_is_stopped_before_its_record_is_stored_trains_none(bound, tmp_path):
   evaluation, examples = bound
   task, file = ("synthetic", "convnet"), tmp_path / "networks.json"
-  with monkeypatch.context() as patch, pytest.raises(KeyError):
-    patch.setattr(SoFar, "forget", lambda self: {}["a kill"])
-    evaluation.run(task, examples, 3, kept=file)
+  record = evaluation.run(task, examples, 3, kept=file)
   wait, looked = stopped_at(99)
-  assert evaluation.run(task, examples, 3, wait, kept=file) == evaluation.run(task, examples, 3)
+  assert evaluation.run(task, examples, 3, wait, kept=file) == record
   assert not looked
+  so_far.forget(file)
+  assert not file.exists()
 
 
 def test_networks_of_other_images_are_not_taken(bound, tmp_path):
@@ -72,6 +78,37 @@ def test_networks_of_other_images_are_not_taken(bound, tmp_path):
   wait, looked = stopped_at(99)
   evaluation.run(task, (-images, labels), 3, wait, kept=file)
   assert len(looked) == 4
+
+
+def test_networks_of_another_kind_are_not_taken(tmp_path):
+  """All cells of a table share a file, and a network may be in a file that is changed."""
+  code, file = tmp_path / "nets.py", tmp_path / "networks.json"
+  own = (Path(__file__).parents[2] / "docs" / "examples" / "my_network.py").read_text()
+  code.write_text(own)  # which changes at the very end
+  for first, second in (
+    ({"network__width": 4}, {"network__width": 8}),
+    ({"dataset__zca": False}, {"dataset__zca": True}),
+    ({"evaluation__architectures": (f"{code}:Small",)},) * 2,
+  ):
+    looked = []
+    for number, changes in ((3, first), (99, second)):
+      evaluation, examples = evaluation_of(**changes)
+      task, (wait, looked) = ("random", evaluation.tasks()[0][1]), stopped_at(number)
+      with pytest.raises(Interrupted) if number == 3 else nullcontext():
+        evaluation.run(task, examples, 3, wait, kept=file)
+      if first == second:
+        code.write_text(own.replace("nn.relu", "nn.silu"))
+    assert len(looked) == 4, first
+
+
+def test_a_file_of_somebody_else_is_left_alone(bound, tmp_path, caplog):
+  evaluation, examples = bound
+  file = tmp_path / "networks.json"
+  file.write_text('{"mine": 1}')
+  evaluation.run(("synthetic", "convnet"), examples, 3, kept=file)
+  so_far.forget(file)
+  assert file.read_text() == '{"mine": 1}'
+  assert "delete it to have finished networks kept" in caplog.text
 
 
 def test_networks_are_kept_while_others_train(tmp_path, monkeypatch):

@@ -22,7 +22,6 @@ from dcjax.commands.compare.options import Options, check, config_for
 from dcjax.commands.compare.table import row_shape, write
 from dcjax.commands.evaluate import load
 from dcjax.common.errors import UserError
-from dcjax.common.files import LOCK
 from dcjax.common.json_files import OBJECT, holds, many, read_json
 from dcjax.common.registry import content
 from dcjax.data import Dataset
@@ -33,7 +32,7 @@ from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
 from dcjax.run.teacher import Teacher
 from dcjax.run.teacher_file import FromFile
-from dcjax.run.workdir import Workdir, held, write_json
+from dcjax.run.workdir import Workdir, held, refuse_others, write_json
 from dcjax.sets.synthetic import SyntheticSet
 
 FILE = "compare.json"
@@ -55,9 +54,11 @@ def compare(options: Options, workdir: str | os.PathLike) -> dict[str, Any]:
   """
   check(options)
   sets = budget.read(options.sets)
-  with Interrupts("finished rows are saved, and the same command goes on") as interrupts:
+  interrupts = Interrupts("finished rows are saved, and the same command goes on")
+  with held(Workdir(workdir)) as folder:
+    refuse_others(folder.path, FILE, "comparison")
     comparison = Comparison(options, sets, interrupts.wait)
-    with held(Workdir(workdir)) as folder:
+    with interrupts:
       return _finish(comparison, folder.path)
 
 
@@ -84,8 +85,6 @@ def _finished(folder: Path, of: dict[str, Any]) -> dict[tuple, dict[str, Any]]:
   """The rows that are in the folder already."""
   file = folder / FILE
   if not file.exists():
-    if others := sorted({each.name for each in folder.iterdir()} - {LOCK}):
-      raise UserError(f"workdir: {folder} holds {others[0]}, and no comparison; give a new folder")
     return {}
   ours = holds({"of": OBJECT, **dict.fromkeys(("rows", "others"), many(row_shape(of)))})
   found = read_json(

@@ -18,6 +18,7 @@ from dcjax.commands.exchange.meaning import Meaning, settle
 from dcjax.commands.exchange.readers import Found, read
 from dcjax.common.errors import UserError, check_least, check_most, gist
 from dcjax.common.files import check_new, expand
+from dcjax.common.registry import names_object
 from dcjax.config import presets
 from dcjax.config.numbers import SMALLER
 from dcjax.data.whitened import whiten
@@ -127,7 +128,8 @@ def import_set(
       f"--output: cannot write {file} ({gist(error)}); mend that and start again"
     ) from None
   if check_epochs:
-    _check(file, loaded.num_classes, data_dir, cache_dir, check_epochs)
+    own = dataset if names_object(dataset) else ""
+    _check(file, loaded.num_classes, check_epochs, data_dir, cache_dir, own)
   return synthetic
 
 
@@ -208,14 +210,17 @@ def _roughness(images: np.ndarray) -> float:
   return steps / float(np.square(centred).sum()) if steps else 0.0
 
 
-def _check(file: Path, classes: int, data_dir: str, cache_dir: str, epochs: int) -> None:
+def _check(
+  file: Path, classes: int, epochs: int, data_dir: str, cache_dir: str, dataset: str
+) -> None:
   """Trains a network on the set and one on random images, and warns where the set teaches little.
 
   So does a set whose range, whitening or labels were named wrongly.
   """
   evaluation, examples, iteration = bind(
-    file, data_dir=data_dir, cache_dir=cache_dir, networks=1, epochs=epochs, checks=1
-  )
+    file, data_dir=data_dir, cache_dir=cache_dir, dataset=dataset,
+    networks=1, epochs=epochs, checks=1,
+  )  # fmt: skip
   accuracies = []
   with Interrupts(f"the set is in {file}, unchecked") as interrupts:
     for task in evaluation.tasks():
