@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import dc, dm, dsa, fast, frepo, idc, idm, kip, mtt, rat_bptt
+from configs import dc, dm, dsa, fast, frepo, idc, idm, kip, mtt, rat_bptt, rcig
 from dcjax import augment
 from dcjax.commands.evaluate import bind
 
@@ -25,6 +25,7 @@ PRESETS = {
   "rat_bptt": rat_bptt,
   "frepo": frepo,
   "kip": kip,
+  "rcig": rcig,
 }
 EXPERT_EPOCHS = 5
 FIELDS = {
@@ -36,9 +37,10 @@ FIELDS = {
   "frepo": {"network.width": 64, "network.init": "torch", "lr_image": 3e-3, "lr_decay": 5000},
   "mtt": {"network.width": 64, "experts.networks": 5, "experts.epochs": EXPERT_EPOCHS},
   "rat_bptt": {"network.width": 64},
+  "rcig": {"network.width": 64},
 }
 # Whose real images are of all classes together, or are part of what the preset is
-OWN_BATCH = ("fast", "mtt", "rat_bptt", "frepo", "kip")
+OWN_BATCH = ("fast", "mtt", "rat_bptt", "frepo", "kip", "rcig")
 
 
 def preset(method: str, ipc: int, real: int) -> ConfigDict:

@@ -48,6 +48,7 @@ PUBLISHED = {
   "mtt": {1: 46.2, 10: 65.4},
   "rat_bptt": {1: 53.2, 10: 69.4},
   "frepo": {1: 46.8, 10: 65.5},
+  "rcig": {1: 53.9, 10: 69.1},
 }
 
 METHOD = flags.DEFINE_multi_enum(
