@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from absl import logging
 
 from dcjax.augment.affine import shift_or_noise, shift_scale_or_rotate
 from dcjax.augment.cutmix import cutmix
@@ -29,6 +30,7 @@ from dcjax.augment.transforms import (
 from dcjax.common.errors import UserError, nearest
 from dcjax.common.registry import TRANSFORMS, names_object
 from dcjax.common.types import Array, Key
+from dcjax.data import statistics
 
 __all__ = [
   "DRAWS",
@@ -117,6 +119,18 @@ def check_images(field: str, name: str, image_shape: tuple[int, int, int]) -> No
   images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   augmentation = transform(name, draw="sequence", shared=False, field=field)
   jax.eval_shape(augmentation, jax.random.key(0), images)
+
+
+def warn_of_colours(field: str, name: str, mean: Array, std: Array) -> None:
+  """Logs a warning if `name` takes images as normalised by ImageNet's colours, and others are."""
+  given = jnp.stack([jnp.asarray(mean), jnp.asarray(std)])
+  if NAMED.get(name) is not crop_flip_jitter_light or given.shape[1] != 3:
+    return
+  if not jnp.allclose(given, jnp.asarray(statistics.IMAGENET, given.dtype), atol=1e-3):
+    logging.warning(
+      "%s: '%s' is for images normalised by ImageNet's mean and deviation; these have their own, "
+      "and their colours change otherwise than in IDC", field, name,
+    )  # fmt: skip
 
 
 class Augmentations(NamedTuple):

@@ -10,6 +10,7 @@ before it has made. What stands before a group's colon is how it is drawn, an en
 three. No path of a Python file may have a '+' or a comma in it.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -169,8 +170,9 @@ def _group(text: str) -> Group:
   if not colon or draw.endswith(".py"):
     draw, joined = "", text
   parts = joined.split("+")
-  names = [name for part in parts for name in ([part] if names_object(part) else part.split("_"))]
-  return Group(draw, names)
+  whole = [names_object(part) or part in TRANSFORMS for part in parts]
+  names = [[part] if one else part.split("_") for part, one in zip(parts, whole, strict=True)]
+  return Group(draw, list(itertools.chain(*names)))
 
 
 def names_in(strategy: str) -> list[str]:

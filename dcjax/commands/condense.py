@@ -158,12 +158,12 @@ class Run:
   def claim(self, longer: bool) -> None:
     """Writes what a run begins with, or its new length."""
     fields = self.config.to_dict()
-    new = processes.is_first() and not (self.path / "config.json").exists()
-    if new and self.saved is not None:
-      self.saved.save(self.path / initial.COPY)
     if longer:
       self.folder.lengthen(fields)
-    self.folder.claim(fields)
+    self.folder.claim(fields)  # first, so that a kill leaves a folder that goes on
+    copy = self.path / initial.COPY
+    if self.saved is not None and processes.is_first() and not copy.exists():
+      self.saved.save(copy)
 
   def finish(self, interrupts: Interrupts, wandb: str) -> dict[str, Any]:
     """Runs from the last checkpoint, or the start, to the end; `wandb` is a project or empty."""

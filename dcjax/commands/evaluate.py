@@ -15,7 +15,7 @@ from dcjax import config as config_lib
 from dcjax import data
 from dcjax.common.errors import UserError, check_least
 from dcjax.common.json_files import OBJECT, holds, read_json
-from dcjax.common.registry import METHODS, of_files
+from dcjax.common.registry import METHODS
 from dcjax.figures.accuracies import Evaluations
 from dcjax.nn import architectures
 from dcjax.run import experiment
@@ -93,8 +93,8 @@ def records(
     path, data_dir=data_dir, cache_dir=cache_dir, seed=seed, **changes
   )
   digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
-  code = {name: of_files(name, value) for name, value in changes.items()}
-  of = json.loads(json.dumps({"set": digest, "seed": seed, "code": code, **changes}))
+  code = {"code": found} if any(found := evaluation.code()) else {}
+  of = json.loads(json.dumps({"set": digest, "seed": seed, **changes, **code}))
   done = _unfinished(unfinished, of) if unfinished and unfinished.exists() else []
   networks = unfinished and unfinished.with_name(f"{unfinished.name}-{NETWORKS}")
   yield from done

@@ -27,6 +27,7 @@ from dcjax.methods.setup import setup
 from dcjax.nn import architectures, training
 from dcjax.run import experiment, pretrained
 from dcjax.run.experiment import Keys
+from dcjax.run.initial import same_whitening
 from dcjax.run.readers import read_log
 from dcjax.sets.synthetic import SyntheticSet
 
@@ -146,6 +147,11 @@ def _sets(
   sets = [runs.last(folder)[1] for folder in folders]
   for folder, synthetic in zip(folders, sets, strict=True):
     runs.check_fits(folder, synthetic, dataset)
+    alike = synthetic.whitening is None and sets[0].whitening is None
+    if not alike and not same_whitening(synthetic, sets[0].whitening):
+      raise UserError(
+        f"workdirs: {folder} is whitened otherwise than {folders[0]}; give runs that are alike"
+      )
   return config, dataset.whitened(sets[0].whitening), sets
 
 

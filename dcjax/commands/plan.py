@@ -146,8 +146,11 @@ def _bound(part: Part, target: Target) -> dict[str, Any] | None:
 def _seconds(planned: Plan, parts: dict[str, Part], limit: float) -> dict[str, Any]:
   """What a run takes on this process's devices, by what it is spent on: expected, least and most.
 
-  Data that is read and networks that are trained before the start are not in it.
+  Data that is read, networks that are trained before the start and those of `evaluation.whole` are
+  not in it.
   """
+  if planned.config.evaluation.whole:
+    logger.warning("the trainings on all images (evaluation.whole) are not counted")
   every, iterations = planned.config.evaluate_every, planned.config.iterations
   sets = 1 + (-(-iterations // every) if every else 1)  # random ones, and those that are made
   compiling = sum(part.seconds for part in parts.values())

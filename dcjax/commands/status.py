@@ -116,7 +116,8 @@ def find(path: Path, field: str = "status") -> list[Run | Unknown]:
   """
   if not path.is_dir():
     raise UserError(f"{field}: no folder {path}; give the --workdir of a run")
-  folders = [path] if os.path.lexists(path / "config.json") else sorted(_below(path))
+  one = os.path.lexists(path / "config.json") and not _is_study(path)
+  folders = [path] if one else sorted(_below(path))
   runs = [run for folder in folders if (run := _read(folder, field))]
   if not runs:
     raise UserError(f"{field}: {path} is no workdir and holds none; give the --workdir of a run")
@@ -134,9 +135,19 @@ def _below(path: Path) -> Iterator[Path]:
       yield Path(folder)
 
 
+def _is_study(path: Path) -> bool:
+  """Whether a folder is one of `dcjax continual` or `nas`, which may have runs inside."""
+  try:
+    return not {"continual", "search"}.isdisjoint(read_json(path / "config.json"))
+  except (UserError, OSError):
+    return False
+
+
 def _read(path: Path, field: str) -> Run | Unknown | None:
   """What the files in a folder tell; None if it is not that of a run."""
   file = path / "config.json"
+  if _is_study(path):
+    return None
   try:
     return _tell(path, read_json(file, CONFIG, field=field))
   except UserError as error:  # many programs have a config.json

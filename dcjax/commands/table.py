@@ -147,12 +147,20 @@ def _collected(folders: Sequence[str | os.PathLike]) -> dict[str, Path]:
         config = config_lib.of_file(about["config"])
         if about["method"] != config.method:  # an import, whose config is of random images
           raise UserError(f"made by {about['method']}, which no config tells")
+        _check_length(about, config)
         made = plan.condensation(config_lib.resolve(config))
       except UserError as error:
         logger.warning("%s is left aside: %s", file, error)
         continue
       found.setdefault(plan.digest(plan.identity(made)), file)
   return found
+
+
+def _check_length(about: dict[str, Any], config: ConfigDict) -> None:
+  """Raises `UserError` for a set of fewer iterations than its config has, ended by a time limit."""
+  done, all_of_them = about.get("iteration"), config.get("iterations")
+  if done and all_of_them and done < all_of_them and not config.converged_after:
+    raise UserError(f"of {done} iterations, though its config has {all_of_them}")
 
 
 class Filling:

@@ -7,7 +7,6 @@ A name is an entry of one of the tables below, an entry point of an installed pa
 import hashlib
 import importlib
 import importlib.util
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,6 +18,8 @@ from typing import Any
 
 from dcjax.common.errors import UserError, check_name, gist, nearest
 from dcjax.common.files import expand
+
+OF_FILE = "dcjax_file_"  # what the names of modules begin with that files are made into
 
 
 class Registry:
@@ -67,6 +68,14 @@ class Registry:
         f"{type(error).__name__}: {gist(error)}; mend that package"
       ) from error
 
+  def source(self, field: str, name: str) -> dict[str, str]:
+    """The digest of the file that an installed package has the object of a name in."""
+    try:
+      spec = importlib.util.find_spec(self._points()[name].module)
+    except Exception:  # of another package; who loads it is told
+      return {}
+    return {"file": file_digest(field, spec.origin)} if spec and spec.origin else {}
+
   def _points(self) -> dict[str, metadata.EntryPoint]:
     return _entry_points(self.group, tuple(sys.path))
 
@@ -107,29 +116,29 @@ def _failure(field: str, name: str, error: BaseException) -> UserError:
   line = ""
   if names_object(name):
     line = line_of(error, expand(field, name.rpartition(":")[0]).resolve())
+  remedy = "mend it"
+  if isinstance(error, ModuleNotFoundError):
+    remedy = "install it, or put the folder of a module of your own into PYTHONPATH"
   return UserError(
-    f"{field}: {name}{line} fails with {type(error).__name__}: {gist(error)}; mend it"
+    f"{field}: {name}{line} fails with {type(error).__name__}: {gist(error)}; {remedy}"
   )
 
 
 def content(field: str, name: str) -> dict[str, str]:
-  """What tells apart two objects of the same name: the digest of the file that has it, if any.
+  """What tells apart two objects of the same name: the digest of the file that has it.
+
+  Empty for dcjax' own. Of a package or a file that takes its object from others, these are not
+  looked at.
 
   Raises:
     UserError: that file cannot be read; `field` is to blame.
   """
-  return {"file": file_digest(field, name.rpartition(":")[0])} if names_object(name) else {}
-
-
-def of_files(field: str, value: Any) -> list[str]:
-  """The digests of the Python files that a text, or one of several, names.
-
-  Raises:
-    UserError: one cannot be read; `field` is to blame.
-  """
-  texts = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
-  paths = [path for text in texts for path in re.findall(r"([^+,:]+\.py):", str(text))]
-  return [file_digest(field, path) for path in paths]
+  if names_object(name):
+    return {"file": file_digest(field, name.rpartition(":")[0])}
+  for registry in (DATASETS, METHODS, NETWORKS, TRANSFORMS):
+    if name not in registry.own and name in registry:
+      return registry.source(field, name)
+  return {}
 
 
 def file_digest(field: str, path: str) -> str:
@@ -160,7 +169,7 @@ def _attribute(field: str, name: str, module: ModuleType, attribute: str) -> Any
 def _module_of_file(field: str, name: str, path: Path) -> ModuleType:
   """The module that a Python file makes, which is run once, and again when it has changed."""
   source, text = _read(field, path)
-  key = f"dcjax_file_{_digest(bytes(source) + text)}"
+  key = f"{OF_FILE}{_digest(bytes(source) + text)}"
   if key in sys.modules:
     return sys.modules[key]
   spec = importlib.util.spec_from_file_location(key, source)
@@ -242,7 +251,7 @@ NETWORKS = Registry(
   },
 )
 TRANSFORMS = Registry(
-  "dcjax.transforms",  # `augment.Transform`, or a function; a name with '_' would be two
+  "dcjax.transforms",  # `augment.Transform`, or a function; one with '_' stands between '+'
   {
     "color": "dcjax.augment.transforms:COLOR",
     "crop": "dcjax.augment.transforms:CROP",

@@ -30,9 +30,9 @@ def warn_of_flips(field: str, strategy: str, dataset: str) -> None:
 
 
 def names(value: Any) -> tuple[str, ...]:
-  """A tuple of names, also from `a,b` as the command line gives it."""
-  parts = [value] if isinstance(value, str) else value
-  return tuple(name for part in parts for name in str(part).split(",") if name)
+  """A tuple of names, also from `a,b` as the command line gives it: one text, or a tuple of one."""
+  parts = (value,) if isinstance(value, str) else tuple(map(str, value))
+  return tuple(filter(None, parts[0].split(",") if len(parts) == 1 else parts))
 
 
 def class_names(value: Any) -> tuple[str, ...]:

@@ -149,9 +149,12 @@ def list_files(
 
 
 def _files_below(folder: Path) -> Iterable[Path]:
-  """All files in a folder and in its folders, but for those in hidden ones."""
-  for where, inside, files in os.walk(folder):
+  """All files in a folder and in its folders, also linked ones, but for those in hidden ones."""
+  seen = {os.path.realpath(folder)}  # so that links in a circle come to an end
+  for where, inside, files in os.walk(folder, followlinks=True):
     inside[:] = [name for name in inside if not name.startswith(HIDDEN)]
+    inside[:] = [name for name in inside if os.path.realpath(Path(where, name)) not in seen]
+    seen.update(os.path.realpath(Path(where, name)) for name in inside)
     found = (Path(where, name) for name in files)
     yield from (file for file in found if file.is_file() or file.is_symlink())
 

@@ -2,6 +2,7 @@
 
 import gc
 import signal
+import sys
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from dcjax.common.registry import OF_FILE
 from dcjax.data.on_disk import Drawn, OnDisk
 
 BLOCK = 16  # images that a process hands over at a time
@@ -108,6 +110,7 @@ def _pipeline(images: OnDisk, draws: list[np.ndarray]) -> Any:
   """An iterator over blocks `[BLOCK, H, W, C]` of the images of draws; the last may be shorter."""
   import grain
 
+  by_value(images.reader)
   if not flags.FLAGS.is_parsed():  # which Grain takes for granted (its issue 1355)
     flags.FLAGS.mark_as_parsed()
   blocks = (
@@ -123,6 +126,15 @@ def _pipeline(images: OnDisk, draws: list[np.ndarray]) -> Any:
   iterator = iter(blocks)
   iterator.start_prefetch()
   return iterator
+
+
+def by_value(reader: Any) -> None:
+  """Lets Grain's processes have a reader whose class is in a user's file: they cannot import it."""
+  import cloudpickle
+
+  module = sys.modules[type(reader).__module__]
+  if module.__name__.startswith(OF_FILE):
+    cloudpickle.register_pickle_by_value(module)
 
 
 def _ignore_interrupts(worker: int, workers: int) -> None:

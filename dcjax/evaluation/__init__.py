@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dcjax.common.errors import UserError
 from dcjax.common.types import Array, Key, Params
 from dcjax.data import Dataset
 from dcjax.devices.sharding import put, replicated
@@ -239,13 +240,19 @@ def train(
     The parameters, for `network.apply(params, images)`.
 
   Raises:
-    UserError: for a setting that no evaluation can have.
+    UserError: for a setting that no evaluation can have, or not as many labels as images.
   """
   settings = EvaluationSettings(
     protocol, epochs, augmentation, networks=1, checks=1,
     cutmix=cutmix, lr=lr, temperature=temperature, loss=loss,
   )  # fmt: skip
   check_settings(settings)
+  images, labels = jnp.asarray(images), jnp.asarray(labels)
+  if len(images) != len(labels):
+    raise UserError(f"labels: {len(labels)} for {len(images)} images; give one for each")
+  if labels.ndim == 1:
+    outputs = jax.eval_shape(lambda: network.apply(network.init(key), images[:1])[0])
+    labels = targets(labels, outputs.shape[-1], loss)
   layout = choose(jax.default_backend(), num_classes=1, side=images.shape[1])
 
   @jax.jit
@@ -253,7 +260,7 @@ def train(
     trainer = make_trainer(network, settings, layout, images, labels, key=key)
     return trainer.advance(trainer.start(), 0, epochs)[0]
 
-  return run(jnp.asarray(images), jnp.asarray(labels), key)
+  return run(images, labels, key)
 
 
 def accuracy(

@@ -194,7 +194,7 @@ def _images_of(kind: Kind) -> int:
 
 def _epochs_of_bptt(kind: Kind, augmentation: str) -> int:
   del augmentation
-  return max(1, BPTT_STEPS * BPTT_BATCH // max(BPTT_BATCH, _images_of(kind)))
+  return max(1, BPTT_STEPS // -(-_images_of(kind) // BPTT_BATCH))
 
 
 def flip_rotate(strategy: str) -> str:

@@ -86,3 +86,4 @@ def check_settings(settings: EvaluationSettings) -> None:
     if (value := getattr(settings, field)) is not None:
       check_positive(f"evaluation.{field}", value)
   check_probability("evaluation.cutmix", settings.cutmix)
+  check_name("loss", settings.loss, LOSSES)

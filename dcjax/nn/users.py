@@ -89,7 +89,7 @@ def _pure(
   if isinstance(made, Network):
     return made
   if isinstance(made, linen.Module):
-    return _of_linen(made, image_shape, definition.dropout)
+    return _of_linen(made, image_shape, definition)
   if isinstance(made, tuple) and len(made) == 2 and all(map(callable, made)):
     return _of_functions(*made)
   raise UserError(
@@ -116,10 +116,13 @@ def _failure(
   )
 
 
-def _of_linen(module: linen.Module, image_shape: tuple[int, int, int], dropout: bool) -> Network:
+def _of_linen(
+  module: linen.Module, image_shape: tuple[int, int, int], definition: Definition
+) -> Network:
   images = jnp.zeros((1, *image_shape), jnp.float32)
   variables = jax.eval_shape(module.init, jax.random.key(0), images)
-  found = of_module(module, image_shape, "batch_stats" in variables, dropout)
+  batch_norm = "batch_stats" in variables
+  found = of_module(module, image_shape, batch_norm, definition.dropout, definition.blocks)
 
   def both(function):
     return function and (lambda *arguments: _both(function(*arguments)))

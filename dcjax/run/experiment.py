@@ -16,7 +16,7 @@ from dcjax import augment, data, evaluation, nn
 from dcjax import config as config_lib
 from dcjax.common.activity import Pieces
 from dcjax.common.errors import UserError
-from dcjax.common.registry import of_files
+from dcjax.common.registry import content
 from dcjax.common.types import Array, Key
 from dcjax.common.version import __version__
 from dcjax.data import Dataset
@@ -144,6 +144,7 @@ class Evaluation:
     self._settings = settings.asked(asked)
     name = self._settings.augmentation
     augment.check_images("evaluation.augmentation", name, dataset.image_shape)
+    augment.warn_of_colours("evaluation.augmentation", name, dataset.mean, dataset.std)
     self._teacher: Teacher | FromFile | None = None
     if text := config.evaluation.teacher:
       self._teacher = teacher(
@@ -158,6 +159,12 @@ class Evaluation:
       )
       for name in names
     }  # fmt: skip
+
+  def code(self) -> list[dict[str, str]]:
+    """What tells users' code that accuracies depend on from what it was before."""
+    names = [architectures.parse(name)["name"] for name in self._evaluators]
+    names += [self._config.dataset.name, *augment.names_in(self._settings.augmentation)]
+    return [content("evaluation", name) for name in names]
 
   def tasks(self) -> list[tuple[str, str]]:
     """The pairs (set, network) to evaluate, the synthetic set first."""
@@ -227,10 +234,7 @@ class Evaluation:
     """What the accuracies of a task depend on; of real images, labels and statistics."""
     dataset, settings = self._dataset, self._settings
     network = architectures.at_evaluation(self._config.network, task[1])
-    code = of_files(
-      "evaluation", [network["name"], self._config.dataset.name, settings.augmentation]
-    )
-    about = [task, dataset.name, self._config.ipc, settings._asdict(), network, code]
+    about = [task, dataset.name, self._config.ipc, settings._asdict(), network, self.code()]
     keys = jax.tree.map(jax.random.key_data, (self._keys.evaluation, self._keys.subset))
     real = dataset.labels, dataset.test_labels, dataset.mean, dataset.std, dataset.whitening
     return identity(about, (examples if task[0] == SYNTHETIC else (), keys, taught, real))

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from dcjax.common.errors import UserError
 from dcjax.data import Dataset
+from dcjax.data.zca import Whitening
 from dcjax.methods import Method
 from dcjax.methods.definition import names_file
 from dcjax.methods.setup import decoder
@@ -69,7 +70,7 @@ def stored(synthetic: SyntheticSet, config: ConfigDict, dataset: Dataset) -> Sto
   scale = [metadata["mean"], metadata["std"]]
   same = known == wanted and np.allclose(scale, [forming.mean, forming.std], atol=1e-4)
   if "whitened" in (known, wanted):
-    if not same or not _same_whitening(synthetic, dataset):
+    if not same or not same_whitening(synthetic, dataset.whitening):
       differ("the range", f"{known} by its own whitening", f"{wanted} by another or none")
     return synthetic.stored()
   if same or known == wanted == "unit":
@@ -105,8 +106,9 @@ def _formation(fields: dict[str, Any], sides: tuple[int, ...]) -> dict[str, Any]
   return {k: v for k, v in fields.items() if k != "bound" or fields["name"] == "bounded"}
 
 
-def _same_whitening(synthetic: SyntheticSet, dataset: Dataset) -> bool:
-  if synthetic.whitening is None or dataset.whitening is None:
+def same_whitening(synthetic: SyntheticSet, whitening: Whitening | None) -> bool:
+  """Whether a set is whitened so, up to rounding; not where there is none."""
+  if synthetic.whitening is None or whitening is None:
     return False
-  pairs = zip(synthetic.whitening, jax.tree.map(np.asarray, dataset.whitening), strict=True)
+  pairs = zip(synthetic.whitening, jax.tree.map(np.asarray, whitening), strict=True)
   return all(np.allclose(*pair, atol=1e-4) for pair in pairs)

@@ -24,6 +24,7 @@ from dcjax.common.types import Array, Key, Params
 from dcjax.common.version import __version__
 from dcjax.config import own_code
 from dcjax.data import Dataset, OnDisk, cache
+from dcjax.devices import processes
 from dcjax.devices.strategy import Strategy
 from dcjax.methods import coreset
 from dcjax.nn import Network, training
@@ -136,7 +137,8 @@ def kept(entry: Path, template: T, make: Callable[[], T]) -> T:
     make: makes it.
   """
   found = _read(entry, template)
-  if found is not None:
+  lacking = processes.highest(found is None)  # in any process: all must do the same work
+  if found is not None and not lacking:
     logger.info("the network trained on all images is in the cache: %s", entry)
     return found
   made = make()
@@ -161,6 +163,8 @@ def passes(
   template = jax.eval_shape(lambda: (start(), jnp.int32(0)))
   found = _read(entry, template)
   carry, done = (start(), 0) if found is None else (found[0], int(found[1]))
+  if processes.highest(done) != -processes.highest(-done):
+    carry, done = start(), 0
   epochs = Pieces(count, "epochs", done)
   if done:
     logger.info("going on after %s: %s", epochs.far(done), entry)

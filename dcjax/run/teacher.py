@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from dcjax import evaluation
 from dcjax.common.activity import working
+from dcjax.common.digests import of_arrays
 from dcjax.common.registry import content
 from dcjax.common.types import Key, Params
 from dcjax.config.datasets import default_strategy
@@ -55,7 +56,7 @@ class Teacher:
     self._text, self._config = text, config
     self._layout, self._dataset, self._key = layout, dataset, key
     self._settings = evaluation.EvaluationSettings(
-      "dc", epochs, default_strategy(base_name(dataset.name)), 1, 1
+      "dc", epochs, default_strategy(base_name(config.dataset.name)), 1, 1
     )
     self._taught: Taught | None = None
     self._record: dict[str, Any] = {}
@@ -76,6 +77,7 @@ class Teacher:
   def _from_cache(self, wait: Callable[[Any], Any]) -> Taught:
     fields = architectures.at_evaluation(self._config.network, self._text)
     fields |= content("evaluation.teacher", fields["name"])
+    fields["tested"] = of_arrays((self._dataset.test_images, self._dataset.test_labels))
     digest = pretrained.digest_of(fields, self._config.seed, self._settings, self._dataset)
     entry = cache.root(self._config.dataset.cache_dir) / "teachers" / digest
     template = jax.eval_shape(lambda: self._finish(self._few(), self.network.init(self._key)))

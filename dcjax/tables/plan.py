@@ -34,6 +34,8 @@ _OWN = {
 _OF_CORESETS = ("evaluation.protocol", "evaluation.augmentation", "evaluation.cutmix")
 # What the accuracies of networks depend on, beside the networks.
 OF_EVALUATION = ("protocol", "augmentation", "cutmix", "epochs", "networks")
+# Likewise, where they are not as the protocol has them.
+_OF_PROTOCOL = ("lr", "temperature", "batch", "teacher")
 # Fields of `optimal_random` that do nothing where each network has a subset of its own.
 _UNUSED_BY_TOP = {"evaluation.networks", "selection.validation", "training.epochs"}
 _DIGITS = 10  # of a digest
@@ -81,6 +83,7 @@ class Trial(NamedTuple):
       "seed": self.config.seed,
       "network": self.network,
       **{name: evaluation[name] for name in OF_EVALUATION},
+      **unlike_protocol(self.config),
     }
 
   @property
@@ -168,6 +171,7 @@ def condensation(config: ConfigDict) -> ConfigDict:
   if config_lib.selects(config.method):
     names = [name.removeprefix("evaluation.") for name in _OF_CORESETS]
     fields["evaluation"] |= {name: config.evaluation[name] for name in names}
+    fields["evaluation"] |= unlike_protocol(config)
   if config.get("dsa", {}).get("scheme") == "none":  # then the transforms do not matter
     fields["dsa"] = {"scheme": "none"}
   return config_lib.resolve(config_lib.complete(fields))
@@ -175,14 +179,34 @@ def condensation(config: ConfigDict) -> ConfigDict:
 
 def identity(config: ConfigDict) -> dict[str, Any]:
   """All that a set depends on: fields of its `condensation`, by their dotted names."""
-  fields = config.to_dict() | {"network": _network(config.network.to_dict())}
-  kept = _OF_CORESETS if config_lib.selects(config.method) else ()
+  network = _network(config.network.to_dict())
+  if config.network.precision != "float32":  # that of evaluations always is
+    network["precision"] = config.network.precision
+  kept: tuple[str, ...] = ()
+  if config_lib.selects(config.method):
+    kept = (*_OF_CORESETS, *(f"evaluation.{name}" for name in unlike_protocol(config)))
   left_out = (*INDIFFERENT, "evaluation.")
   return {
     name: value
-    for name, value in config_lib.flatten(fields)
+    for name, value in config_lib.flatten(config.to_dict() | {"network": network})
     if name in kept or not name.startswith(left_out)
   }
+
+
+def unlike_protocol(config: ConfigDict) -> dict[str, Any]:
+  """Fields of a resolved `config.evaluation` that are not as its protocol fills them in."""
+  usual = config.copy_and_resolve_references()
+  with usual.unlocked():
+    usual.evaluation.update(dict.fromkeys(_OF_PROTOCOL))
+    config_lib.fill_evaluation(usual)
+  found = {
+    name: config.evaluation[name]
+    for name in _OF_PROTOCOL
+    if config.evaluation[name] != usual.evaluation[name]
+  }
+  return found | (
+    {"teacher_epochs": config.evaluation.teacher_epochs} if "teacher" in found else {}
+  )
 
 
 def _network(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from dcjax import config as config_lib
+from dcjax.config.datasets import class_names
 from dcjax.nn import architectures
 from dcjax.run.experiment import RANDOM, SYNTHETIC
 from dcjax.run.experiment import WHOLE as WHOLE_SET
@@ -33,8 +34,8 @@ class Published(NamedTuple):
 def find(config: ConfigDict, images: str, network: str) -> Published | None:
   """The printed figure whose experiment is nearest to an evaluation of a run.
 
-  Method, dataset, images per class and the names of the networks are the same. Of several cells
-  that one counts which has fewest other fields, and then one of the method's own paper.
+  Method, dataset, classes, images per class and the names of the networks are the same. Of several
+  cells that one counts which has fewest other fields, and then one of the method's own paper.
 
   Args:
     config: of the run, resolved.
@@ -85,7 +86,9 @@ def _cells(config: ConfigDict, images: str) -> Iterator[tuple[Table, Cell, Figur
 def _is_of(config: ConfigDict, cell: Cell) -> bool:
   theirs = plan.cell_config(cell, {})
   whole = cell.fields["method"] == WHOLE
-  return theirs.dataset.name == config.dataset.name and (whole or theirs.ipc == config.ipc)
+  classes = class_names(theirs.dataset.classes) == tuple(config.dataset.classes)
+  named = theirs.dataset.name == config.dataset.name and classes
+  return named and (whole or theirs.ipc == config.ipc)
 
 
 def _networks(trial: Trial) -> tuple[str | None, str]:
@@ -105,8 +108,16 @@ def _differing(theirs: Trial, ours: Trial) -> dict[str, tuple[Any, Any]]:
 
 def _fields(trial: Trial) -> dict[str, Any]:
   """All that an accuracy depends on but method and seed, by the names of config fields."""
-  made = {} if trial.condensation is None else plan.identity(trial.condensation)
-  evaluation = {f"evaluation.{name}": trial.config.evaluation[name] for name in plan.OF_EVALUATION}
+  if trial.condensation is None:
+    flat = config_lib.flatten({"dataset": trial.config.dataset.to_dict()})
+    made = {name: value for name, value in flat if not name.startswith(config_lib.LOCAL)}
+  else:
+    made = plan.identity(trial.condensation)
+  names = plan.OF_EVALUATION
+  evaluation = {f"evaluation.{name}": trial.config.evaluation[name] for name in names}
+  evaluation |= {
+    f"evaluation.{name}": value for name, value in plan.unlike_protocol(trial.config).items()
+  }
   trained = {f"trained network.{name}": value for name, value in trial.network.items()}
   return {
     name: value

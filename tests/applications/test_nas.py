@@ -262,6 +262,13 @@ def test_networks_that_are_trained_together(linear, dataset, condensed, tmp_path
     np.testing.assert_allclose(together[file], values, atol=0.09)  # one image of 12
 
 
+def test_a_folder_of_somebody_else_is_refused(dataset, tmp_path):
+  (tmp_path / "table.md").write_text("mine")
+  with pytest.raises(UserError, match=r"holds table\.md but no search"):
+    driver.search(small(dataset), tmp_path)
+  assert (tmp_path / "table.md").read_text() == "mine"
+
+
 def test_each_set_teaches_its_own_soft_labels(linear, dataset, condensed, tmp_path):
   """Two sets of one size that differ in their labels alone, trained together."""
   config = driver.resolve_search(small(dataset, search__sets=(), evaluation__epochs=40))

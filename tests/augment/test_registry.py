@@ -128,9 +128,10 @@ def test_its_derivative_reaches_the_images(example):
 
 def test_a_package_brings_one(tmp_path, monkeypatch):
   code = EXAMPLE.read_text() + "\nbroken = 3\n"
-  points = {"noise": "noise", "fade": "FADE", "crop": "FADE", "bad": "broken"}
+  points = {"noise": "noise", "fade": "FADE", "crop": "FADE", "bad": "broken", "my_fade": "FADE"}
   install(monkeypatch, tmp_path, code, "dcjax.transforms", **points)
   assert augment.names_in("crop_noise_fade") == ["crop", "noise", "fade"]
+  assert augment.names_in("crop_noise+my_fade") == ["crop", "noise", "my_fade"]
   augment.check_strategy("x", "crop_noise_fade")
   augment.check_images("x", "crop_noise_fade", SHAPE)
   changed = augment.transform("noise_fade", draw="sequence", shared=False)(KEY, IMAGES)

@@ -118,6 +118,17 @@ def test_a_finished_one(folder):
   assert details(folder)[1]["iteration"] == "6 of 10, converged (60%)"
 
 
+@pytest.mark.parametrize("section", ["continual", "search"])
+def test_of_a_study_the_runs_inside_are_shown(section, folder, tmp_path):
+  config = dcjax.config.resolve(tiny()).to_dict() | {section: {}}
+  write_json(tmp_path / "config.json", config)
+  assert status([tmp_path]).startswith(f"{folder}: stopped")
+  (tmp_path / "empty").mkdir()
+  write_json(tmp_path / "empty" / "config.json", config)
+  with pytest.raises(UserError, match="is no workdir and holds none"):
+    status([tmp_path / "empty"])
+
+
 def test_rded_is_not_finished_before_its_random_images(tmp_path):
   config = dcjax.config.resolve(dcjax.config.default("rded"))
   write_json(tmp_path / "config.json", config.to_dict())

@@ -207,6 +207,18 @@ def test_sets_of_other_runs_are_collected(work, filled, tmp_path):
   assert not (tmp_path / "w" / "sets").exists()
 
 
+def test_a_set_that_a_time_limit_has_ended_is_left_aside(work, filled, tmp_path, caplog):
+  (file,) = filled[0].glob("sets/*/seed0/synthetic.npz")
+  synthetic = SyntheticSet.load(file)
+  done = synthetic.metadata["iteration"] - 1
+  (tmp_path / "runs").mkdir()
+  shorter = synthetic._replace(metadata=synthetic.metadata | {"iteration": done})
+  shorter.save(tmp_path / "runs" / "synthetic.npz")
+  options = DC | {"collect": [tmp_path / "runs"], "condense": False}
+  table.fill(SMALL, tmp_path / "w", **options)
+  assert work == [] and f"is left aside: of {done} iterations" in caplog.text
+
+
 def test_an_imported_set_is_not_taken_for_what_its_config_says(work, filled, tmp_path, caplog):
   """Its config is one of random images, whatever made it."""
   (file,) = filled[0].glob("sets/*/seed0/synthetic.npz")

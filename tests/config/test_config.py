@@ -676,3 +676,13 @@ def test_a_hundred_classes_given_as_one_text_are_a_hundred():
   config.dataset.classes = (",".join(f"c{k}" for k in range(100)),)
   config.dataset.side = 224
   assert dcjax.config.resolve(config).lr_image == 1e-3
+
+
+def test_names_of_classes_may_have_commas(tmp_path):
+  (tmp_path / "list.txt").write_text("Pepper,_bell___healthy\nTomato\n")
+  config = dcjax.config.default("dm")
+  config.dataset.classes = (str(tmp_path / "list.txt"),)
+  for _ in range(2):  # as a run that goes on reads its own config
+    config = dcjax.config.resolve(config)
+    assert config.dataset.classes == ("Pepper,_bell___healthy", "Tomato")
+  assert dcjax.config.datasets.class_names(("a,b",)) == ("a", "b")

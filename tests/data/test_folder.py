@@ -81,6 +81,14 @@ def test_what_is_no_image_by_its_name_is_passed_over(root, caplog):
   assert "passed over 5 files" in message and "Thumbs.db" in message
 
 
+def test_linked_folders_of_a_class_are_read_and_circles_end(root, tmp_path):
+  write_image(tmp_path / "elsewhere" / "2.png", COLOURS["red"])
+  (root / "train" / "red" / "more").symlink_to(tmp_path / "elsewhere")
+  (tmp_path / "elsewhere" / "back").symlink_to(root / "train" / "red")
+  dataset = folder.load(root, side=8)
+  assert np.bincount(dataset.labels).tolist() == [2, 2, 3]
+
+
 def test_images_beside_the_classes_are_said(root, caplog):
   write_image(root / "train" / "stray.png", (1, 2, 3))
   (root / "train" / "LICENSE").write_text("")

@@ -8,6 +8,7 @@ import pytest
 import tensorflow_datasets
 
 from dcjax.common.errors import UserError
+from dcjax.common.registry import DATASETS
 from dcjax.data import folder, statistics, stream, tfds
 from dcjax.data.on_disk import IN_MEMORY, Memory, OnDisk
 from tests.data.test_folder import COLOURS, write_image
@@ -30,6 +31,22 @@ class Numbers:
 
 def numbers(workers=0):
   return OnDisk(Numbers(), (2, 2, 1), ON_DISK._replace(workers=workers))
+
+
+def test_a_reader_in_a_file_goes_to_other_processes(tmp_path):
+  file = tmp_path / "mine.py"
+  file.write_text(
+    "import numpy as np\n\n\nclass Reader:\n  def __len__(self):\n    return 9\n\n"
+    "  def __getitem__(self, place):\n    return np.full((2, 2, 1), place, np.uint8)\n"
+  )
+  reader = DATASETS.find("dataset.name", f"{file}:Reader")()
+  images = OnDisk(reader, (2, 2, 1), ON_DISK._replace(workers=1))
+  streamed = stream.Stream(images, iter([np.array([3, 1, 3], np.int32)]))
+  try:
+    drawn = next(streamed)
+  finally:
+    streamed.close()
+  assert drawn.images[drawn.indices][:, 0, 0, 0].tolist() == [3, 1, 3]
 
 
 @pytest.fixture

@@ -330,6 +330,31 @@ def test_transforms_of_groups_are_found(strategy, expected):
   assert PROTOCOLS["bptt"].augmentation(Kind("cifar10", strategy, 10, 10), 0) == expected
 
 
+@pytest.mark.parametrize("ipc", [1, 7, 10, 11, 15, 25, 50])
+def test_networks_of_bptt_take_three_thousand_steps(ipc):
+  epochs = PROTOCOLS["bptt"].epochs(Kind("cifar10", "flip", ipc, ipc), "flip")
+  steps = epochs * -(-10 * ipc // 100)
+  assert 2900 < steps <= 3000
+
+
+def test_labels_of_a_training_are_as_its_loss_takes_them(dataset):
+  network = nn.create("mlp", dataset.image_shape, num_classes=dataset.num_classes)
+  key = jax.random.key(0)
+  images, labels = dataset.normalise(dataset.images[:9]), dataset.labels[:9]
+  train = functools.partial(evaluation.train, network, images, key=key, epochs=2)
+  centred = np.eye(dataset.num_classes, dtype=np.float32)[labels] - np.float32(
+    1 / dataset.num_classes
+  )
+  found = [train(labels=given, loss="squared_error") for given in (labels, centred)]
+  jax.tree.map(np.testing.assert_array_equal, *found)
+  for wrong, words in (
+    ({"loss": "mse", "labels": labels}, "loss: unknown 'mse'"),
+    ({"labels": labels[:5]}, "labels: 5 for 9 images"),
+  ):
+    with pytest.raises(UserError, match=words):
+      train(**wrong)
+
+
 def test_tiny_imagenet_takes_as_many_steps_as_the_others():
   kinds = [Kind("tiny_imagenet", "flip", n, n, hundred_classes=True) for n in (1, 10, 50)]
   assert [PROTOCOLS["bptt"].epochs(kind, "flip") for kind in kinds] == [1500, 150, 30]

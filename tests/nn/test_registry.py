@@ -178,6 +178,21 @@ def test_what_is_kept_of_a_network_does_not_outlive_its_code(tmp_path):
   assert registry.content("", "vgg11") == {}
 
 
+def test_the_code_of_a_package_is_a_part_of_it(tmp_path, monkeypatch):
+  module = install(monkeypatch, tmp_path, PAIR, "dcjax.networks", small="linear")
+  before = registry.content("", "small")
+  assert before and registry.content("", "small") == before
+  (tmp_path / f"{module}.py").write_text(PAIR + "# changed")
+  assert registry.content("", "small") != before
+
+
+def test_a_file_that_imports_what_is_beside_it_is_told_how(tmp_path):
+  (tmp_path / "blocks.py").write_text("")
+  (tmp_path / "mine.py").write_text("import blocks")
+  with pytest.raises(UserError, match="put the folder of a module of your own into PYTHONPATH"):
+    architectures.parse(f"{tmp_path / 'mine.py'}:tiny")
+
+
 # --- Trust ---------------------------------------------------------------------------------
 
 

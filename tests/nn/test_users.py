@@ -12,6 +12,7 @@ from flax import nnx
 from dcjax import UserError
 from dcjax.common.registry import NETWORKS
 from dcjax.nn import Definition, Network, architectures, create, layers
+from dcjax.nn.definition import BLOCKS
 
 NET, SHAPE, CLASSES, WIDTH = "my.py:net", (4, 4, 1), 3, 5
 
@@ -291,3 +292,22 @@ def test_a_network_has_its_own_default_for_a_size_that_is_not_given(users):
     return jax.eval_shape(network.apply, shapes, jnp.zeros((2, *SHAPE)))[1].shape[1]
 
   assert features() == WIDTH + 1 and features(filters=3) == 3
+
+
+def test_blocks_of_a_users_module_are_shown(monkeypatch):
+  class Blocks(nn.Module):
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images):
+      features = nn.Dense(WIDTH)(flat(images))
+      self.sow(*BLOCKS, features)
+      return nn.Dense(self.num_classes)(features), features
+
+  monkeypatch.setattr(NETWORKS, "find", lambda field, name: Definition(Blocks, blocks=True))
+  monkeypatch.setattr(type(NETWORKS), "__contains__", lambda self, name: True)
+  network = create(NET, SHAPE, num_classes=CLASSES)
+  images = jnp.ones((2, *SHAPE))
+  assert network.blocks is not None
+  (block,) = network.blocks(network.init(jax.random.key(0)), images)[1]
+  assert block.shape == (2, WIDTH)

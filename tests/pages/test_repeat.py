@@ -102,6 +102,19 @@ def test_what_differs_is_named():
   assert figure.figure.mean == 48.9 and figure.differing == {"iterations": (20000, 300)}
 
 
+def test_no_paper_has_figures_for_other_classes():
+  photographs = changed(dm.get_config("cifar10,ipc=10"), dataset__name="folder")
+  two = changed(dm.get_config("cifar10,ipc=10"), dataset__classes=("cat", "dog"))
+  for config in (photographs, two):
+    for images in ("synthetic", "random", "whole"):
+      assert found(config, images) is None
+
+
+def test_a_whitening_of_real_images_is_named():
+  config = changed(dm.get_config("cifar10,ipc=10"), dataset__zca=True)
+  assert found(config, "random").differing["dataset.zca"] == (False, True)
+
+
 def test_real_images_and_other_networks():
   config = dm.get_config("cifar10,ipc=10")
   assert found(config, "random").figure.mean == 26.0

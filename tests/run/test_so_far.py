@@ -101,6 +101,14 @@ def test_networks_of_another_kind_are_not_taken(tmp_path):
     assert len(looked) == 4, first
 
 
+def test_a_network_may_lie_in_a_folder_of_any_name(tmp_path):
+  file = tmp_path / "c++, mine" / "nets.py"
+  file.parent.mkdir()
+  file.write_text((Path(__file__).parents[2] / "docs" / "examples" / "my_network.py").read_text())
+  evaluation, examples = evaluation_of(network__name=f"{file}:Small", evaluation__checks=1)
+  assert evaluation.run(evaluation.tasks()[0], examples, 3)["networks"] == 4
+
+
 def test_a_file_of_somebody_else_is_left_alone(bound, tmp_path, caplog):
   evaluation, examples = bound
   file = tmp_path / "networks.json"

@@ -276,3 +276,24 @@ def test_rows_of_idm_s_ablation():
   )
   assert trial("idm/5", "ours-vgg", "convnet").condensation.formation.factor == 1
   assert trial("idm/F7", "accuracy", "60").condensation.queue.size == 60
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"evaluation.lr": 0.1}, {"evaluation.batch": 64}, {"evaluation.temperature": 2.0},
+    {"evaluation.teacher": "convnet:norm=batch"}, {"network.precision": "bfloat16"},
+  ],
+  ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_what_changes_numbers_changes_the_name_of_a_cell(change):
+  names = {plan.trials(cell("dsa/1", "mnist-1", "dc"), each, [0])[0].name for each in ({}, change)}
+  assert len(names) == 2
+
+
+def test_what_a_protocol_fills_in_changes_no_name():
+  """Cells that are finished keep theirs."""
+  one = plan.trials(cell("dsa/1", "mnist-1", "dc"), {}, [0])[0]
+  assert one.experiment.keys() == {"set", "seed", "network", *plan.OF_EVALUATION}
+  same = {"evaluation.batch": 256}
+  assert plan.trials(cell("dsa/1", "mnist-1", "dc"), same, [0])[0].name == one.name

@@ -28,7 +28,7 @@ from dcjax.figures import forgetting, style
 from dcjax.nn import architectures
 from dcjax.run.interrupt import Interrupts
 from dcjax.run.progress import logger, working
-from dcjax.run.workdir import Workdir, held, write_json
+from dcjax.run.workdir import Workdir, held, refuse_others, write_json
 from dcjax.sets.synthetic import SyntheticSet
 from dcjax.tables.definition import slug
 
@@ -63,6 +63,7 @@ def continual(
   """
   config = config_lib.resolve(config)
   with held(Workdir(workdir), "finished stages are kept") as folder:
+    refuse_others(folder.path, "config.json", "stages")
     folder.check(config.to_dict(), lambda config: config_lib.resolve(config).to_dict())
     sets = folder.path / "memories" if memories is None else expand("memories", memories)
     learning = Learning(config, folder.path, sets)

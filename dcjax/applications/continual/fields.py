@@ -169,6 +169,10 @@ def _check(config: ConfigDict, fields: ConfigDict) -> None:
     if name in fields:
       check_least(f"continual.{name}", fields[name], least)
   check_least("evaluation.networks", config.evaluation.networks, 1)
+  if config.evaluation.whole:
+    raise UserError(
+      "evaluation.whole: True, but no stage is learned from all training images; leave it out"
+    )
   if fields.scenario != "gdumb":
     _check_learning(config, fields)
   if fields.scenario == "rehearsal":
@@ -185,6 +189,11 @@ def _check_learning(config: ConfigDict, fields: ConfigDict) -> None:
     raise UserError(
       f"evaluation.networks: {config.evaluation.networks}, but a run has one of each kind that "
       "learns all its stages; set it to 1, and continual.runs for more"
+    )
+  if config.evaluation.temperature not in (None, 1):
+    raise UserError(
+      f"evaluation.temperature: {config.evaluation.temperature} is not for networks that learn all "
+      "stages; leave it out, or set continual.temperature, of the distillation"
     )
   if not 0 <= fields.distillation < math.inf:
     raise UserError(f"continual.distillation: {fields.distillation} is no weight; give 0 or more")

@@ -30,7 +30,7 @@ from dcjax.nn import Network, architectures
 from dcjax.run import experiment
 from dcjax.run.experiment import Keys
 from dcjax.run.interrupt import Interrupts
-from dcjax.run.workdir import Workdir, held, write_json, write_text
+from dcjax.run.workdir import Workdir, held, refuse_others, write_json, write_text
 from dcjax.sets.synthetic import SyntheticSet
 
 # Fields of `search` that may change in a workdir, besides evaluation.networks: what was trained
@@ -66,6 +66,7 @@ def search(
   if not files and not config.search.sets:
     raise UserError("search.sets: empty, and no saved set is given; name something to train on")
   with held(Workdir(workdir), "finished networks are kept") as folder:
+    refuse_others(folder.path, "config.json", "search")
     fields = _lasting(config)
     folder.check(fields, lambda config: _lasting(resolve_search(config)))
     found = Search(config, data.load(config.dataset), files, folder.path)

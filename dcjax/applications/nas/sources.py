@@ -23,6 +23,7 @@ from dcjax.common.types import Array, Key
 from dcjax.data import Dataset
 from dcjax.figures.curves import method_name
 from dcjax.run.experiment import Keys
+from dcjax.run.initial import same_whitening
 from dcjax.sets.synthetic import SyntheticSet
 
 
@@ -152,7 +153,7 @@ class Sources:
       content += labels.tobytes()
     folder = f"set-{hashlib.sha256(content + _asked(synthetic)).hexdigest()[:12]}"
     arrays = jnp.asarray(images), jnp.asarray(labels)
-    settings = self.settings._replace(**synthetic.training())
+    settings = self.settings.asked(synthetic.training())
     return Source(name, folder, *arrays, settings, synthetic.labels.size)
 
   def _early_stopping(self) -> Source:
@@ -193,3 +194,8 @@ def _check(file: str, synthetic: SyntheticSet, dataset: Dataset) -> None:
   zca = synthetic.whitening is not None
   if zca != (dataset.whitening is not None):
     raise UserError(f"{file}: its zca is {zca}; set dataset.zca={zca}, for all sets alike")
+  if zca and not same_whitening(synthetic, dataset.whitening):
+    variant = synthetic.metadata.get("zca_variant")
+    raise UserError(
+      f"{file}: it is whitened otherwise; set dataset.zca_variant={variant}, for all sets alike"
+    )

@@ -39,6 +39,9 @@ def fetch(name: str, files: Sequence[File], folder: Path, mirror: str = "") -> N
     UserError: they cannot be had. The message names the files, their size and where to put them.
   """
   _check_mirror(mirror)
+  paths = [(folder / file.name, file) for file in files]
+  if not os.access(folder, os.W_OK) and all(p.exists() and is_published(p, f) for p, f in paths):
+    return
   try:
     staging = folder / STAGING
     staging.mkdir(parents=True, exist_ok=True)
