@@ -199,14 +199,13 @@ def unlike_protocol(config: ConfigDict) -> dict[str, Any]:
   with usual.unlocked():
     usual.evaluation.update(dict.fromkeys(_OF_PROTOCOL))
     config_lib.fill_evaluation(usual)
-  found = {
+    if config.evaluation.teacher:
+      usual.evaluation.teacher_epochs = config_lib.default("random").evaluation.teacher_epochs
+  return {
     name: config.evaluation[name]
-    for name in _OF_PROTOCOL
+    for name in (*_OF_PROTOCOL, "teacher_epochs")
     if config.evaluation[name] != usual.evaluation[name]
   }
-  return found | (
-    {"teacher_epochs": config.evaluation.teacher_epochs} if "teacher" in found else {}
-  )
 
 
 def _network(fields: Mapping[str, Any]) -> dict[str, Any]:

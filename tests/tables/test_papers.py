@@ -291,6 +291,12 @@ def test_what_changes_numbers_changes_the_name_of_a_cell(change):
   assert len(names) == 2
 
 
+def test_a_teacher_of_other_epochs_is_another():
+  changes = [{"evaluation.protocol": "soft", "evaluation.teacher_epochs": n} for n in (50, 8)]
+  names = {plan.trials(cell("dsa/1", "mnist-1", "dc"), each, [0])[0].name for each in changes}
+  assert len(names) == 2
+
+
 def test_what_a_protocol_fills_in_changes_no_name():
   """Cells that are finished keep theirs."""
   one = plan.trials(cell("dsa/1", "mnist-1", "dc"), {}, [0])[0]
