@@ -395,6 +395,9 @@ def test_a_run_and_the_evaluation_of_its_file_see_whitened_images(tmp_path, monk
     def tasks(self):
       return []
 
+    def code(self):
+      return []
+
   # The file alone says how real images are whitened.
   seen = []
   monkeypatch.setattr("dcjax.commands.evaluate.Evaluation", Evaluation)
